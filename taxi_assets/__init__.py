@@ -1,0 +1,1 @@
+"""New York's taxi trip records as Dagster assets, month by month."""

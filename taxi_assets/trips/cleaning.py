@@ -1,0 +1,175 @@
+"""The cleaning rules: a trip is kept, or rejected with a reason. One pass, in batches; nothing is dropped.
+
+A rule is a row of `RULES`. The first that applies names the reason, so that reasons add up to the rejected rows.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from taxi_assets.trips.files import TripFile, Trips, stage
+from taxi_assets.trips.month import Month
+from taxi_assets.trips.schema import TaxiKind
+
+
+@dataclass(frozen=True)
+class CleaningRules:
+    """Which rules apply. The defaults are the original pipeline's rule: keep a trip with at least one passenger."""
+
+    reject_zero_passengers: bool = True
+    reject_unknown_passengers: bool = True
+    reject_negative_total: bool = False
+    reject_dropoff_before_pickup: bool = False
+    max_trip_distance: float | None = None
+
+
+@dataclass(frozen=True)
+class Case:
+    """What a rule looks at: a batch of raw trips, their kind and month, and the settings of the rules."""
+
+    batch: pa.RecordBatch
+    kind: TaxiKind
+    month: Month
+    rules: CleaningRules
+
+    def column(self, name: str) -> pa.Array:
+        """A column of the batch."""
+        return self.batch.column(name)
+
+    @property
+    def pickup(self) -> pa.Array:
+        """When the meters were engaged."""
+        return self.column(self.kind.pickup)
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A reason to reject a trip: whether the rule is on, and which rows it hits (null counts as no hit)."""
+
+    reason: str
+    description: str
+    applies: Callable[[CleaningRules], bool]
+    hits: Callable[[Case], pa.Array]
+
+
+def _outside(case: Case) -> pa.Array:
+    start, end = (pa.scalar(moment, case.pickup.type) for moment in (case.month.start, case.month.end))
+    return pc.or_(pc.less(case.pickup, start), pc.greater_equal(case.pickup, end))
+
+
+RULES = (
+    Rule(
+        "pickup_missing",
+        "No pickup time, so the trip belongs to no month.",
+        lambda _: True,
+        lambda case: pc.is_null(case.pickup),
+    ),
+    Rule(
+        "pickup_outside_month",
+        "Picked up outside the file's month: meters with a wrong clock, and a few trips that the "
+        "publisher filed a month off. Always on: every sink keeps a month by pickup time.",
+        lambda _: True,
+        _outside,
+    ),
+    Rule(
+        "zero_passengers",
+        "The driver entered no passenger.",
+        lambda rules: rules.reject_zero_passengers,
+        lambda case: pc.less_equal(case.column("passenger_count"), pa.scalar(0, pa.int16())),
+    ),
+    Rule(
+        "unknown_passengers",
+        "The provider sent no passenger count (nor rate code or flag, as a rule).",
+        lambda rules: rules.reject_unknown_passengers,
+        lambda case: pc.is_null(case.column("passenger_count")),
+    ),
+    Rule(
+        "negative_total",
+        "A negative amount was charged: refunds and corrections.",
+        lambda rules: rules.reject_negative_total,
+        lambda case: pc.less(case.column("total_amount"), 0.0),
+    ),
+    Rule(
+        "dropoff_before_pickup",
+        "The trip ended before it began.",
+        lambda rules: rules.reject_dropoff_before_pickup,
+        lambda case: pc.less(case.column(case.kind.dropoff), case.pickup),
+    ),
+    Rule(
+        "distance_above_maximum",
+        "Longer than `max_trip_distance` miles.",
+        lambda rules: rules.max_trip_distance is not None,
+        lambda case: pc.greater(case.column("trip_distance"), case.rules.max_trip_distance),
+    ),
+)
+
+
+def split(case: Case) -> tuple[pa.RecordBatch, pa.RecordBatch]:
+    """Divide a raw batch into clean trips (canonical schema) and rejected rows (raw schema, with reasons)."""
+    rules = [rule for rule in RULES if rule.applies(case.rules)]
+    unreadable = pc.is_valid(case.column("reject_reason"))
+    number = pa.nulls(case.batch.num_rows, pa.int8())
+    for index, rule in reversed(list(enumerate(rules))):
+        number = pc.if_else(pc.fill_null(rule.hits(case), False), pa.scalar(index, pa.int8()), number)
+    number = pc.if_else(unreadable, pa.scalar(len(rules), pa.int8()), number)
+    kept = pc.is_null(number)
+    clean = case.batch.select(case.kind.schema.names).filter(kept)
+    if clean.num_rows == case.batch.num_rows:
+        return clean, case.batch.slice(0, 0)
+    rejected = case.batch.filter(pc.invert(kept))
+    reasons = pa.array([*(rule.reason for rule in rules), None], pa.string())
+    reason = pc.coalesce(rejected.column("reject_reason"), pc.take(reasons, pc.drop_null(number)))
+    at = case.batch.schema.get_field_index("reject_reason")
+    return clean, rejected.set_column(at, case.batch.schema.field(at), reason)
+
+
+@dataclass(frozen=True)
+class Cleaned:
+    """The two outcomes of a month, staged, and how many rows each reason hit."""
+
+    clean: TripFile
+    rejected: TripFile
+    reasons: dict[str, int] = field(default_factory=dict)
+
+
+def clean_month(
+    raw: Trips,
+    kind: TaxiKind,
+    rules: CleaningRules,
+    folder: Path,
+    progress: Callable[[int, int], None] | None = None,
+) -> Cleaned:
+    """Clean a month in one streaming pass.
+
+    `progress(done, total)` is called after each batch with rows. Both files are staged in `folder`; on an error neither is
+    left behind.
+    """
+    reasons: Counter[str] = Counter()
+    done = 0
+    with ExitStack() as stack:
+        clean = stack.enter_context(stage(folder, raw.month, kind.schema, kind.pickup, f"{kind.name}-clean"))
+        rejected = stack.enter_context(stage(folder, raw.month, kind.raw_schema, kind.pickup, f"{kind.name}-rejected"))
+        for batch in raw.batches():
+            good, bad = split(Case(batch, kind, raw.month, rules))
+            clean.write(good)
+            rejected.write(bad)
+            for pair in pc.value_counts(bad.column("reject_reason")).to_pylist():
+                reasons[pair["values"]] += pair["counts"]
+            done += batch.num_rows
+            if progress:
+                progress(done, raw.rows)
+        told = {
+            name: raw.facts.extra[name]
+            for name in ("source", "location", "version", "generated")
+            if name in raw.facts.extra
+        }
+        clean.extra = {**told, "rules": rules.__dict__, "reasons": dict(reasons)}
+        rejected.extra = {**told, "rules": rules.__dict__, "reasons": dict(reasons)}
+        return Cleaned(clean.close(), rejected.close(), dict(reasons))

@@ -1,0 +1,157 @@
+"""The canonical schema: one set of columns for every month since 2009, each documented.
+
+Names are the publisher's of 2015 and later in lower case, the same spelling in every sink. Descriptions and units
+follow the TLC data dictionaries (yellow and green, 2025-03). How published files map onto this is in `eras`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+TIMESTAMP = pa.timestamp("us")
+"""New York wall clock without zone, as published: `timestamp` in Postgres, `DATETIME` in BigQuery."""
+
+
+@dataclass(frozen=True)
+class Column:
+    """A canonical column: its name, Arrow type, what it means, and whether a published file must have it."""
+
+    name: str
+    type: pa.DataType
+    description: str
+    required: bool = False
+
+
+def _trip_columns(meter: str) -> tuple[Column, ...]:
+    money = pa.float64()
+    return (
+        Column(
+            "vendorid",
+            pa.int16(),
+            "Record provider: 1 Creative Mobile Technologies (CMT), 2 Curb, formerly VeriFone "
+            "(VTS), 3 Digital Dispatch Systems (DDS; our number, the publisher gave none), 6 Myle, 7 Helix.",
+        ),
+        Column(
+            f"{meter}_pickup_datetime", TIMESTAMP, "When the meter was engaged, New York wall clock.", required=True
+        ),
+        Column(
+            f"{meter}_dropoff_datetime", TIMESTAMP, "When the meter was disengaged, New York wall clock.", required=True
+        ),
+        Column(
+            "passenger_count",
+            pa.int16(),
+            "Passengers, entered by the driver; empty when the provider sent none.",
+            required=True,
+        ),
+        Column("trip_distance", pa.float64(), "Miles, by the taximeter.", required=True),
+        Column(
+            "ratecodeid",
+            pa.int16(),
+            "Rate at the trip's end: 1 standard, 2 JFK, 3 Newark, 4 Nassau or Westchester, "
+            "5 negotiated, 6 group ride, 99 unknown.",
+        ),
+        Column(
+            "store_and_fwd_flag", pa.string(), "Y when the record was held in the vehicle before it was sent, else N."
+        ),
+        Column(
+            "pulocationid", pa.int16(), "Taxi zone of the pickup, 1 to 265; empty where coordinates were published."
+        ),
+        Column(
+            "dolocationid", pa.int16(), "Taxi zone of the drop-off, 1 to 265; empty where coordinates were published."
+        ),
+        Column(
+            "payment_type",
+            pa.int16(),
+            "0 flex fare, 1 credit card, 2 cash, 3 no charge, 4 dispute, 5 unknown, 6 voided.",
+        ),
+        Column("fare_amount", money, "Time-and-distance fare, US dollars.", required=True),
+        Column("extra", money, "Extras and surcharges (rush hour, overnight), US dollars."),
+        Column("mta_tax", money, "MTA tax, US dollars."),
+        Column("tip_amount", money, "Tip, US dollars; cash tips are not recorded."),
+        Column("tolls_amount", money, "Tolls, US dollars."),
+        Column("improvement_surcharge", money, "Improvement surcharge since 2015, US dollars."),
+        Column("total_amount", money, "Charged to the passenger without cash tips, US dollars.", required=True),
+        Column("congestion_surcharge", money, "State congestion surcharge since 2019, US dollars."),
+        Column("airport_fee", money, "Pickup at LaGuardia or JFK, US dollars."),
+        Column("cbd_congestion_fee", money, "MTA congestion relief zone fee since 2025, US dollars."),
+        Column("pickup_longitude", money, "Degrees east of the pickup, where published (to 2016-06)."),
+        Column("pickup_latitude", money, "Degrees north of the pickup, where published (to 2016-06)."),
+        Column("dropoff_longitude", money, "Degrees east of the drop-off, where published (to 2016-06)."),
+        Column("dropoff_latitude", money, "Degrees north of the drop-off, where published (to 2016-06)."),
+    )
+
+
+@dataclass(frozen=True)
+class TaxiKind:
+    """A kind of taxi whose records are published month by month: its columns and where its months go."""
+
+    name: str
+    meter: str
+    columns: tuple[Column, ...]
+    first_month: tuple[int, int]
+
+    @property
+    def pickup(self) -> str:
+        """Name of the column every sink partitions by."""
+        return f"{self.meter}_pickup_datetime"
+
+    @property
+    def dropoff(self) -> str:
+        """Name of the drop-off time's column."""
+        return f"{self.meter}_dropoff_datetime"
+
+    @property
+    def pickup_date(self) -> str:
+        """Name of the day folders' key in the hive dataset."""
+        return f"{self.meter}_pickup_date"
+
+    @property
+    def table(self) -> str:
+        """Name of the table in Postgres and in the warehouse."""
+        return f"{self.name}_cab_data"
+
+    @property
+    def file_stem(self) -> str:
+        """The publisher's file name before the month: `yellow_tripdata`."""
+        return f"{self.name}_tripdata"
+
+    @property
+    def schema(self) -> pa.Schema:
+        """The canonical Arrow schema of a trip."""
+        return pa.schema([pa.field(c.name, c.type) for c in self.columns])
+
+    @property
+    def raw_schema(self) -> pa.Schema:
+        """The schema of raw and rejected rows: a trip, and why and where it could not be kept."""
+        return pa.schema([*self.schema, *REJECT_FIELDS])
+
+
+REJECT_FIELDS = (
+    pa.field("reject_reason", pa.string(), metadata={"description": "Why the row was not kept; empty for a good row."}),
+    pa.field("reject_detail", pa.string(), metadata={"description": "The column and value that were at fault."}),
+    pa.field(
+        "source_line",
+        pa.int64(),
+        metadata={
+            "description": "Line (CSV, from 1) or row (Parquet, from 1) in the "
+            "published file; only for unreadable ones."
+        },
+    ),
+    pa.field("source_text", pa.string(), metadata={"description": "The line as published; only for unreadable ones."}),
+)
+"""Added to a trip in raw and rejected files. A line that could not be read has every trip column empty."""
+
+YELLOW = TaxiKind("yellow", "tpep", _trip_columns("tpep"), (2009, 1))
+GREEN = TaxiKind(
+    "green",
+    "lpep",
+    (
+        *_trip_columns("lpep"),
+        Column("ehail_fee", pa.float64(), "E-hail fee, US dollars; nearly always empty."),
+        Column("trip_type", pa.int16(), "1 street hail, 2 dispatch."),
+    ),
+    (2013, 8),
+)
+KINDS = {kind.name: kind for kind in (YELLOW, GREEN)}

@@ -1,0 +1,33 @@
+"""What every test may use: real published files where they are at hand, settings of its own, a folder of its own."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from taxi_assets import settings
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+PUBLISHED = Path(os.environ.get("TAXI_TEST_DATA", REPOSITORY.parent / "shared" / "data" / "tlc"))
+
+
+@pytest.fixture(scope="session")
+def tlc() -> Callable[[str], Path]:
+    """The path of a real published file by its name under the collection, or a skip that says it is absent."""
+
+    def find(name: str) -> Path:
+        if not (PUBLISHED / name).exists():
+            pytest.skip(f"real trip records are not at hand ({PUBLISHED / name}); set TAXI_TEST_DATA to their folder")
+        return PUBLISHED / name
+
+    return find
+
+
+@pytest.fixture(autouse=True)
+def own_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """No TAXI_* of the developer's reaches a test, and whatever a test writes lands in its own folder."""
+    for name in [name for name in os.environ if name.startswith("TAXI_") and name != "TAXI_TEST_DATA"]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
+    settings.get_settings.cache_clear()

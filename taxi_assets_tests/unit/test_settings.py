@@ -1,0 +1,53 @@
+"""Settings are read from the environment and .env, checked, and never tell a secret."""
+
+import pytest
+
+from taxi_assets.errors import PermanentError
+from taxi_assets.settings import get_settings
+
+
+def set_all(monkeypatch, **values):
+    for name, value in values.items():
+        monkeypatch.setenv(f"TAXI_{name.upper()}", value)
+    get_settings.cache_clear()
+
+
+def test_the_defaults_are_the_local_profile_under_one_folder(tmp_path):
+    settings = get_settings()
+    assert settings.profile == "local"
+    assert settings.home_folder == tmp_path / ".taxi"
+    assert settings.bucket_location == str(tmp_path / ".taxi" / "bucket")
+
+
+def test_dot_env_is_read_and_the_environment_wins(monkeypatch, tmp_path):
+    (tmp_path / ".env").write_text("TAXI_SOURCE=datatalks\nTAXI_SAMPLE_ROWS=7\n")
+    set_all(monkeypatch, sample_rows="9")
+    assert (get_settings().source, get_settings().sample_rows) == ("datatalks", 9)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "sentence"),
+    [
+        ("source", "nowhere", "TAXI_SOURCE: 'nowhere' is neither tlc, datatalks nor sample"),
+        ("sample_rows", "0", "TAXI_SAMPLE_ROWS"),
+        ("kinds", "yellow,purple", "purple is not a kind of taxi"),
+        ("object_template", "trips.parquet", "TAXI_OBJECT_TEMPLATE: must contain {month}"),
+        ("months_per_run", "none", "TAXI_MONTHS_PER_RUN: must be a positive number or `all`"),
+        ("postgres_schema", "a b", "TAXI_POSTGRES_SCHEMA"),
+        ("profile", "gcp", "TAXI_PROFILE=gcp needs TAXI_POSTGRES_URL, TAXI_BUCKET, TAXI_BIGQUERY_PROJECT"),
+    ],
+)
+def test_a_wrong_setting_is_one_sentence_that_names_it(monkeypatch, name, value, sentence):
+    set_all(monkeypatch, **{name: value})
+    with pytest.raises(PermanentError) as error:
+        get_settings()
+    assert sentence in str(error.value)
+
+
+def test_the_password_in_the_url_is_never_shown(monkeypatch):
+    set_all(monkeypatch, postgres_url="postgresql://me:s3cret@localhost/trips")
+    assert "s3cret" not in repr(get_settings())
+    set_all(monkeypatch, postgres_url="postgresql://me:s3cret@localhost/trips", sample_rows="none")
+    with pytest.raises(PermanentError) as error:
+        get_settings()
+    assert "s3cret" not in str(error.value)
