@@ -1,0 +1,76 @@
+"""Months of made-up trips for tests of sinks: any size, the same for the same seed, whole in their month."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from taxi_assets.trips.files import BATCH_ROWS, Facts, TripFile, Trips, stage
+from taxi_assets.trips.month import Month
+from taxi_assets.trips.schema import YELLOW, TaxiKind
+
+
+def month_of_trips(
+    folder: Path,
+    month: str,
+    rows: int,
+    seed: int = 0,
+    kind: TaxiKind = YELLOW,
+    change: Callable[[pa.RecordBatch], pa.RecordBatch] = lambda batch: batch,
+) -> TripFile:
+    """A month in a file of `folder`; `change` may spoil its batches."""
+    wanted = Month.parse(month)
+    chance = np.random.default_rng([wanted.year, wanted.month, seed])
+    sizes = [min(BATCH_ROWS, rows - start) for start in range(0, rows, BATCH_ROWS)]
+    batches = [change(_batch(kind, wanted, size, chance)) for size in sizes[:1]]  # tells the schema
+    schema = batches[0].schema if batches else kind.schema
+    with stage(folder, wanted, schema, kind.pickup, f"seed{seed}") as writer:
+        for batch in batches:
+            writer.write(batch)
+        for size in sizes[1:]:
+            writer.write(change(_batch(kind, wanted, size, chance)))
+        return writer.close()
+
+
+def _batch(kind: TaxiKind, month: Month, rows: int, chance: np.random.Generator) -> pa.RecordBatch:
+    seconds = int((month.end - month.start).total_seconds())
+    make = {
+        pa.int16(): lambda: pa.array(chance.integers(1, 200, rows), pa.int16(), mask=chance.random(rows) < 0.05),
+        pa.float64(): lambda: pa.array(np.round(chance.gamma(2, 8, rows), 2)),
+        pa.string(): lambda: pa.array(chance.choice(["Y", "N"], rows)),
+        pa.timestamp("us"): lambda: pa.array(
+            np.datetime64(month.start) + chance.integers(0, seconds, rows).astype("timedelta64[s]"), pa.timestamp("us")
+        ),
+    }
+    return pa.record_batch([make[column.type]() for column in kind.columns], schema=kind.schema)
+
+
+def same_trips(left: Trips, right: Trips) -> bool:
+    """Whether two months hold the same rows in whatever order."""
+    return _sorted(left.to_arrow()).equals(_sorted(right.to_arrow()))
+
+
+def _sorted(table: pa.Table) -> pa.Table:
+    names = sorted(table.column_names)
+    return table.select(names).sort_by([(name, "ascending") for name in names]).combine_chunks()
+
+
+def same_facts(left: Facts | None, right: Facts) -> bool:
+    """Whether two sets of facts agree; totals to the cent, as sums of floats depend on their order."""
+    return left is not None and (
+        (left.rows, left.first_pickup, left.last_pickup) == (right.rows, right.first_pickup, right.last_pickup)
+        and abs(left.total_amount - right.total_amount) < 0.005
+    )
+
+
+def one_pickup_outside(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """The batch with its first pickup a year late."""
+    index = batch.schema.get_field_index(YELLOW.pickup)
+    pickups = batch.column(index)
+    late = pc.add(pickups.slice(0, 1), pa.scalar(dt.timedelta(days=365)))
+    return batch.set_column(index, batch.schema.field(index), pa.concat_arrays([late, pickups.slice(1)]))

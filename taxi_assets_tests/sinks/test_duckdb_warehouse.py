@@ -1,0 +1,397 @@
+"""The DuckDB warehouse: a month is replaced whole or not at all, whoever else wants the file and whenever it is killed.
+
+What every sink promises is in the contract suite; here is what is particular to a file that one process at a time may
+open.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import duckdb
+import pyarrow as pa
+import pytest
+
+from taxi_assets.errors import PermanentError, TransientError
+from taxi_assets.io_managers import duckdb_warehouse
+from taxi_assets.io_managers.base import Writing
+from taxi_assets.io_managers.duckdb_warehouse import DuckDBWarehouseIOManager
+from taxi_assets.settings import get_settings
+from taxi_assets.trips.files import TripFile
+from taxi_assets.trips.month import Month
+from taxi_assets.trips.schema import GREEN, YELLOW, Column, TaxiKind
+from taxi_assets_tests.months import month_of_trips, one_pickup_outside, same_facts, same_trips
+
+JANUARY, FEBRUARY = Month(2021, 1), Month(2021, 2)
+TIP = Column("tip_jar", pa.float64(), "Coins, US dollars.")
+
+
+@pytest.fixture
+def warehouse(tmp_path: Path) -> DuckDBWarehouseIOManager:
+    return DuckDBWarehouseIOManager(path=str(tmp_path / "warehouse.duckdb"))
+
+
+@pytest.fixture
+def log() -> list[str]:
+    return []
+
+
+@pytest.fixture
+def writing(log: list[str]) -> Writing:
+    return Writing("11111111-run", "token", log.append, {})
+
+
+def made(tmp_path: Path, month: str = "2021-01", rows: int = 2_000, seed: int = 0, **options) -> TripFile:
+    return month_of_trips(tmp_path / "made", month, rows, seed, **options)
+
+
+def holds(warehouse: DuckDBWarehouseIOManager, trips: TripFile) -> bool:
+    return same_facts(warehouse.read_facts(YELLOW, trips.month), trips.facts)
+
+
+def with_columns(*columns: Column) -> TaxiKind:
+    return dataclasses.replace(YELLOW, columns=columns)
+
+
+class Streamed:
+    """A month that is no local file, as an object in a bucket is not."""
+
+    def __init__(self, file: TripFile, breaks_after: int | None = None) -> None:
+        self._file, self._breaks_after = file, breaks_after
+        self.month, self.rows, self.bytes, self.schema, self.facts = (
+            file.month, file.rows, file.bytes, file.schema, file.facts)  # fmt: skip
+
+    def batches(self, columns: list[str] | None = None, rows: int = 500) -> Iterator[pa.RecordBatch]:
+        for number, batch in enumerate(self._file.batches(columns, rows)):
+            if number == self._breaks_after:
+                raise ConnectionResetError("the bucket went away")
+            yield batch
+
+    def to_arrow(self) -> pa.Table:
+        return self._file.to_arrow()
+
+
+def test_a_first_load_makes_file_schema_and_described_table_and_reads_back_the_same_trips(warehouse, writing, tmp_path):
+    assert warehouse.read_facts(YELLOW, JANUARY) is None
+    trips = made(tmp_path)
+    metadata = warehouse.replace(YELLOW, trips, writing)
+    assert metadata["dagster/table_name"] == "ny_taxi.yellow_cab_data"
+    assert metadata["dagster/partition_row_count"] == 2_000
+    assert holds(warehouse, trips)
+    assert same_trips(warehouse.read(YELLOW, JANUARY), trips)
+    with duckdb.connect(warehouse.path) as connection:
+        comments = connection.sql(
+            "SELECT column_name, comment FROM duckdb_columns() WHERE schema_name = 'ny_taxi'"
+        ).fetchall()
+    assert comments == [(column.name, column.description) for column in YELLOW.columns]
+
+
+def test_before_the_first_load_reading_a_month_says_what_to_materialise(warehouse):
+    with pytest.raises(PermanentError, match=r"2021-01: .*no table ny_taxi.yellow_cab_data: materialise bq_table"):
+        warehouse.read(YELLOW, JANUARY)
+
+
+def test_reloading_the_same_a_changed_a_smaller_and_an_empty_month_leaves_exactly_the_last_one(
+    warehouse, writing, tmp_path
+):
+    february = made(tmp_path, "2021-02")
+    warehouse.replace(YELLOW, february, writing)
+    for rows, seed in ((2_000, 0), (2_000, 0), (2_500, 1), (10, 2), (0, 3), (2_000, 0)):
+        trips = made(tmp_path, rows=rows, seed=seed)
+        warehouse.replace(YELLOW, trips, writing)
+        assert holds(warehouse, trips)
+        assert same_trips(warehouse.read(YELLOW, JANUARY), trips)
+    assert same_trips(warehouse.read(YELLOW, FEBRUARY), february)
+
+
+def test_kinds_keep_separate_tables(warehouse, writing, tmp_path):
+    yellow, green = made(tmp_path), made(tmp_path, seed=1, kind=GREEN)
+    warehouse.replace(YELLOW, yellow, writing)
+    warehouse.replace(GREEN, green, writing)
+    assert holds(warehouse, yellow)
+    assert same_trips(warehouse.read(GREEN, JANUARY), green)
+
+
+def test_a_month_that_is_not_a_local_file_is_streamed(warehouse, writing, tmp_path):
+    trips = made(tmp_path)
+    warehouse.replace(YELLOW, Streamed(trips), writing)
+    assert same_trips(warehouse.read(YELLOW, JANUARY), trips)
+
+
+def test_a_path_that_looks_like_a_pattern_or_a_hive_folder_is_taken_as_it_is(warehouse, writing, tmp_path):
+    for name in ("[ab]*", "day=2021-01-01", "it's"):
+        trips = month_of_trips(tmp_path / name, "2021-01", 100, seed=len(name))
+        warehouse.replace(YELLOW, trips, writing)
+        assert same_trips(warehouse.read(YELLOW, JANUARY), trips)
+
+
+@pytest.mark.parametrize("breaks_after", [0, 1, 3])
+def test_a_stream_that_breaks_midway_leaves_the_old_month(warehouse, writing, tmp_path, breaks_after):
+    old = made(tmp_path)
+    warehouse.replace(YELLOW, old, writing)
+    with pytest.raises(Exception, match="the bucket went away"):
+        warehouse.replace(YELLOW, Streamed(made(tmp_path, seed=1), breaks_after), writing)
+    assert same_trips(warehouse.read(YELLOW, JANUARY), old)
+
+
+def test_a_failure_between_delete_and_insert_leaves_the_old_month(warehouse, writing, tmp_path, monkeypatch):
+    old = made(tmp_path)
+    warehouse.replace(YELLOW, old, writing)
+
+    def fail(*_):
+        raise RuntimeError("pulled the plug")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(duckdb_warehouse, "_insert", fail)
+        with pytest.raises(RuntimeError, match="pulled the plug"):
+            warehouse.replace(YELLOW, made(tmp_path, seed=1), writing)
+    assert same_trips(warehouse.read(YELLOW, JANUARY), old)
+
+
+def test_a_row_outside_the_month_or_without_a_pickup_refuses_the_load_whole(warehouse, writing, tmp_path):
+    old = made(tmp_path)
+    warehouse.replace(YELLOW, old, writing)
+    for spoil in (one_pickup_outside, without_first_pickup):
+        with pytest.raises(PermanentError, match=r"2021-01: 1 of 300 trips have no tpep_pickup_datetime in the month"):
+            warehouse.replace(YELLOW, made(tmp_path, rows=300, seed=1, change=spoil), writing)
+        assert same_trips(warehouse.read(YELLOW, JANUARY), old)
+    assert warehouse.read_facts(YELLOW, Month(2022, 1)).rows == 0
+
+
+def without_first_pickup(batch: pa.RecordBatch) -> pa.RecordBatch:
+    index = batch.schema.get_field_index(YELLOW.pickup)
+    pickups = [None, *batch.column(index)[1:].to_pylist()]
+    return batch.set_column(index, batch.schema.field(index), pa.array(pickups, pa.timestamp("us")))
+
+
+def test_a_new_column_is_added_with_its_description_and_empty_in_older_months(warehouse, writing, tmp_path):
+    warehouse.replace(YELLOW, made(tmp_path, "2021-02"), writing)
+    wider = with_columns(*YELLOW.columns, TIP)
+    trips = made(tmp_path, kind=wider)
+    warehouse.replace(wider, trips, writing)
+    assert same_trips(warehouse.read(wider, JANUARY), trips)
+    assert warehouse.read(wider, FEBRUARY).to_arrow().column("tip_jar").null_count == 2_000
+    with duckdb.connect(warehouse.path) as connection:
+        [(comment,)] = connection.sql("SELECT comment FROM duckdb_columns() WHERE column_name = 'tip_jar'").fetchall()
+    assert comment == "Coins, US dollars."
+
+
+def test_a_new_column_of_a_load_that_fails_is_not_added(warehouse, writing, tmp_path):
+    warehouse.replace(YELLOW, made(tmp_path), writing)
+    wider = with_columns(*YELLOW.columns, TIP)
+    with pytest.raises(PermanentError, match="no tpep_pickup_datetime in the month"):
+        warehouse.replace(wider, made(tmp_path, kind=wider, change=one_pickup_outside), writing)
+    with duckdb.connect(warehouse.path) as connection:
+        assert not connection.sql("SELECT 1 FROM duckdb_columns() WHERE column_name = 'tip_jar'").fetchall()
+
+
+@pytest.mark.parametrize(
+    ("columns", "complaint"),
+    [
+        (YELLOW.columns[:-1], r"ny_taxi.yellow_cab_data in .* has column dropoff_latitude, which trips do not have"),
+        (
+            (*YELLOW.columns[:-1], Column("dropoff_latitude", pa.string(), "")),
+            "has column dropoff_latitude as DOUBLE, trips have it as VARCHAR",
+        ),
+    ],
+)
+def test_a_removed_or_changed_column_is_refused_by_name(warehouse, writing, tmp_path, columns, complaint):
+    old = made(tmp_path)
+    warehouse.replace(YELLOW, old, writing)
+    kind = with_columns(*columns)
+    with pytest.raises(PermanentError, match=complaint):
+        warehouse.replace(kind, made(tmp_path, seed=1, kind=kind), writing)
+    assert same_trips(warehouse.read(YELLOW, JANUARY), old)
+
+
+def test_a_month_that_lacks_a_column_is_refused_by_name(warehouse, writing, tmp_path):
+    trips = made(tmp_path, kind=with_columns(*YELLOW.columns[:-1]))
+    with pytest.raises(PermanentError, match=r"2021-01: column dropoff_latitude of the yellow trips is missing"):
+        warehouse.replace(YELLOW, trips, writing)
+    assert not Path(warehouse.path).exists()
+
+
+def test_two_threads_loading_the_same_month_end_as_one_of_them(warehouse, writing, tmp_path):
+    versions = [made(tmp_path, rows=1_000 + seed, seed=seed) for seed in range(4)]
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda trips: warehouse.replace(YELLOW, trips, writing), versions))
+    assert [same_trips(warehouse.read(YELLOW, JANUARY), trips) for trips in versions].count(True) == 1
+
+
+def test_a_dozen_months_loaded_by_threads_and_processes_at_once_all_arrive(warehouse, writing, tmp_path):
+    months = [made(tmp_path, f"2020-{number:02d}", rows=500 + number) for number in range(1, 13)]
+    children = [loader(warehouse, [trips]) for trips in months[:4]]
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda trips: warehouse.replace(YELLOW, trips, writing), months[4:]))
+    assert [child.wait(60) for child in children] == [0] * 4
+    assert all(holds(warehouse, trips) for trips in months)
+
+
+def test_a_reader_sees_the_old_or_the_new_month_and_nothing_between(warehouse, writing, tmp_path):
+    versions = [made(tmp_path, rows=rows, seed=rows) for rows in (20_000, 30_000)]
+    warehouse.replace(YELLOW, versions[0], writing)
+    child = loader(warehouse, versions * 5)
+    seen = []
+    while child.poll() is None:
+        seen.append(warehouse.read_facts(YELLOW, JANUARY))
+    assert child.returncode == 0
+    assert len(seen) > 5
+    assert all(any(same_facts(facts, version.facts) for version in versions) for facts in seen)
+
+
+def test_while_another_process_holds_the_file_a_load_waits_and_says_for_whom(
+    warehouse, writing, log, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(duckdb_warehouse, "_TELL_AFTER_SECONDS", 0.2)
+    trips = made(tmp_path)
+    with holder(warehouse.path) as child:
+        release = threading.Timer(1.0, child.stdin.close)
+        release.start()
+        warehouse.replace(YELLOW, trips, writing)
+    assert f"2021-01: waiting for {warehouse.path}, held by process {child.pid}." in log
+    assert holds(warehouse, trips)
+
+
+def test_a_file_that_stays_held_is_a_transient_error_naming_file_and_process(warehouse, writing, tmp_path):
+    impatient = warehouse.model_copy(update={"lock_timeout": 0.3})
+    with holder(warehouse.path) as child:
+        with pytest.raises(TransientError, match=rf"2021-01: {warehouse.path} is still held by process {child.pid};"):
+            impatient.replace(YELLOW, made(tmp_path), writing)
+        with pytest.raises(TransientError, match=rf"held by process {child.pid};"):
+            impatient.read_facts(YELLOW, JANUARY)
+    impatient.replace(YELLOW, made(tmp_path), writing)
+
+
+def test_a_reader_who_stops_midway_keeps_nobody_waiting(warehouse, writing, tmp_path):
+    warehouse = warehouse.model_copy(update={"lock_timeout": 2.0})
+    warehouse.replace(YELLOW, made(tmp_path), writing)
+    stream = warehouse.read(YELLOW, JANUARY).batches(rows=100)
+    next(stream)
+    warehouse.replace(YELLOW, made(tmp_path, rows=5), writing)
+    assert sum(batch.num_rows for batch in stream) == 1_900
+    assert not list(get_settings().staging_folder.glob("warehouse-*"))
+
+
+def test_a_load_killed_at_any_moment_leaves_the_old_or_the_new_month_and_the_next_load_succeeds(
+    warehouse, tmp_path, writing
+):
+    kills, seed = int(os.environ.get("KILLS", "5")), int(os.environ.get("SEED", random.randrange(10**6)))
+    print(f"SEED={seed}")
+    chance = random.Random(seed)
+    old, new = made(tmp_path, rows=150_000), made(tmp_path, rows=200_000, seed=1)
+    february = made(tmp_path, "2021-02")
+    for trips in (february, old):
+        warehouse.replace(YELLOW, trips, writing)
+    killed = 0
+    while killed < kills:
+        child = loader(warehouse, [new], announce=True)
+        assert child.stdout.readline() == b"loading\n"
+        time.sleep(chance.uniform(0, 0.35))
+        killed += child.poll() is None
+        os.kill(child.pid, signal.SIGKILL)
+        child.wait()
+        assert holds(warehouse, old) or holds(warehouse, new)
+        assert holds(warehouse, february)
+        warehouse.replace(YELLOW, old, writing)
+        assert same_trips(warehouse.read(YELLOW, JANUARY), old)
+        assert not list(get_settings().staging_folder.glob("*"))
+
+
+def test_a_file_that_may_not_grow_further_is_one_error_and_leaves_the_old_month(warehouse, tmp_path, writing):
+    old = made(tmp_path, rows=1_000)
+    warehouse.replace(YELLOW, old, writing)
+    child = loader(warehouse, [made(tmp_path, rows=300_000, seed=1)], most_bytes=4 << 20)
+    _, stderr = child.communicate(timeout=60)
+    assert child.returncode != 0
+    assert f"PermanentError: 2021-01: {warehouse.path} could not be used" in stderr.decode()
+    assert same_trips(warehouse.read(YELLOW, JANUARY), old)
+
+
+def test_a_file_that_is_not_a_database_is_named_and_left_alone(warehouse, writing, tmp_path):
+    Path(warehouse.path).write_text("my shopping list" * 1000)
+    with pytest.raises(PermanentError, match=rf"2021-01: {warehouse.path} could not be used .*not a valid DuckDB"):
+        warehouse.replace(YELLOW, made(tmp_path), writing)
+    assert Path(warehouse.path).read_text().startswith("my shopping list")
+
+
+def test_replacing_a_month_ten_times_does_not_grow_the_file_beyond_two_of_it(warehouse, writing, tmp_path):
+    versions = [made(tmp_path, rows=200_000, seed=seed) for seed in range(2)]
+    sizes = []
+    for number in range(10):
+        warehouse.replace(YELLOW, versions[number % 2], writing)
+        sizes.append(os.path.getsize(warehouse.path))
+    assert max(sizes) < 2.5 * sizes[0], sizes
+
+
+def test_memory_does_not_grow_with_the_month(warehouse, tmp_path):
+    """Five million rows, 235 MB in the file, within 350 MB more than an idle process; DuckDB's limit is 256 MB."""
+    big = made(tmp_path, rows=5_000_000)
+    idle, loading = (peak_megabytes(warehouse, trips) for trips in ([], [big]))
+    assert holds(warehouse, big)
+    assert loading - idle < 350, (idle, loading)
+
+
+LOADER = """
+import resource, sys
+from pathlib import Path
+from taxi_assets.io_managers.base import Writing
+from taxi_assets.io_managers.duckdb_warehouse import DuckDBWarehouseIOManager
+from taxi_assets.trips.files import TripFile
+from taxi_assets.trips.month import Month
+from taxi_assets.trips.schema import YELLOW
+import duckdb
+warehouse = DuckDBWarehouseIOManager(path=sys.argv[1])
+if int(sys.argv[2]):
+    resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]), int(sys.argv[2])))
+print("loading", flush=True)
+for month, path in zip(sys.argv[3::2], sys.argv[4::2]):
+    warehouse.replace(YELLOW, TripFile(Path(path), Month.parse(month)), Writing("run", "token", lambda _: None, {}))
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+"""
+
+
+def loader(warehouse: DuckDBWarehouseIOManager, months: list[TripFile], announce: bool = False, most_bytes: int = 0):
+    """A process that loads `months` one after another."""
+    files = [text for trips in months for text in (str(trips.month), str(trips.path))]
+    command = [sys.executable, "-c", LOADER, warehouse.path, str(most_bytes), *files]
+    return subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE if announce else subprocess.DEVNULL,
+        stderr=subprocess.PIPE if most_bytes else None,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])},
+    )
+
+
+def peak_megabytes(warehouse: DuckDBWarehouseIOManager, months: list[TripFile]) -> int:
+    child = loader(warehouse, months, announce=True)
+    stdout, _ = child.communicate(timeout=120)
+    assert child.returncode == 0
+    return int(stdout.split()[-1])
+
+
+class holder:
+    """A process that holds the file open until its standard input ends."""
+
+    def __init__(self, path: str) -> None:
+        program = "import duckdb, sys; c = duckdb.connect(sys.argv[1]); print('held', flush=True); sys.stdin.read()"
+        self._child = subprocess.Popen(
+            [sys.executable, "-c", program, path], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        )
+
+    def __enter__(self) -> subprocess.Popen:
+        assert self._child.stdout.readline() == b"held\n"
+        return self._child
+
+    def __exit__(self, *_) -> None:
+        self._child.stdin.close()
+        self._child.wait(10)
