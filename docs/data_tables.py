@@ -1,0 +1,127 @@
+"""Writes the tables of data.md from the code they describe: `python docs/data_tables.py`. A test compares the two."""
+
+from __future__ import annotations
+
+import re
+import sys
+from itertools import groupby
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from taxi_assets.trips.encodings import CODES, NULL_TEXTS
+from taxi_assets.trips.eras import ALIASES, ERAS, METER
+from taxi_assets.trips.rows import REASONS
+from taxi_assets.trips.schema import GREEN, REJECT_FIELDS, YELLOW
+
+PAGE = Path(__file__).with_name("data.md")
+
+
+def table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+    """A Markdown table."""
+    lines = [head, ("---",) * len(head), *rows]
+    return "\n".join("| " + " | ".join(cell.replace("|", r"\|") for cell in line) + " |" for line in lines)
+
+
+def schema() -> str:
+    """The canonical columns, yellow first, then what green has more."""
+    columns = [*YELLOW.columns, *GREEN.columns[len(YELLOW.columns) :]]
+    green = {column.name for column in GREEN.columns[len(YELLOW.columns) :]}
+    return table(
+        ("column", "type", "what it is", "a file must have it"),
+        [
+            (
+                f"`{c.name}`" + (" (green)" if c.name in green else ""),
+                str(c.type),
+                c.description,
+                "yes" if c.required else "",
+            )
+            for c in columns
+        ],
+    )
+
+
+def eras() -> str:
+    """Every era, with the header where it changes."""
+    return table(
+        ("taxi", "file", "months", "columns", "what is particular"),
+        [
+            (
+                era.kind,
+                era.publication,
+                f"{era.first} to {era.last or 'now'}",
+                str(len(era.header)),
+                "; ".join([*era.oddities, *([types(era.types)] if era.types else [])]) or "",
+            )
+            for era in ERAS
+        ],
+    )
+
+
+def types(columns: tuple[tuple[str, str], ...]) -> str:
+    """`string: a, b`: the types that are not the common ones."""
+    by_type = groupby(sorted(columns, key=lambda column: column[1]), key=lambda column: column[1])
+    return "; ".join(f"{name}: {', '.join(f'`{column}`' for column, _ in group)}" for name, group in by_type)
+
+
+def headers() -> str:
+    """Every distinct header, exactly, with the first month and publication that has it."""
+    first: dict[tuple[str, ...], str] = {}
+    for era in ERAS:
+        first.setdefault(era.header, f"{era.kind} {era.publication}, {era.first}")
+    return "\n\n".join(f"{where}:\n\n```text\n{','.join(header)}\n```" for header, where in first.items())
+
+
+def aliases() -> str:
+    """Published names that differ from the canonical ones."""
+    by_name = groupby(sorted(ALIASES, key=ALIASES.__getitem__), key=ALIASES.__getitem__)
+    return table(
+        ("canonical", "also published as"),
+        [(f"`{name.replace(METER, 'tpep')}`", ", ".join(f"`{alias}`" for alias in names)) for name, names in by_name],
+    )
+
+
+def codes() -> str:
+    """What texts stand for."""
+    return table(
+        ("column", "published", "stands for"),
+        [
+            (f"`{column}`", ", ".join(f"`{text}`" for text, value in texts.items() if value == code), f"`{code}`")
+            for column, texts in CODES.items()
+            for code in dict.fromkeys(texts.values())
+        ],
+    )
+
+
+def reasons() -> str:
+    """Why a row could not be read."""
+    return table(("`reject_reason`", "when"), [(f"`{reason}`", text) for reason, text in REASONS.items()])
+
+
+def reject_fields() -> str:
+    """The columns a raw month has besides the trip's."""
+    return table(
+        ("column", "type", "what it is"),
+        [(f"`{f.name}`", str(f.type), f.metadata[b"description"].decode()) for f in REJECT_FIELDS],
+    )
+
+
+def nulls() -> str:
+    """Texts that stand for no value."""
+    return ", ".join(f"`{text}`" if text else "the empty field" for text in NULL_TEXTS)
+
+
+SECTIONS = {f.__name__: f for f in (schema, eras, headers, aliases, codes, reasons, reject_fields, nulls)}
+
+
+def rendered(page: str) -> str:
+    """The page with what is between its `<!-- name -->` and `<!-- end -->` marks written anew."""
+
+    def section(match: re.Match[str]) -> str:
+        return f"<!-- {match[1]} -->\n{SECTIONS[match[1]]()}\n<!-- end -->"
+
+    return re.sub(r"<!-- (\w+) -->\n.*?<!-- end -->", section, page, flags=re.DOTALL)
+
+
+if __name__ == "__main__":
+    PAGE.write_text(rendered(PAGE.read_text()))

@@ -1,0 +1,212 @@
+"""A published CSV, plain or gzipped, to raw rows: lines are cut here; values are converted in `conform`.
+
+The stream is cut into blocks at line ends (`lines`). A block in which every line has the expected fields is split by
+Arrow at full speed; any other is halved, and its small pieces split line by line, so that a bad line is told apart with
+its number. Both hand the same texts to the same conversion. Blocks are converted on two threads, in order; at most three
+are held.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv as pa_csv
+
+from taxi_assets.trips.conform import plain_text
+from taxi_assets.trips.eras import match_columns
+from taxi_assets.trips.lines import LINE_BYTES, Block, LineStream
+from taxi_assets.trips.published import PublishedFile
+from taxi_assets.trips.rows import Published, Reject, raw_rows, reject_rows, source_text, value_detail
+from taxi_assets.trips.schema import TaxiKind
+
+THREADS = 2
+PIECE_BYTES = 64 << 10
+"""A block with a bad line is halved down to this, about 500 trips, before it is split line by line."""
+
+
+class Layout(NamedTuple):
+    """How lines are split: the header's names, the position of each canonical column, and how many (empty) fields
+    rows have beyond the header."""
+
+    kind: TaxiKind
+    header: list[str]
+    positions: dict[str, int]
+    surplus: int
+
+
+def read_csv(file: PublishedFile, progress: Callable[[int, int, int], None] | None = None) -> Iterator[pa.RecordBatch]:
+    """Yield the file's rows in the raw schema, a batch for each block; errors as of `reader.read_trips`."""
+    with LineStream(file) as stream, ThreadPoolExecutor(THREADS, "taxi-csv") as pool:
+        header = parse_header(file, stream.header)
+        positions = match_columns(file, header)
+        layout = Layout(file.kind, header, positions, _surplus(stream.first_line, len(header)))
+        rows = 0
+        for bytes_read, batch in _convert_blocks(pool, layout, stream):
+            rows += batch.num_rows
+            if progress:
+                progress(bytes_read, stream.bytes_total, rows)
+            if batch.num_rows:
+                yield batch
+
+
+def _convert_blocks(
+    pool: ThreadPoolExecutor, layout: Layout, stream: LineStream
+) -> Iterator[tuple[int, pa.RecordBatch]]:
+    """Each block's rows in order, and the bytes read by then, while the threads work on the next blocks."""
+    waiting: deque[tuple[int, Future[pa.RecordBatch]]] = deque()
+    for block in stream.blocks():
+        waiting.append((stream.bytes_read, pool.submit(read_block, layout, block)))
+        if len(waiting) > THREADS:
+            bytes_read, future = waiting.popleft()
+            yield bytes_read, future.result()
+    for bytes_read, future in waiting:
+        yield bytes_read, future.result()
+
+
+def parse_header(file: PublishedFile, line: bytes) -> list[str]:
+    """The names in a header line, blanks included."""
+    try:
+        return next(csv.reader([line.decode("utf-8", "backslashreplace")], strict=True), [])
+    except csv.Error as error:
+        raise file.refused(f"has a header that cannot be read ({error}); download the month again") from None
+
+
+def read_block(layout: Layout, block: Block) -> pa.RecordBatch:
+    """Convert a block of whole lines: as many rows as it has lines that are not blank."""
+    if block.overlong:
+        return reject_rows(layout.kind, [block.overlong])
+    if published := split_at_once(layout, block):
+        return raw_rows(layout.kind, published, [])
+    if halves := _halves(block):
+        return pa.concat_batches([read_block(layout, half) for half in halves])
+    return raw_rows(layout.kind, *split_by_line(layout, block))
+
+
+def _halves(block: Block) -> list[Block]:
+    """The block in two, cut at a line end, so that few lines are split one by one for a bad one; none when it is small."""
+    data = block.data
+    cut = data.rfind(b"\n", 0, len(data) // 2) + 1 or data.find(b"\n") + 1
+    if len(data) <= PIECE_BYTES or not 0 < cut < len(data):
+        return []
+    first = data.count(b"\n", 0, cut)
+    return [
+        Block(data[:cut], block.first_line, first, min(block.longest, cut)),
+        Block(data[cut:], block.first_line + first, block.lines - first, min(block.longest, len(data) - cut)),
+    ]
+
+
+def split_at_once(layout: Layout, block: Block) -> Published | None:
+    """Split by Arrow; None when some line is blank, too long, quoted or has not the expected fields."""
+    data = block.data
+    if block.longest > LINE_BYTES or b'"' in data or data.count(b"\r") != data.count(b"\r\n"):
+        return None
+    width = len(layout.header)
+    surplus = range(width, width + layout.surplus)
+    try:
+        table = _split_plain(data, width + layout.surplus, [*layout.positions.values(), *surplus])
+    except pa.ArrowInvalid:
+        return None
+    if table.num_rows != block.lines or any(table[str(i)].null_count != block.lines for i in surplus):
+        return None
+    lines: list[bytes] = []
+
+    def text_of(row: int) -> str:
+        if not lines:
+            lines.extend(data.split(b"\n"))
+        return source_text(lines[row].rstrip(b"\r"))
+
+    return Published(_columns(layout, table), np.arange(block.first_line, block.first_line + block.lines), text_of)
+
+
+def split_by_line(layout: Layout, block: Block) -> tuple[Published, list[Reject]]:
+    """Look at each line, and set aside those that do not have the header's fields. Blank lines are no rows."""
+    plain: list[bytes] = []
+    lines: list[bytes] = []
+    numbers: list[int] = []
+    rejects: list[Reject] = []
+    commas = len(layout.header) - 1
+    for number, line in enumerate(block.data.split(b"\n"), block.first_line):
+        line = line.rstrip(b"\r")
+        if not line:
+            continue
+        regular = line.count(b",") == commas and b'"' not in line and b"\r" not in line and len(line) <= LINE_BYTES
+        made_plain = line if regular else _made_plain(layout, line)
+        if isinstance(made_plain, bytes):
+            plain.append(made_plain)
+            lines.append(line)
+            numbers.append(number)
+        else:
+            rejects.append(Reject(*made_plain, number, source_text(line)))
+    plain.append(b"")
+    table = _split_plain(b"\n".join(plain), len(layout.header), [*layout.positions.values()]) if lines else None
+    return Published(_columns(layout, table), np.array(numbers, np.int64), lambda row: source_text(lines[row])), rejects
+
+
+def _made_plain(layout: Layout, line: bytes) -> bytes | tuple[str, str]:
+    """The line without quotation marks and surplus fields; or the reason and detail why it cannot be read."""
+    width = len(layout.header)
+    if len(line) > LINE_BYTES:
+        return "unreadable_length", f"{len(line)} bytes"
+    fields = _quoted_fields(line) if b'"' in line else line.split(b",")
+    if fields is None:
+        return "unreadable_quotes", "the quotation marks do not pair"
+    if len(fields) < width or any(field.strip() for field in fields[width:]):
+        return "unreadable_field_count", f"{len(fields)} of {width} fields"
+    used = {i: fields[i] for i in layout.positions.values()}
+    if wrong := [i for i, field in used.items() if b"," in field or b"\r" in field]:  # no value has either
+        details = (value_detail(layout.header[i], plain_text(used[i])) for i in wrong)
+        return "unreadable_value", "; ".join(details)
+    return b",".join(used.get(i, b"") for i in range(width))
+
+
+def _split_plain(data: bytes, width: int, wanted: list[int]) -> pa.Table:
+    """Whole lines of `width` fields without quotes to columns of text, named by position; an empty field is null.
+
+    Raises:
+        pa.ArrowInvalid: a line has another number of fields.
+    """
+    types = {str(i): pa.string() for i in wanted}
+    names = [str(i) for i in range(width)]
+    return pa_csv.read_csv(
+        pa.py_buffer(data),
+        pa_csv.ReadOptions(use_threads=False, block_size=len(data) + 1, column_names=names),
+        pa_csv.ParseOptions(quote_char=False),
+        pa_csv.ConvertOptions(
+            column_types=types,
+            include_columns=list(types),
+            null_values=[""],
+            strings_can_be_null=True,
+            check_utf8=False,
+        ),
+    )
+
+
+def _columns(layout: Layout, table: pa.Table | None) -> dict[str, tuple[str, pa.Array]]:
+    return {
+        name: (layout.header[i], pa.array([], pa.string()) if table is None else _whole(table[str(i)]))
+        for name, i in layout.positions.items()
+    }
+
+
+def _quoted_fields(line: bytes) -> list[bytes] | None:
+    try:
+        fields = next(csv.reader([line.decode("latin-1")], strict=True))  # latin-1 keeps every byte
+    except csv.Error:
+        return None
+    return [field.encode("latin-1") for field in fields]
+
+
+def _surplus(first_line: bytes, width: int) -> int:
+    """How many empty fields the first row has beyond the header: two in 2016-07 to 12, and in green 2013-08."""
+    fields = first_line.rstrip(b"\r\n").split(b",")
+    return 0 if any(fields[width:]) else max(0, len(fields) - width)
+
+
+def _whole(column: pa.ChunkedArray) -> pa.Array:
+    return column.chunk(0) if column.num_chunks == 1 else pa.concat_arrays(column.chunks)

@@ -1,0 +1,44 @@
+"""What published codes and spellings stand for: tables only.
+
+How a column of text becomes numbers with their help is in `conform`; which columns there are is in `eras`.
+
+Sources: codes 1 to 6 and 99 are the TLC data dictionaries' (yellow and green, 2025-03); the text codes were read in the
+published files of 2009 to 2014, which no dictionary describes, and each month uses one family of them.
+"""
+
+from __future__ import annotations
+
+NULL_TEXTS = ("", "NULL", "NAN", "NA", "NONE", r"\N")
+"""Spellings of "no value", in any case. The publisher leaves the field empty; the others are what SQL, pandas and R
+write."""
+
+VENDORS = {"CMT": "1", "VTS": "2", "DDS": "3"}
+"""Vendors by letters, 2009 to 2014. From 2015 the publisher says 1 for CMT (Creative Mobile Technologies) and 2 for VTS
+(VeriFone); DDS (Digital Dispatch Systems) was gone by then and never got a number: 3 is ours."""
+
+PAYMENTS = {
+    # 2009: words, upper or mixed case.
+    "CASH": "2",
+    "CREDIT": "1",
+    "NO CHARGE": "3",
+    "DISPUTE": "4",
+    # 2010-01 to 2010-07: the same words cut to three characters.
+    "CAS": "2",
+    "CRE": "1",
+    "NO": "3",
+    "NA": "5",
+    # 2010-08 to 2014-12: three-letter codes; DIS is also how "Dispute" was cut.
+    "CSH": "2",
+    "CRD": "1",
+    "NOC": "3",
+    "DIS": "4",
+    "UNK": "5",
+}
+"""Ways of payment in words, to the numbers used since 2015: 1 card, 2 cash, 3 no charge, 4 dispute, 5 unknown."""
+
+FLAGS = {"Y": "Y", "N": "N", "1": "Y", "0": "N"}
+"""Store-and-forward: 0 and 1 from 2009 to 2010-07, N and Y since."""
+
+CODES = {"vendorid": VENDORS, "payment_type": PAYMENTS, "store_and_fwd_flag": FLAGS}
+"""Columns whose texts are codes, with what they stand for. Numbers that are not in the table stay what they are,
+except in the flag, whose every value must be there. Texts are compared in upper case without surrounding blanks."""

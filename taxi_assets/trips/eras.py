@@ -1,0 +1,201 @@
+"""Every published header and its mapping to the canonical columns: tables, and the one function that applies them.
+
+A column whose name is new stops the month before anything is written; one line here lets it through. What the values
+of a column mean is in `encodings`, how they are converted in `conform`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from taxi_assets.trips.published import PublishedFile
+from taxi_assets.trips.schema import KINDS, TaxiKind
+
+METER = "{meter}"
+"""Stands for tpep (yellow) or lpep (green) in the names below."""
+
+ALIASES = {
+    # 2009, yellow.
+    "vendor_name": "vendorid",
+    "trip_pickup_datetime": METER + "_pickup_datetime",
+    "trip_dropoff_datetime": METER + "_dropoff_datetime",
+    "start_lon": "pickup_longitude",
+    "start_lat": "pickup_latitude",
+    "end_lon": "dropoff_longitude",
+    "end_lat": "dropoff_latitude",
+    "store_and_forward": "store_and_fwd_flag",
+    "fare_amt": "fare_amount",
+    "tip_amt": "tip_amount",
+    "tolls_amt": "tolls_amount",
+    "total_amt": "total_amount",
+    # 2010 to 2014, yellow; rate_code also in 2009. `surcharge` was the rush hour and overnight extra, named extra
+    # from 2015.
+    "vendor_id": "vendorid",
+    "pickup_datetime": METER + "_pickup_datetime",
+    "dropoff_datetime": METER + "_dropoff_datetime",
+    "rate_code": "ratecodeid",
+    "surcharge": "extra",
+    # Third-party re-exports of real files.
+    "rate_code_id": "ratecodeid",
+    "pickup_location_id": "pulocationid",
+    "dropoff_location_id": "dolocationid",
+}
+"""Published name, in lower case and without surrounding blanks, to the canonical name where the two differ."""
+
+IGNORED = re.compile(r"|__index_level_\d+__|unnamed: \d+")
+"""Names of columns that hold no trip data: row numbers left behind by pandas (`__index_level_0__` was published in
+2010-02 and 2010-03; the unnamed one is seen in re-exports)."""
+
+
+def canonical_name(published: str, kind: TaxiKind) -> str:
+    """The canonical name of a published column, or the normalised name itself where no alias exists."""
+    name = published.strip().lower()
+    return ALIASES.get(name, name).replace(METER, kind.meter)
+
+
+def match_columns(file: PublishedFile, names: Sequence[str]) -> dict[str, int]:
+    """Map canonical column names to positions in the file's header.
+
+    Raises:
+        PermanentError: a column is unknown or there twice, a required one is missing, or the file is of another kind
+        of taxi.
+    """
+    positions: dict[str, int] = {}
+    for position, published in enumerate(names):
+        if IGNORED.fullmatch(published.strip().lower()):
+            continue
+        name = canonical_name(published, file.kind)
+        if name in positions:
+            both = " and ".join(repr(_short(names[i])) for i in (positions[name], position))
+            raise file.refused(
+                f"has two columns for {name} ({both}), and which of them is right cannot be told; remove one"
+            )
+        if name not in file.kind.schema.names:
+            raise file.refused(_unknown(file.kind, published, name))
+        positions[name] = position
+    if missing := [column.name for column in file.kind.columns if column.required and column.name not in positions]:
+        raise file.refused(
+            f"has no column for {', '.join(missing)} (its header is {_short(', '.join(names), 300)!r}); "
+            f"if the publisher renamed it, add the new name to ALIASES in {__name__}"
+        )
+    return positions
+
+
+def _unknown(kind: TaxiKind, published: str, name: str) -> str:
+    for other in KINDS.values():
+        if other is not kind and name in (other.pickup, other.dropoff):
+            return f"is a {other.name} taxi file, as its column {published.strip()!r} says; give the {kind.name} one"
+    return (
+        f"has a column that is not known, {_short(published)!r}; when you know what it holds, add one line to ALIASES "
+        f"(or to IGNORED) in {__name__}"
+    )
+
+
+def _short(text: str, limit: int = 80) -> str:
+    return text if len(text) <= limit else text[:limit] + "…"
+
+
+@dataclass(frozen=True)
+class Era:
+    """Months published with one header: what a file of them looks like. `last` None: still so.
+
+    `header` is exact, blanks included; `types` tells a Parquet column's type where it is not the common one of its
+    name; `oddities` are sentences for people.
+    """
+
+    kind: str
+    publication: Literal["csv", "parquet"]
+    first: str
+    last: str | None
+    header: tuple[str, ...]
+    oddities: tuple[str, ...] = ()
+    blank_second_line: bool = False
+    surplus_fields: int = 0
+    types: tuple[tuple[str, str], ...] = ()
+
+
+def _names(*parts: str) -> tuple[str, ...]:
+    return tuple(",".join(parts).split(","))
+
+
+_Y2009 = _names(
+    "vendor_name,Trip_Pickup_DateTime,Trip_Dropoff_DateTime,Passenger_Count,Trip_Distance,Start_Lon,Start_Lat,Rate_Code",
+    "store_and_forward,End_Lon,End_Lat,Payment_Type,Fare_Amt,surcharge,mta_tax,Tip_Amt,Tolls_Amt,Total_Amt",
+)
+_Y2010 = _names(
+    "vendor_id,pickup_datetime,dropoff_datetime,passenger_count,trip_distance,pickup_longitude,pickup_latitude,rate_code",
+    "store_and_fwd_flag,dropoff_longitude,dropoff_latitude,payment_type,fare_amount,surcharge,mta_tax,tip_amount",
+    "tolls_amount,total_amount",
+)
+_Y2014 = (_Y2010[0], *(f" {name}" for name in _Y2010[1:]))
+_TPEP = "VendorID,tpep_pickup_datetime,tpep_dropoff_datetime,passenger_count,trip_distance"
+_MONEY = "payment_type,fare_amount,extra,mta_tax,tip_amount,tolls_amount,improvement_surcharge,total_amount"
+_PLACES = "pickup_longitude,pickup_latitude,RatecodeID,store_and_fwd_flag,dropoff_longitude,dropoff_latitude"
+_Y2015_01 = _names(_TPEP, _PLACES.replace("RatecodeID", "RateCodeID"), _MONEY)
+_Y2015_07 = _names(_TPEP, _PLACES, _MONEY)
+_Y2016 = _names(_TPEP, "RatecodeID,store_and_fwd_flag,PULocationID,DOLocationID", _MONEY)
+_Y2019 = (*_Y2016, "congestion_surcharge")
+_G2013 = _names(
+    "VendorID,lpep_pickup_datetime,Lpep_dropoff_datetime,Store_and_fwd_flag,RateCodeID,Pickup_longitude,Pickup_latitude",
+    "Dropoff_longitude,Dropoff_latitude,Passenger_count,Trip_distance,Fare_amount,Extra,MTA_tax,Tip_amount,Tolls_amount",
+    "Ehail_fee,Total_amount,Payment_type,Trip_type ",
+)
+_G2020 = _names(
+    "VendorID,lpep_pickup_datetime,lpep_dropoff_datetime,store_and_fwd_flag,RatecodeID,PULocationID,DOLocationID",
+    "passenger_count,trip_distance,fare_amount,extra,mta_tax,tip_amount,tolls_amount,ehail_fee,improvement_surcharge",
+    "total_amount,payment_type,trip_type,congestion_surcharge",
+)
+
+_BLANK = "the line after the header is empty"
+_WORDS = "vendor and payment are words"
+_CUT_WORDS = "payment is cut to three characters to 2010-07"
+_DIGITS = "store-and-forward is 0 or 1 to 2010-07"
+_SURPLUS = "rows have two more fields than the header, always empty"
+_NULL_BLOCK = "from 2019-07 some rows have no vendor, passengers, rate, flag and payment"
+_INDEX = "2010-02 and 2010-03 have a row number, `__index_level_0__`, and a rate that is a number"
+_NULL_TYPED = "columns without values have Arrow's null type"
+_REWRITTEN = "the publisher put zones in the place of the CSV's coordinates"
+
+
+def _types(**columns: str) -> tuple[tuple[str, str], ...]:
+    return tuple((name, kind) for kind, names in columns.items() for name in names.split(","))
+
+
+_TYPES_2009 = _types(
+    string="Trip_Pickup_DateTime,Trip_Dropoff_DateTime,vendor_name,Payment_Type", double="Rate_Code,store_and_forward"
+)
+_TYPES_2010 = _types(string="pickup_datetime,dropoff_datetime,vendor_id,payment_type,rate_code")
+_WIDENED = _types(double="passenger_count,RatecodeID")
+_WIDENED_GREEN = _types(double="passenger_count,RatecodeID,payment_type,trip_type")
+_IDS_32 = _types(int32="VendorID,PULocationID,DOLocationID")
+
+ERAS = (
+    Era("yellow", "csv", "2009-01", "2009-12", _Y2009, (_BLANK, _WORDS, "rate code is always empty"), True),
+    Era("yellow", "csv", "2010-01", "2013-12", _Y2010, (_BLANK, _WORDS, _CUT_WORDS, _DIGITS), True),
+    Era(
+        "yellow", "csv", "2014-01", "2014-12", _Y2014, (_BLANK, _WORDS, "all names but one have a leading blank"), True
+    ),
+    Era("yellow", "csv", "2015-01", "2015-06", _Y2015_01),
+    Era("yellow", "csv", "2015-07", "2016-06", _Y2015_07, ("RateCodeID is now RatecodeID",)),
+    Era("yellow", "csv", "2016-07", "2016-12", _Y2016, (_SURPLUS, "zones replace coordinates"), surplus_fields=2),
+    Era("yellow", "csv", "2017-01", "2018-12", _Y2016, (_BLANK,), True),
+    Era("yellow", "csv", "2019-01", "2021-07", _Y2019, (_NULL_BLOCK,)),
+    Era("yellow", "parquet", "2009-01", "2009-12", _Y2009, (_WORDS,), types=_TYPES_2009),
+    Era("yellow", "parquet", "2010-01", "2010-12", _Y2010, (_WORDS, _INDEX), types=_TYPES_2010),
+    Era("yellow", "parquet", "2011-01", "2018-06", (*_Y2019, "airport_fee"), (_NULL_TYPED, _REWRITTEN)),
+    Era("yellow", "parquet", "2018-07", "2023-01", (*_Y2019, "airport_fee"), (_NULL_TYPED,), types=_WIDENED),
+    Era("yellow", "parquet", "2023-02", "2024-12", (*_Y2019, "Airport_fee"), ("now Airport_fee",), types=_IDS_32),
+    Era("yellow", "parquet", "2025-01", None, (*_Y2019, "Airport_fee", "cbd_congestion_fee"), types=_IDS_32),
+    Era(
+        "green", "csv", "2013-08", "2013-08", _G2013, (_BLANK, _SURPLUS, "the last name has a trailing blank"), True, 2
+    ),
+    Era("green", "csv", "2020-03", "2020-11", _G2020),
+    Era("green", "parquet", "2021-01", "2023-01", _G2020, (_NULL_TYPED,), types=_WIDENED_GREEN),
+    Era("green", "parquet", "2023-02", "2024-12", _G2020, types=_IDS_32),
+    Era("green", "parquet", "2025-01", None, (*_G2020, "cbd_congestion_fee"), types=_IDS_32),
+)
+"""Yellow: every header published from 2009-01 on. Green: those read in published files; its other months use the same
+names."""

@@ -1,0 +1,69 @@
+"""A published file of any month since 2009 to canonical batches: what the file is decides who reads it.
+
+CSV is read in `csv_reader`, Parquet in `parquet_reader`; both conform values in `conform`, by the tables in `eras` and
+`encodings`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pyarrow as pa
+
+from taxi_assets.trips.csv_reader import read_csv
+from taxi_assets.trips.month import Month
+from taxi_assets.trips.parquet_reader import read_parquet
+from taxi_assets.trips.published import PublishedFile
+from taxi_assets.trips.schema import TaxiKind
+
+HOPELESS_ROWS = 100
+"""Rows from the start of which one at least must be readable; if none is, the file is written in some other way."""
+
+
+def read_trips(
+    path: Path, kind: TaxiKind, month: Month, progress: Callable[[int, int, int], None] | None = None
+) -> Iterator[pa.RecordBatch]:
+    """Read a published file: CSV, gzipped CSV or Parquet, told apart by content and not by name.
+
+    Every published row is yielded once, in order. A readable one has the four REJECT_FIELDS null. An unreadable one
+    has every trip column null, and `reject_reason` (one of `rows.REASONS`), `reject_detail`, `source_line` (the line
+    in the CSV, the row in the Parquet file, from 1) and `source_text` (the line, or the row as JSON). Blank lines are
+    no rows.
+
+    Args:
+        path: the file; read in bounded memory (about 150 MB) whatever its size.
+        kind: whose trips it holds.
+        month: the month it was published for; named in errors. Trips of other months are yielded like any other.
+        progress: called after each batch with the file's bytes read, its bytes in all, and the rows so far.
+
+    Yields:
+        Batches of `kind.raw_schema`, of 20,000 to 131,072 rows (the last one fewer).
+
+    Raises:
+        PermanentError: the file as a whole cannot be used. What is wrong with its format, header, columns or types is
+        raised
+            before the first batch; damage in its middle (a wrong checksum, a missing end) while iterating, and what was
+            yielded until then must be dropped.
+    """
+    file = PublishedFile(path, kind, month)
+    batches = read_parquet(file, progress) if file.format() == "parquet" else read_csv(file, progress)
+    held: list[pa.RecordBatch] = []
+    rows = 0
+    for batch in batches:
+        held.append(batch)
+        rows += batch.num_rows
+        if batch.column("reject_reason").null_count:
+            yield from held
+            held = []
+            yield from batches
+            return
+        if rows >= HOPELESS_ROWS:
+            break
+    if not rows:
+        raise file.refused("has a header but no trips, which no published month has; download the month again")
+    first = held[0].slice(0, 1).to_pylist()[0]
+    raise file.refused(
+        f"has no readable row among its first {rows} (line {first['source_line']}: {first['reject_reason']}, "
+        f"{first['reject_detail']}), so it is not written as the publisher writes it; get the published file"
+    )

@@ -1,0 +1,371 @@
+"""Damaged and hostile files: one sentence each, nothing yielded before it, no row lost, bounded memory."""
+
+import gzip
+import subprocess
+import sys
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from taxi_assets.errors import PermanentError
+from taxi_assets.trips.reader import read_trips
+from taxi_assets.trips.rows import REASONS
+from taxi_assets.trips.schema import YELLOW
+from taxi_assets_tests.published_files import HEADER, MONTH, NAMES, ROW, csv_file, line, read, unreadable
+
+CSV = f"{HEADER}\r\n{ROW}\r\n".encode()
+AGAIN = "download the month again."
+
+
+def parquet(path: Path, table: pa.Table | None = None) -> bytes:
+    times = [MONTH.start]
+    table = table or pa.table({name: times if name.endswith("datetime") else [1] for name in NAMES})
+    pq.write_table(table, path)
+    return path.read_bytes()
+
+
+def renamed(old: str, new: str) -> bytes:
+    return CSV.replace(old.encode(), new.encode())
+
+
+REFUSED_TEXTS: dict[str, tuple[bytes, str]] = {
+    "empty": (b"", f"is empty; {AGAIN}"),
+    "empty in gzip": (gzip.compress(b""), f"is empty once unpacked; {AGAIN}"),
+    "header only": (f"{HEADER}\r\n".encode(), f"has a header but no trips, which no published month has; {AGAIN}"),
+    "header only in gzip": (
+        gzip.compress(f"{HEADER}\n\r\n".encode()),
+        f"has a header but no trips, which no published month has; {AGAIN}",
+    ),
+    "web page": (
+        b"<!DOCTYPE html><html><body>403 Forbidden</body></html>",
+        f"is a web page (perhaps an error or a login page), not trip records; {AGAIN}",
+    ),
+    "xml error in gzip": (
+        gzip.compress(b"\n<?xml version='1.0'?><Error><Code>AccessDenied</Code></Error>"),
+        f"is a web page (perhaps an error or a login page), not trip records; {AGAIN}",
+    ),
+    "zip": (b"PK\x03\x04" + bytes(100), "is a zip archive; unpack it."),
+    "zstd": (b"\x28\xb5\x2f\xfd" + bytes(100), "is compressed with zstd; decompress it."),
+    "gzip in gzip": (gzip.compress(gzip.compress(CSV)), "was compressed once more on the way; decompress it."),
+    "utf-16": (CSV.decode().encode("utf-16"), "is UTF-16 text; save it as UTF-8."),
+    "utf-16 without a mark": (
+        CSV.decode().encode("utf-16-le"),
+        f"has NUL bytes in its first line, so it is no CSV in UTF-8; save it as UTF-8 or {AGAIN}",
+    ),
+    "no lines": (
+        b"1" * 70_000,
+        f"does not begin with a header (its first line has more than 64 KiB); {AGAIN}",
+    ),
+    "two equal columns": (
+        renamed("extra", "mta_tax"),
+        "has two columns for mta_tax ('mta_tax' and 'mta_tax'), and which of them is right cannot be told; remove one.",
+    ),
+    "two spellings of a column": (
+        renamed("extra", "MTA_tax "),
+        "has two columns for mta_tax ('MTA_tax ' and 'mta_tax'), and which of them is right cannot be told; "
+        "remove one.",
+    ),
+    "unknown column": (
+        renamed("extra", "night_fee"),
+        "has a column that is not known, 'night_fee'; when you know what it holds, add one line to ALIASES (or to "
+        "IGNORED) in taxi_assets.trips.eras.",
+    ),
+    "required column missing": (
+        renamed("fare_amount", "Unnamed: 0"),
+        f"has no column for fare_amount (its header is "
+        f"{HEADER.replace(',', ', ').replace('fare_amount', 'Unnamed: 0')!r}); if the publisher "
+        "renamed it, add the new name to ALIASES in taxi_assets.trips.eras.",
+    ),
+    "quoted header cut": (
+        b'"' + CSV,
+        f"has a header that cannot be read (unexpected end of data); {AGAIN}",
+    ),
+    "no row readable": (
+        CSV.replace(b"2019-06-01 00:55:13", b"06/01/2019 12:55:13 AM"),
+        "has no readable row among its first 1 (line 2: unreadable_value, tpep_pickup_datetime '06/01/2019 12:55:13 AM'"
+        "), so it is not written as the publisher writes it; get the published file.",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", REFUSED_TEXTS)
+def test_a_file_that_is_no_trip_file_is_refused_before_anything_is_yielded(what: str, tmp_path: Path) -> None:
+    content, sentence = REFUSED_TEXTS[what]
+    path = tmp_path / "yellow_tripdata_2019-06.csv.gz"
+    path.write_bytes(content)
+    with pytest.raises(PermanentError) as refusal:
+        next(read_trips(path, YELLOW, MONTH))
+    assert str(refusal.value) == f"{MONTH}: {path} {sentence}"
+
+
+DAMAGED_PARQUET: dict[str, tuple[Callable[[bytes], bytes], str]] = {
+    "cut short": (
+        lambda b: b[: len(b) // 2],
+        f"is a Parquet file that was cut short: its end, with the footer, is missing; {AGAIN}",
+    ),
+    "magic alone": (
+        lambda b: b"PAR1",
+        f"is a Parquet file that was cut short: its end, with the footer, is missing; {AGAIN}",
+    ),
+    "wrong magic": (
+        lambda b: b"XXXX" + b[4:],
+        f"ends like a Parquet file but does not begin like one (it must begin with PAR1): it is damaged; {AGAIN}",
+    ),
+    "encrypted": (
+        lambda b: b"PARE" + b[4:-4] + b"PARE",
+        f"is an encrypted Parquet file; the publisher's are not: {AGAIN}",
+    ),
+    "middle missing": (
+        lambda b: b[:4] + b[len(b) // 4 :],
+        r"is damaged or cut short \(.+\); " + AGAIN,
+    ),
+    "footer overwritten": (lambda b: b[:-40] + b"\xff" * 32 + b[-8:], r"is damaged or cut short \(.+\); " + AGAIN),
+    "footer too long": (lambda b: b[:-8] + b"\xff\xff\xff\x7f" + b[-4:], r"is damaged or cut short \(.+\); " + AGAIN),
+}
+
+
+@pytest.mark.parametrize("what", DAMAGED_PARQUET)
+def test_a_damaged_parquet_file_is_refused_before_anything_is_yielded(what: str, tmp_path: Path) -> None:
+    damage, sentence = DAMAGED_PARQUET[what]
+    path = tmp_path / "yellow_tripdata_2019-06.parquet"
+    path.write_bytes(damage(parquet(path)))
+    pattern = sentence if "\\" in sentence else sentence.replace("(", r"\(").replace(")", r"\)")
+    with pytest.raises(PermanentError, match=f"{MONTH}: {path} {pattern}$"):
+        next(read_trips(path, YELLOW, MONTH))
+
+
+def test_a_parquet_file_without_rows_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "empty.parquet"
+    parquet(path)
+    pq.write_table(pq.read_table(path).slice(0, 0), path)
+    with pytest.raises(PermanentError, match="has a header but no trips"):
+        next(read_trips(path, YELLOW, MONTH))
+
+
+@pytest.mark.parametrize(
+    ("values", "sentence"),
+    [
+        (
+            pa.array([MONTH.start], pa.timestamp("us", "UTC")),
+            r"has times with a zone in 'tpep_pickup_datetime' \(timestamp",
+        ),
+        (
+            pa.array([MONTH.start.date()]),
+            r"has values of type date32\[day\] in 'tpep_pickup_datetime', where timestamp",
+        ),
+        (pa.array([[1]]), r"has values of type list<element: int64> in 'tpep_pickup_datetime', where timestamp"),
+    ],
+)
+def test_a_parquet_column_of_a_type_that_cannot_be_read_is_refused(
+    values: pa.Array, sentence: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "types.parquet"
+    parquet(path)
+    table = pq.read_table(path)
+    parquet(path, table.set_column(1, NAMES[1], values))
+    with pytest.raises(PermanentError, match=sentence):
+        next(read_trips(path, YELLOW, MONTH))
+
+
+def test_a_file_that_is_gone_is_a_sentence(tmp_path: Path) -> None:
+    with pytest.raises(PermanentError, match=r"absent.csv cannot be read \(No such file or directory\); download"):
+        next(read_trips(tmp_path / "absent.csv", YELLOW, MONTH))
+
+
+GZIPPED = gzip.compress(
+    f"{HEADER}\n".encode() + b"".join(line(VendorID=str(i % 3)).encode() + b"\n" for i in range(100_000))
+)
+DAMAGED_GZIP = {
+    "checksum": GZIPPED[:-8] + b"\0\0\0\0" + GZIPPED[-4:],
+    "length": GZIPPED[:-4] + b"\1\2\3\4",
+    "cut short": GZIPPED[: len(GZIPPED) * 2 // 3],
+    "overwritten": GZIPPED[: len(GZIPPED) // 2] + b"\xff" * 100 + GZIPPED[len(GZIPPED) // 2 + 100 :],
+    "something after the end": GZIPPED + b"more",
+}
+
+
+@pytest.mark.parametrize("what", DAMAGED_GZIP)
+def test_damage_inside_gzip_is_found_however_late_it_is(what: str, tmp_path: Path) -> None:
+    path = tmp_path / "yellow_tripdata_2019-06.csv.gz"
+    path.write_bytes(DAMAGED_GZIP[what])
+    with pytest.raises(PermanentError, match=rf"^{MONTH}: {path} is damaged or cut short \(.+\); {AGAIN}$"):
+        read(path)
+
+
+UNREADABLE_LINES: dict[str, tuple[bytes, str, str]] = {
+    "too few fields": (b"1,2019-06-01 00:55:13", "unreadable_field_count", "2 of 18 fields"),
+    "too many fields": (ROW.encode() + b",1", "unreadable_field_count", "19 of 18 fields"),
+    "no number": (line(trip_distance="far").encode(), "unreadable_value", "trip_distance 'far'"),
+    "no whole number": (line(passenger_count="1.5").encode(), "unreadable_value", "passenger_count '1.5'"),
+    "number out of range": (line(PULocationID="99999").encode(), "unreadable_value", "PULocationID '99999'"),
+    "no such day": (
+        line(tpep_pickup_datetime="2019-06-31 00:00:00").encode(),
+        "unreadable_value",
+        "tpep_pickup_datetime '2019-06-31 00:00:00'",
+    ),
+    "unknown vendor": (line(VendorID="XYZ").encode(), "unreadable_value", "VendorID 'XYZ'"),
+    "unknown flag": (line(store_and_fwd_flag="*").encode(), "unreadable_value", "store_and_fwd_flag '*'"),
+    "two values": (
+        line(extra="a", mta_tax="b").encode(),
+        "unreadable_value",
+        "extra 'a'; mta_tax 'b'",
+    ),
+    "NUL bytes": (line(extra="0\0").encode(), "unreadable_value", r"extra '0\\x00'"),
+    "only NUL bytes": (bytes(50), "unreadable_field_count", "1 of 18 fields"),
+    "latin-1": (line(VendorID="é").encode("latin-1"), "unreadable_value", r"VendorID '\\xe9'"),
+    "carriage return inside": (line(extra="0\r1").encode(), "unreadable_value", r"extra '0\r1'"),
+    "quotation mark open": (b'"' + ROW.encode(), "unreadable_quotes", "the quotation marks do not pair"),
+    "quotation mark inside": (line(extra='0"5').encode(), "unreadable_value", "extra '0\"5'"),
+    "a web page's line": (b"<html>", "unreadable_field_count", "1 of 18 fields"),
+    "a blank": (b" ", "unreadable_field_count", "1 of 18 fields"),
+}
+
+
+@pytest.mark.parametrize("ending", [b"\n", b"\r\n"])
+@pytest.mark.parametrize("what", UNREADABLE_LINES)
+def test_an_unreadable_line_is_kept_with_its_place_text_and_reason(what: str, ending: bytes, tmp_path: Path) -> None:
+    bad, reason, detail = UNREADABLE_LINES[what]
+    path = csv_file(tmp_path, ROW, "", ROW, bad, ROW, end=ending)
+
+    table = read(path)
+
+    text = bad.decode("utf-8", "backslashreplace").replace("\0", r"\x00")
+    assert reason in REASONS
+    assert unreadable(table) == [(reason, detail, 5, text)]
+    assert table["reject_reason"].is_null().to_pylist() == [True, True, False, True]
+    good = table.filter(table["reject_reason"].is_null())
+    assert good.equals(read(csv_file(tmp_path, ROW, ROW, ROW)))
+    assert "\0" not in "".join(
+        table["source_text"].drop_null().to_pylist() + table["reject_detail"].drop_null().to_pylist()
+    )
+
+
+def test_a_last_line_that_was_cut_is_kept_as_unreadable(tmp_path: Path) -> None:
+    path = csv_file(tmp_path, ROW, ROW)
+    path.write_bytes(path.read_bytes()[:-30])
+    assert unreadable(read(path)) == [("unreadable_field_count", "9 of 18 fields", 3, ROW[:-28])]
+
+
+def test_a_long_line_is_kept_capped_whether_or_not_it_fits_a_block(tmp_path: Path) -> None:
+    for size in ((1 << 20) + 1, 3 << 20, 10 << 20):
+        path = csv_file(tmp_path, ROW, b"x" * size, ROW, end=b"\n")
+        ((reason, detail, number, text),) = unreadable(table := read(path))
+        assert (reason, detail, number, table.num_rows) == ("unreadable_length", f"{size} bytes", 3, 3)
+        assert text == "x" * (64 << 10) + f" [cut here: {size} bytes in all]"
+
+
+def test_a_long_line_is_unreadable_even_if_its_values_are_numbers(tmp_path: Path) -> None:
+    path = csv_file(tmp_path, ROW, line(extra="0" * (1 << 20)), ROW)
+    ((reason, _, number, _),) = unreadable(read(path))
+    assert (reason, number) == ("unreadable_length", 3)
+
+
+def test_many_long_lines_are_each_accounted_for(tmp_path: Path) -> None:
+    path = csv_file(tmp_path, ROW, *[b"y" * (5 << 20), ROW] * 4, end=b"\n")
+    table = read(path)
+    assert [number for _, _, number, _ in unreadable(table)] == [3, 5, 7, 9]
+    assert table.num_rows == 9
+
+
+def test_a_long_line_is_not_split_over_utf_8_characters_into_something_unstorable(tmp_path: Path) -> None:
+    path = csv_file(tmp_path, ROW, "é".encode() * (1 << 20), ROW)
+    ((_, _, _, text),) = unreadable(read(path))
+    text.encode()
+
+
+MEASURE = r"""
+import re, sys
+from pathlib import Path
+from taxi_assets.errors import PermanentError
+from taxi_assets.trips.month import Month
+from taxi_assets.trips.reader import read_trips
+from taxi_assets.trips.schema import YELLOW
+peak = lambda: int(re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())[1]) // 1024
+before = peak()
+rows = 0
+try:
+    for batch in read_trips(Path(sys.argv[1]), YELLOW, Month(2019, 6)):
+        rows += batch.num_rows
+except PermanentError as error:
+    print(error)
+print(rows, peak() - before)
+"""
+
+
+def measured(path: Path) -> tuple[str, int, int]:
+    """What reading the file said, the rows, and by how many MiB the process grew."""
+    done = subprocess.run(
+        [sys.executable, "-c", MEASURE, path], capture_output=True, text=True, check=True, timeout=120
+    )
+    *said, figures = done.stdout.splitlines()
+    rows, grown = map(int, figures.split())
+    return "\n".join(said), rows, grown
+
+
+def gzip_member(content: bytes) -> bytes:
+    packer = zlib.compressobj(9, zlib.DEFLATED, 31)
+    return packer.compress(content) + packer.flush()
+
+
+BOMBS = {
+    "of rows": f"{ROW}\n".encode() * 100_000,
+    "of one line": b"1" * (8 << 20),
+    "of blank lines": b"\n" * (8 << 20),
+    "of NULs": bytes(8 << 20),
+}
+
+
+@pytest.mark.parametrize("what", BOMBS)
+def test_a_gzip_bomb_is_refused_in_bounded_memory(what: str, tmp_path: Path) -> None:
+    path = tmp_path / "yellow_tripdata_2019-06.csv.gz"
+    path.write_bytes(gzip_member(f"{HEADER}\n{ROW}\n".encode()) + gzip_member(BOMBS[what]) * 500)
+    said, _, grown = measured(path)
+    assert "MiB from" in said
+    assert said.endswith(f"bytes, which trips never do (a gzip bomb?); {AGAIN}")
+    assert grown < 350
+
+
+@pytest.mark.parametrize(
+    ("what", "filler"), {"long lines": b"z" * (10 << 20), "short lines": b"a\n" * (1 << 20)}.items()
+)
+def test_a_file_of_odd_lines_is_read_in_bounded_memory(what: str, filler: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "yellow_tripdata_2019-06.csv"
+    times = 20 if what == "long lines" else 1
+    path.write_bytes(f"{HEADER}\n".encode() + (ROW.encode() + b"\n" + filler + b"\n") * times)
+    said, rows, grown = measured(path)
+    assert said == ""
+    assert rows == (40 if what == "long lines" else (1 << 20) + 1)
+    assert grown < 350
+
+
+DAMAGE_FOOTERS = """
+import sys
+from pathlib import Path
+from taxi_assets.errors import PermanentError
+from taxi_assets.trips.month import Month
+from taxi_assets.trips.reader import read_trips
+from taxi_assets.trips.schema import YELLOW
+path, content = Path(sys.argv[1]), Path(sys.argv[1]).read_bytes()
+start = len(content) - 8 - int.from_bytes(content[-8:-4], "little")
+refused = 0
+for at in range(start, len(content) - 8, 7):
+    path.write_bytes(content[:at] + bytes([content[at] ^ (1 << at % 8)]) + content[at + 1 :])
+    try:
+        rows = sum(batch.num_rows for batch in read_trips(path, YELLOW, Month(2019, 6)))
+        assert rows == 1, (at, rows)
+    except PermanentError:
+        refused += 1
+print(refused)
+"""
+
+
+def test_a_damaged_parquet_footer_never_ends_the_process(tmp_path: Path) -> None:
+    path = tmp_path / "yellow_tripdata_2019-06.parquet"
+    parquet(path)
+    done = subprocess.run([sys.executable, "-c", DAMAGE_FOOTERS, path], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert int(done.stdout) > 50
