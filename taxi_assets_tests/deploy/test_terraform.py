@@ -1,0 +1,209 @@
+"""terraform/: it is formatted and valid, its own tests pass, a plan keeps every policy, and it agrees with the code.
+
+Needs terraform (1.11 or newer) and its providers: from the registry, or from a mirror that TF_CLI_CONFIG_FILE names.
+Skipped, with the reason, where either cannot be had. Nothing is applied, and no cloud is asked.
+"""
+
+import copy
+import fcntl
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from taxi_assets.io_managers.bigquery import CLUSTERING
+from taxi_assets.settings import Settings
+from taxi_assets.trips.schema import KINDS
+from taxi_assets_tests.deploy import terraform_policies as policies
+from taxi_assets_tests.deploy.terraform_policies import POLICIES, Plan, Policy, containers, planned, task
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+SOURCE = REPOSITORY / "terraform"
+INSTANCE = yaml.safe_load((REPOSITORY / "deploy/gcp/dagster.yaml").read_text())
+VARIABLES = {
+    "project_id": "taxi-test-project",
+    "region": "us-central1",
+    "billing_account": "0A1B2C-3D4E5F-678901",
+    "alert_email": "data@example.com",
+    "viewers": ["group:data@example.com"],
+    "database_password": "the-password-0123456789abcdef",
+    "kinds": ["yellow", "green"],
+    "github": {"repository": "my-org/taxi_assets", "repository_id": "123456789", "state_bucket": "my-tfstate"},
+}
+
+
+def terraform(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run terraform; without a token a real provider would look for somebody's credentials even for a plan."""
+    environment = {
+        **os.environ,
+        "TF_IN_AUTOMATION": "1",
+        "GOOGLE_OAUTH_ACCESS_TOKEN": "none",
+        "CHECKPOINT_DISABLE": "1",
+    }
+    command = [shutil.which("terraform") or "terraform", f"-chdir={folder}", *arguments]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=900)
+
+
+def succeed(folder: Path, *arguments: str) -> str:
+    done = terraform(folder, *arguments)
+    assert done.returncode == 0, f"terraform {' '.join(arguments)}:\n{done.stdout}{done.stderr}"
+    return done.stdout
+
+
+@pytest.fixture(scope="session")
+def initialised(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of terraform/ after init, made once for all workers; its state would be a local file."""
+    if not shutil.which("terraform"):
+        pytest.skip("terraform is not installed")
+    shared = tmp_path_factory.getbasetemp()
+    shared = shared.parent if "PYTEST_XDIST_WORKER" in os.environ else shared
+    with (shared / "terraform.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        folder, providers = shared / "terraform", shared / "providers"
+        if not providers.exists():
+            providers.mkdir()
+            shutil.copy(SOURCE / "versions.tf", providers)  # the requirements alone: what fails here is not our mistake
+            (providers / "variables.tf").write_text(
+                'variable "project_id" {}\nvariable "region" {}\nlocals { labels = {} }'
+            )
+            (providers / "result").write_text(json.dumps(_init(providers)))
+        if unavailable := json.loads((providers / "result").read_text()):
+            pytest.skip(f"terraform's providers cannot be had (TF_CLI_CONFIG_FILE may name a mirror): {unavailable}")
+        if not folder.exists():
+            shutil.copytree(SOURCE, folder, ignore=shutil.ignore_patterns(".terraform*", "*.tfvars", "*.tfstate*"))
+            (folder / "backend_override.tf").write_text('terraform {\n  backend "local" {}\n}\n')
+            assert not (trouble := _init(folder)), trouble
+    return folder
+
+
+def _init(folder: Path) -> str:
+    done = terraform(folder, "init", "-backend=false", "-input=false", "-no-color")
+    return "" if done.returncode == 0 else done.stderr[-800:]
+
+
+@pytest.fixture(scope="session")
+def plan(initialised: Path) -> Plan:
+    """The plan of a first apply with everything switched on."""
+    with (initialised.parent / "terraform.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (initialised / "plan.json").exists():
+            (initialised / "test.auto.tfvars.json").write_text(json.dumps(VARIABLES))
+            succeed(initialised, "init", "-input=false", "-no-color")
+            succeed(initialised, "plan", "-input=false", "-no-color", "-out=plan.tfplan")
+            (initialised / "plan.json").write_text(succeed(initialised, "show", "-json", "plan.tfplan"))
+            (initialised / "test.auto.tfvars.json").unlink()
+    return json.loads((initialised / "plan.json").read_text())
+
+
+def test_it_is_formatted(initialised: Path) -> None:
+    assert succeed(initialised, "fmt", "-check", "-recursive", "-diff") == ""
+
+
+def test_it_is_valid(initialised: Path) -> None:
+    succeed(initialised, "validate", "-no-color")
+
+
+def test_its_own_tests_pass(initialised: Path) -> None:
+    output = succeed(initialised, "test", "-no-color")
+    assert re.search(r"Success! \d+ passed, 0 failed", output), output
+
+
+@pytest.mark.parametrize("rule", dict.fromkeys(policy.rule for policy in POLICIES), ids=lambda rule: rule.__name__)
+def test_a_plan_keeps_the_policy(plan: Plan, rule) -> None:
+    assert rule(plan) == []
+
+
+@pytest.mark.parametrize("policy", POLICIES, ids=lambda policy: f"{policy.rule.__name__}-{policy.type}")
+def test_a_policy_notices_what_it_is_for(plan: Plan, policy: Policy) -> None:
+    harmed = copy.deepcopy(plan)
+    kind = policies.configured if policy.configuration else policies.planned
+    _, target = next(kind(harmed, policy.type))
+    policy.harm(target)
+    assert policy.rule(harmed) != []
+
+
+def test_every_policy_has_resources_to_judge(plan: Plan) -> None:
+    planned_types = {resource["type"] for resource in plan["planned_values"]["root_module"]["resources"]}
+    assert {policy.type for policy in POLICIES} <= planned_types
+
+
+@pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
+def test_the_warehouse_schema_is_the_packages(kind) -> None:
+    generate = SOURCE / "schemas/generate.py"
+    table_schema = _script(generate)["table_schema"]
+    assert json.loads((SOURCE / f"schemas/{kind.name}.json").read_text()) == table_schema(kind), f"run {generate}"
+
+
+def test_the_warehouse_tables_are_what_the_sink_would_make(plan: Plan) -> None:
+    tables = {values["table_id"]: values for _, values in planned(plan, "google_bigquery_table")}
+    assert tables.keys() == {kind.table for kind in KINDS.values()}
+    for kind in KINDS.values():
+        partitioning = tables[kind.table]["time_partitioning"][0]
+        assert (partitioning["type"], partitioning["field"]) == ("MONTH", kind.pickup)
+        assert tables[kind.table]["clustering"] == list(CLUSTERING)
+
+
+def test_every_container_has_what_dagsters_instance_names(plan: Plan) -> None:
+    named = set(re.findall(r"env: (\w+)", (REPOSITORY / "deploy/gcp/dagster.yaml").read_text()))
+    assert named
+    for address, container in containers(plan):
+        assert named | {"DAGSTER_HOME"} <= {variable["name"] for variable in container["env"]}, address
+
+
+def test_the_settings_accept_the_environment_of_a_run(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
+    job = next(values for _, values in planned(plan, "google_cloud_run_v2_job") if values["name"] == "taxi-run")
+    environment = {variable["name"]: variable.get("value") for variable in task(job)["containers"][0]["env"]}
+    given = {name: value or "known-after-apply" for name, value in environment.items() if name.startswith("TAXI_")}
+    assert {name.removeprefix("TAXI_").lower() for name in given} <= Settings.model_fields.keys()
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    settings = Settings(_env_file=None)
+    assert (settings.profile, {kind.name for kind in settings.taxi_kinds}) == ("gcp", set(VARIABLES["kinds"]))
+    mounts = {mount["mount_path"] for mount in task(job)["containers"][0]["volume_mounts"]}
+    assert mounts == {str(settings.lake)}, "the lake is where its bucket is mounted"
+
+
+def test_the_launcher_starts_the_job_that_exists_with_its_own_time_limit(plan: Plan) -> None:
+    launcher = INSTANCE["run_launcher"]["config"]
+    locations = yaml.safe_load((REPOSITORY / "deploy/gcp/workspace.yaml").read_text())["load_from"]
+    assert list(launcher["job_name_by_code_location"]) == [
+        entry["python_module"]["location_name"] for entry in locations
+    ]
+    jobs = {values["name"]: task(values) for _, values in planned(plan, "google_cloud_run_v2_job")}
+    (name,) = launcher["job_name_by_code_location"].values()
+    assert jobs[name]["timeout"] == f"{launcher['run_timeout']}s"
+    assert INSTANCE["run_monitoring"]["max_runtime_seconds"] > launcher["run_timeout"]
+
+
+def test_a_release_touches_what_exists(plan: Plan) -> None:
+    commands = (REPOSITORY / "deploy/gcp/release").read_text()
+    names = {values["name"] for _, values in planned(plan, *policies.RUNNING)}
+    assert set(re.findall(r"\b(?:update|execute|describe) (taxi-\w+)", commands)) == names
+
+
+def test_checkov_finds_nothing_that_is_not_justified() -> None:
+    checkov = shutil.which("checkov") or Path(sys.executable).with_name("checkov")
+    if not Path(checkov).exists():
+        pytest.skip("checkov is not installed (uv tool install checkov)")
+    command = [str(checkov), "--directory", str(SOURCE), "--config-file", str(SOURCE / ".checkov.yaml"), "--quiet"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_every_skipped_check_says_why() -> None:
+    lines = (SOURCE / ".checkov.yaml").read_text().splitlines()
+    skipped = [line for line in lines if line.strip().startswith("- CKV")]
+    assert skipped
+    assert all(len(line.partition("#")[2].split()) >= 4 for line in skipped), skipped
+
+
+def _script(path: Path) -> dict:
+    import runpy
+
+    return runpy.run_path(str(path))

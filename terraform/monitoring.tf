@@ -1,0 +1,194 @@
+# What a mail is sent about. Every alert says what to do; none fires in a healthy deployment.
+resource "google_monitoring_notification_channel" "email" {
+  display_name = "taxi_assets alerts"
+  type         = "email"
+  labels       = { email_address = var.alert_email }
+  depends_on   = [google_project_service.this]
+}
+
+locals {
+  # A run that fails in Dagster ends its container with 0, so Cloud Run's own metrics call it a success: its log says it.
+  log_alerts = {
+    run_failed = {
+      title  = "A run failed"
+      filter = "resource.type=\"cloud_run_job\" resource.labels.job_name=\"${google_cloud_run_v2_job.this["run"].name}\" textPayload:\"RUN_FAILURE\""
+      advice = "Open the failed run in the Dagster UI (Runs, filter by failure): its last error is one sentence that says what to do. The month's previous load is still in place."
+    }
+    run_lost = {
+      title  = "A run's container died"
+      filter = "resource.type=\"cloud_run_worker_pool\" resource.labels.worker_pool_name=\"${google_cloud_run_v2_worker_pool.daemon.name}\" textPayload:\"Detected run worker status\""
+      advice = "The container ended without telling Dagster, most often for want of memory: look at the execution's log in Cloud Run, and raise run_resources.memory if it says so. Materialise the month again; nothing half-loaded is visible."
+    }
+    container_exit = {
+      title  = "The daemon or the webserver stopped"
+      filter = "(resource.type=\"cloud_run_worker_pool\" OR resource.type=\"cloud_run_revision\") textPayload:\"Container called exit\""
+      advice = "Read the lines before it in Cloud Logging. After a release: run deploy/gcp/release with the previous digest."
+    }
+  }
+}
+
+resource "google_monitoring_alert_policy" "log" {
+  for_each              = local.log_alerts
+  display_name          = "taxi_assets: ${each.value.title}"
+  combiner              = "OR"
+  severity              = "ERROR"
+  notification_channels = [google_monitoring_notification_channel.email.id]
+
+  conditions {
+    display_name = each.value.title
+    condition_matched_log {
+      filter = each.value.filter
+    }
+  }
+
+  alert_strategy {
+    auto_close = "86400s"
+    notification_rate_limit {
+      period = "3600s" # a failing backfill is one mail an hour, not two hundred
+    }
+  }
+
+  documentation {
+    content = each.value.advice
+  }
+}
+
+# The front door, from outside: IAP must answer, and must refuse. IAP answers a script's request (this header) with 401
+# and a browser's with a redirect; 200 would mean that the UI is open to the world, 5xx that it is down.
+resource "google_monitoring_uptime_check_config" "door" {
+  display_name = "taxi_assets: the UI answers, and asks who is there"
+  period       = "300s"
+  timeout      = "30s"
+  depends_on   = [google_project_service.this]
+
+  http_check {
+    path         = "/server_info"
+    port         = 443
+    use_ssl      = true
+    validate_ssl = true
+    headers      = { "X-Requested-With" = "XMLHttpRequest" }
+
+    dynamic "accepted_response_status_codes" {
+      for_each = [302, 401]
+      content {
+        status_value = accepted_response_status_codes.value
+      }
+    }
+  }
+
+  monitored_resource {
+    type = "uptime_url"
+    labels = {
+      project_id = var.project_id
+      host       = trimprefix(google_cloud_run_v2_service.webserver.uri, "https://")
+    }
+  }
+}
+
+resource "google_monitoring_alert_policy" "door" {
+  display_name          = "taxi_assets: the UI is down, or open to everyone"
+  combiner              = "OR"
+  severity              = "CRITICAL"
+  notification_channels = [google_monitoring_notification_channel.email.id]
+
+  conditions {
+    display_name = "uptime check fails from two places"
+    condition_threshold {
+      filter          = "resource.type=\"uptime_url\" metric.type=\"monitoring.googleapis.com/uptime_check/check_passed\" metric.labels.check_id=\"${google_monitoring_uptime_check_config.door.uptime_check_id}\""
+      comparison      = "COMPARISON_GT"
+      threshold_value = 1
+      duration        = "300s"
+      aggregations {
+        alignment_period     = "600s"
+        per_series_aligner   = "ALIGN_NEXT_OLDER"
+        cross_series_reducer = "REDUCE_COUNT_FALSE"
+        group_by_fields      = ["resource.label.host"]
+      }
+    }
+  }
+
+  documentation {
+    content = "Open the UI in a browser without a login. If it shows Dagster: switch IAP on again (terraform apply). If it shows an error: gcloud run services describe taxi-webserver."
+  }
+}
+
+resource "google_monitoring_alert_policy" "daemon" {
+  display_name          = "taxi_assets: no daemon"
+  combiner              = "OR"
+  severity              = "CRITICAL"
+  notification_channels = [google_monitoring_notification_channel.email.id]
+
+  conditions {
+    display_name = "no instance for ten minutes"
+    condition_absent {
+      filter   = "resource.type=\"cloud_run_worker_pool\" resource.labels.worker_pool_name=\"${google_cloud_run_v2_worker_pool.daemon.name}\" metric.type=\"run.googleapis.com/container/instance_count\""
+      duration = "600s"
+      aggregations {
+        alignment_period   = "60s"
+        per_series_aligner = "ALIGN_MAX"
+      }
+    }
+  }
+
+  documentation {
+    content = "Without the daemon nothing is scheduled and queued runs wait. gcloud run worker-pools describe taxi-daemon says why it does not start."
+  }
+}
+
+resource "google_monitoring_alert_policy" "disk" {
+  display_name          = "taxi_assets: the database's disk is nearly as large as it may grow"
+  combiner              = "OR"
+  severity              = "WARNING"
+  notification_channels = [google_monitoring_notification_channel.email.id]
+
+  conditions {
+    display_name = "used bytes above 85 % of database.disk_max_gb"
+    condition_threshold {
+      filter          = "resource.type=\"cloudsql_database\" resource.labels.database_id=\"${var.project_id}:${google_sql_database_instance.this.name}\" metric.type=\"cloudsql.googleapis.com/database/disk/bytes_used\""
+      comparison      = "COMPARISON_GT"
+      threshold_value = 0.85 * var.database.disk_max_gb * 1024 * 1024 * 1024
+      duration        = "600s"
+      aggregations {
+        alignment_period   = "300s"
+        per_series_aligner = "ALIGN_MEAN"
+      }
+    }
+  }
+
+  documentation {
+    content = "Raise database.disk_max_gb and apply, or drop months from Postgres that nobody reads there."
+  }
+}
+
+resource "google_billing_budget" "this" {
+  provider        = google.billing
+  billing_account = var.billing_account
+  display_name    = "taxi_assets in ${var.project_id}"
+  depends_on      = [google_project_service.this]
+
+  budget_filter {
+    projects = ["projects/${data.google_project.this.number}"]
+  }
+
+  amount {
+    specified_amount {
+      units = tostring(var.monthly_budget)
+    }
+  }
+
+  dynamic "threshold_rules" {
+    for_each = [0.5, 0.9, 1.0]
+    content {
+      threshold_percent = threshold_rules.value
+    }
+  }
+
+  threshold_rules {
+    threshold_percent = 1.0
+    spend_basis       = "FORECASTED_SPEND"
+  }
+
+  all_updates_rule {
+    monitoring_notification_channels = [google_monitoring_notification_channel.email.id]
+  }
+}

@@ -1,0 +1,299 @@
+# The four things that run: the webserver behind IAP, one daemon, the job whose executions are Dagster's runs, and the job
+# that migrates Dagster's storage. Terraform owns their shape: identity, network, secrets, size. Which image and command
+# they run is a release's business (deploy/gcp/release), so images are ignored here once they exist; until the first
+# release Google's samples stand in, which is what lets one apply finish before there is a registry to push to.
+locals {
+  placeholder = {
+    service     = "us-docker.pkg.dev/cloudrun/container/hello"
+    worker_pool = "us-docker.pkg.dev/cloudrun/container/worker-pool"
+    job         = "us-docker.pkg.dev/cloudrun/container/job"
+  }
+
+  # The launcher hands a run its instance by reference: DAGSTER_HOME and every variable named in deploy/gcp/dagster.yaml
+  # must be the same everywhere.
+  env = {
+    DAGSTER_HOME           = "/opt/taxi/deploy/gcp"
+    DAGSTER_GCP_PROJECT    = var.project_id
+    DAGSTER_GCP_REGION     = var.region
+    DAGSTER_LOGS_BUCKET    = google_storage_bucket.this["logs"].name
+    TAXI_PROFILE           = "gcp"
+    TAXI_HOME              = "/tmp/taxi"
+    TAXI_LAKE              = local.lake_path
+    TAXI_KINDS             = join(",", sort(var.kinds))
+    TAXI_BUCKET            = "gs://${google_storage_bucket.this["data"].name}"
+    TAXI_BIGQUERY_PROJECT  = var.project_id
+    TAXI_BIGQUERY_LOCATION = var.region
+    TAXI_DATASET           = google_bigquery_dataset.this.dataset_id
+  }
+  lake_path = "/mnt/lake"
+
+  # Variable => secret and version. A version's number, not `latest`: a new password then is a new revision everywhere.
+  secret_env = {
+    dagster = { name = "DAGSTER_POSTGRES_URL", secret = google_secret_manager_secret.url["dagster"].secret_id, version = google_secret_manager_secret_version.url["dagster"].version }
+    trips   = { name = "TAXI_POSTGRES_URL", secret = google_secret_manager_secret.url["trips"].secret_id, version = google_secret_manager_secret_version.url["trips"].version }
+  }
+
+  jobs = {
+    run     = { cpu = var.run_resources.cpu, memory = var.run_resources.memory, timeout = "3600s", lake = true }
+    migrate = { cpu = "1", memory = "1Gi", timeout = "900s", lake = false }
+  }
+}
+
+# Dagster's UI. Nobody reaches it but through IAP, which asks for a Google login of one of var.viewers.
+resource "google_cloud_run_v2_service" "webserver" {
+  provider            = google-beta
+  name                = "taxi-webserver"
+  location            = var.region
+  ingress             = "INGRESS_TRAFFIC_ALL" # of which IAP lets through whom it knows
+  launch_stage        = "BETA"                # for iap_enabled in 6.50; later versions accept it too
+  iap_enabled         = true
+  deletion_protection = var.deletion_protection
+  depends_on          = [google_secret_manager_secret_iam_member.role]
+
+  template {
+    service_account = google_service_account.role["webserver"].email
+    timeout         = "3600s" # the UI follows runs over a websocket
+
+    scaling {
+      min_instance_count = 0
+      max_instance_count = 1
+    }
+
+    vpc_access {
+      egress = "PRIVATE_RANGES_ONLY"
+      network_interfaces {
+        network    = google_compute_network.this.id
+        subnetwork = google_compute_subnetwork.this.id
+      }
+    }
+
+    containers {
+      image = local.placeholder.service
+
+      ports {
+        container_port = 3000
+      }
+
+      resources {
+        limits = { cpu = "1", memory = "2Gi" }
+        # The code location is a process beside the webserver that stops when its heartbeat does, as it would in an
+        # instance without CPU between requests. The instance still ends some minutes after the last request.
+        cpu_idle          = false
+        startup_cpu_boost = true
+      }
+
+      startup_probe {
+        failure_threshold = 24
+        period_seconds    = 10
+        timeout_seconds   = 5
+        tcp_socket {
+          port = 3000
+        }
+      }
+
+      liveness_probe {
+        failure_threshold = 3
+        period_seconds    = 30
+        timeout_seconds   = 10
+        http_get {
+          path = "/server_info"
+        }
+      }
+
+      dynamic "env" {
+        for_each = local.env
+        content {
+          name  = env.key
+          value = env.value
+        }
+      }
+
+      dynamic "env" {
+        for_each = [for database in local.secrets.webserver : local.secret_env[database]]
+        content {
+          name = env.value.name
+          value_source {
+            secret_key_ref {
+              secret  = env.value.secret
+              version = env.value.version
+            }
+          }
+        }
+      }
+    }
+  }
+
+  lifecycle {
+    ignore_changes = [
+      template[0].containers[0].image, template[0].containers[0].command, template[0].containers[0].args,
+      client, client_version,
+    ]
+  }
+}
+
+# The service account with which IAP calls the service: the only one that may.
+resource "google_project_service_identity" "iap" {
+  provider   = google-beta
+  service    = "iap.googleapis.com"
+  depends_on = [google_project_service.this]
+}
+
+resource "google_cloud_run_v2_service_iam_member" "iap" {
+  name     = google_cloud_run_v2_service.webserver.name
+  location = var.region
+  role     = "roles/run.invoker"
+  member   = google_project_service_identity.iap.member
+}
+
+resource "google_iap_web_cloud_run_service_iam_member" "viewer" {
+  for_each               = var.viewers
+  cloud_run_service_name = google_cloud_run_v2_service.webserver.name
+  location               = var.region
+  role                   = "roles/iap.httpsResourceAccessor"
+  member                 = each.key
+}
+
+# Exactly one: two daemons would tick every schedule twice.
+resource "google_cloud_run_v2_worker_pool" "daemon" {
+  name                = "taxi-daemon"
+  location            = var.region
+  deletion_protection = var.deletion_protection
+  depends_on          = [google_secret_manager_secret_iam_member.role]
+
+  scaling {
+    manual_instance_count = 1
+  }
+
+  template {
+    service_account = google_service_account.role["daemon"].email
+
+    vpc_access {
+      egress = "PRIVATE_RANGES_ONLY"
+      network_interfaces {
+        network    = google_compute_network.this.id
+        subnetwork = google_compute_subnetwork.this.id
+      }
+    }
+
+    containers {
+      image = local.placeholder.worker_pool
+
+      resources {
+        limits = { cpu = "1", memory = "2Gi" }
+      }
+
+      dynamic "env" {
+        for_each = local.env
+        content {
+          name  = env.key
+          value = env.value
+        }
+      }
+
+      dynamic "env" {
+        for_each = [for database in local.secrets.daemon : local.secret_env[database]]
+        content {
+          name = env.value.name
+          value_source {
+            secret_key_ref {
+              secret  = env.value.secret
+              version = env.value.version
+            }
+          }
+        }
+      }
+    }
+  }
+
+  lifecycle {
+    ignore_changes = [
+      template[0].containers[0].image, template[0].containers[0].command, template[0].containers[0].args,
+      client, client_version,
+    ]
+  }
+}
+
+# Executions are started one by one with their own arguments and never retried by Cloud Run: Dagster retries, and a second
+# attempt behind its back would be a run it does not know of.
+resource "google_cloud_run_v2_job" "this" {
+  provider            = google-beta # mount_options
+  for_each            = local.jobs
+  name                = "taxi-${each.key}"
+  location            = var.region
+  deletion_protection = var.deletion_protection
+  depends_on          = [google_secret_manager_secret_iam_member.role, google_storage_bucket_iam_member.role]
+
+  template {
+    task_count = 1
+
+    template {
+      service_account       = google_service_account.role[each.key].email
+      max_retries           = 0
+      timeout               = each.value.timeout
+      execution_environment = "EXECUTION_ENVIRONMENT_GEN2"
+
+      vpc_access {
+        egress = "PRIVATE_RANGES_ONLY"
+        network_interfaces {
+          network    = google_compute_network.this.id
+          subnetwork = google_compute_subnetwork.this.id
+        }
+      }
+
+      dynamic "volumes" {
+        for_each = each.value.lake ? [1] : []
+        content {
+          name = "lake"
+          gcs {
+            bucket        = google_storage_bucket.this["lake"].name
+            mount_options = ["dir-mode=777", "file-mode=666"] # the image's user is not root, and alone in here
+          }
+        }
+      }
+
+      containers {
+        image = local.placeholder.job
+
+        resources {
+          limits = { cpu = each.value.cpu, memory = each.value.memory }
+        }
+
+        dynamic "volume_mounts" {
+          for_each = each.value.lake ? [1] : []
+          content {
+            name       = "lake"
+            mount_path = local.lake_path
+          }
+        }
+
+        dynamic "env" {
+          for_each = local.env
+          content {
+            name  = env.key
+            value = env.value
+          }
+        }
+
+        dynamic "env" {
+          for_each = [for database in local.secrets[each.key] : local.secret_env[database]]
+          content {
+            name = env.value.name
+            value_source {
+              secret_key_ref {
+                secret  = env.value.secret
+                version = env.value.version
+              }
+            }
+          }
+        }
+      }
+    }
+  }
+
+  lifecycle {
+    ignore_changes = [
+      template[0].template[0].containers[0].image, template[0].template[0].containers[0].command,
+      template[0].template[0].containers[0].args, client, client_version,
+    ]
+  }
+}

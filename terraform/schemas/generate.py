@@ -1,0 +1,27 @@
+"""Writes the columns of the BigQuery tables, one file a kind of taxi, from taxi_assets.trips.schema.
+
+    python terraform/schemas/generate.py
+
+Needs the package's environment. A test holds the files against the schema, so run it whenever that test says so.
+"""
+
+import json
+from pathlib import Path
+
+from taxi_assets.io_managers.bigquery import SQL_TYPES
+from taxi_assets.trips.schema import KINDS, TaxiKind
+
+
+def table_schema(kind: TaxiKind) -> list[dict[str, str]]:
+    """The columns as BigQuery's API has them: name, type, mode and description."""
+    return [
+        {"name": c.name, "type": SQL_TYPES[c.type], "mode": "NULLABLE", "description": c.description}
+        for c in kind.columns
+    ]
+
+
+if __name__ == "__main__":
+    for kind in KINDS.values():
+        file = Path(__file__).with_name(f"{kind.name}.json")
+        file.write_text(json.dumps(table_schema(kind), indent=2) + "\n")
+        print(file)

@@ -1,0 +1,125 @@
+# One Postgres with two databases: Dagster's own storage and the trips. Private address only, TLS only, a daily backup and
+# a log of the last days to go back to any second of.
+resource "random_id" "sql" {
+  byte_length = 2 # a deleted instance's name stays taken for days; this lets a torn-down deployment be made again
+}
+
+resource "google_sql_database_instance" "this" {
+  name                = "taxi-${random_id.sql.hex}"
+  region              = var.region
+  database_version    = "POSTGRES_18"
+  deletion_protection = var.deletion_protection # Terraform refuses
+  depends_on          = [google_service_networking_connection.sql]
+
+  settings {
+    tier                        = var.database.tier
+    edition                     = "ENTERPRISE"
+    availability_type           = var.database.availability
+    disk_type                   = "PD_SSD"
+    disk_size                   = var.database.disk_gb
+    disk_autoresize             = true
+    disk_autoresize_limit       = var.database.disk_max_gb
+    deletion_protection_enabled = var.deletion_protection # Google refuses
+    retain_backups_on_delete    = true
+    user_labels                 = local.labels
+
+    ip_configuration {
+      ipv4_enabled    = false
+      private_network = google_compute_network.this.id
+      ssl_mode        = "ENCRYPTED_ONLY"
+    }
+
+    backup_configuration {
+      enabled                        = true
+      start_time                     = "08:00" # UTC: the small hours in New York
+      location                       = var.region
+      point_in_time_recovery_enabled = true
+      transaction_log_retention_days = 7
+      backup_retention_settings {
+        retained_backups = 14
+        retention_unit   = "COUNT"
+      }
+    }
+
+    maintenance_window {
+      day          = 7
+      hour         = 9
+      update_track = "stable"
+    }
+
+    insights_config {
+      query_insights_enabled = true
+    }
+
+    # Who came and went, what waited for a lock, what changed the schema.
+    database_flags {
+      name  = "log_checkpoints"
+      value = "on"
+    }
+    database_flags {
+      name  = "log_connections"
+      value = "on"
+    }
+    database_flags {
+      name  = "log_disconnections"
+      value = "on"
+    }
+    database_flags {
+      name  = "log_lock_waits"
+      value = "on"
+    }
+    database_flags {
+      name  = "log_statement"
+      value = "ddl"
+    }
+  }
+
+  lifecycle {
+    ignore_changes = [settings[0].disk_size] # it grows by itself, and a smaller size would mean a new instance
+  }
+}
+
+resource "google_sql_database" "this" {
+  for_each = toset(["dagster", "trips"])
+  name     = each.key
+  instance = google_sql_database_instance.this.name
+}
+
+resource "google_sql_user" "this" {
+  name                = "taxi"
+  instance            = google_sql_database_instance.this.name
+  password_wo         = var.database_password
+  password_wo_version = var.database_password_version
+}
+
+# What the containers are given: one URL a database, read from Secret Manager when a container starts. Dagster's names its
+# driver: with SQLAlchemy 2.1's default, psycopg 3, dagster-postgres cannot store an event (its NOTIFY takes no parameter).
+locals {
+  url_schemes = { dagster = "postgresql+psycopg2", trips = "postgresql" }
+}
+
+resource "google_secret_manager_secret" "url" {
+  for_each            = google_sql_database.this
+  secret_id           = "taxi-${each.key}-postgres-url"
+  deletion_protection = var.deletion_protection
+  depends_on          = [google_project_service.this]
+
+  replication {
+    user_managed {
+      replicas {
+        location = var.region
+      }
+    }
+  }
+}
+
+resource "google_secret_manager_secret_version" "url" {
+  for_each               = google_sql_database.this
+  secret                 = google_secret_manager_secret.url[each.key].id
+  secret_data_wo         = "${local.url_schemes[each.key]}://${google_sql_user.this.name}:${var.database_password}@${google_sql_database_instance.this.private_ip_address}:5432/${each.key}?sslmode=require"
+  secret_data_wo_version = var.database_password_version
+
+  lifecycle {
+    create_before_destroy = true # the version in use goes once everything runs on the new one
+  }
+}

@@ -1,0 +1,71 @@
+# Three buckets by what losing them would mean. Names carry the project's id, for they are global.
+#   data  the published objects: every version of the last 30 days is kept
+#   lake  raw, clean and rejected months between assets: can be made again; a hierarchical namespace, so that the rename
+#         by which a month is published is one atomic operation (which rules out versions)
+#   logs  what steps print, shown in the UI
+locals {
+  buckets = {
+    data = { versions = true, hierarchical = false, delete_after_days = null }
+    lake = { versions = false, hierarchical = true, delete_after_days = var.lake_days }
+    logs = { versions = false, hierarchical = false, delete_after_days = 90 }
+  }
+}
+
+resource "google_storage_bucket" "this" {
+  for_each                    = local.buckets
+  name                        = "${var.project_id}-taxi-${each.key}"
+  location                    = var.region
+  uniform_bucket_level_access = true
+  public_access_prevention    = "enforced"
+  force_destroy               = !var.deletion_protection
+  depends_on                  = [google_project_service.this]
+
+  versioning {
+    enabled = each.value.versions
+  }
+
+  dynamic "hierarchical_namespace" {
+    for_each = each.value.hierarchical ? [1] : []
+    content {
+      enabled = true
+    }
+  }
+
+  # What was deleted can be brought back for a week; of what can be made again, nothing is paid for twice.
+  soft_delete_policy {
+    retention_duration_seconds = each.value.versions ? 7 * 24 * 3600 : 0
+  }
+
+  dynamic "lifecycle_rule" {
+    for_each = each.value.versions ? [1] : []
+    content {
+      action {
+        type = "Delete"
+      }
+      condition {
+        days_since_noncurrent_time = 30
+      }
+    }
+  }
+
+  dynamic "lifecycle_rule" {
+    for_each = each.value.delete_after_days[*]
+    content {
+      action {
+        type = "Delete"
+      }
+      condition {
+        age = lifecycle_rule.value
+      }
+    }
+  }
+
+  lifecycle_rule {
+    action {
+      type = "AbortIncompleteMultipartUpload"
+    }
+    condition {
+      age = 1
+    }
+  }
+}

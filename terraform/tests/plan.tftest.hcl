@@ -1,0 +1,98 @@
+# Plans with every provider mocked: what a default deployment, one with CI, and one that may be torn down consist of.
+# Run with: terraform init -backend=false && terraform test
+
+mock_provider "google" {}
+mock_provider "google-beta" {}
+mock_provider "google" {
+  alias = "billing"
+}
+mock_provider "random" {}
+
+variables {
+  project_id        = "taxi-test-project"
+  region            = "us-central1"
+  billing_account   = "0A1B2C-3D4E5F-678901"
+  alert_email       = "data@example.com"
+  viewers           = ["group:data@example.com"]
+  database_password = "0123456789abcdef0123456789abcdef"
+}
+
+run "default" {
+  command = plan
+
+  assert {
+    condition     = google_cloud_run_v2_worker_pool.daemon.scaling[0].manual_instance_count == 1
+    error_message = "There must be exactly one daemon."
+  }
+  assert {
+    condition     = alltrue([for job in google_cloud_run_v2_job.this : job.template[0].template[0].max_retries == 0])
+    error_message = "Cloud Run must not retry a run behind Dagster's back."
+  }
+  assert {
+    condition     = google_cloud_run_v2_service.webserver.iap_enabled
+    error_message = "The UI must be behind IAP."
+  }
+  assert {
+    condition     = keys(google_bigquery_table.trips) == ["yellow"] && google_bigquery_table.trips["yellow"].time_partitioning[0].field == "tpep_pickup_datetime"
+    error_message = "The warehouse must have the yellow table, partitioned by its pickup."
+  }
+  assert {
+    condition     = google_sql_database_instance.this.deletion_protection && google_sql_database_instance.this.settings[0].deletion_protection_enabled && google_bigquery_table.trips["yellow"].deletion_protection && !google_storage_bucket.this["data"].force_destroy
+    error_message = "What holds data must be protected unless asked otherwise."
+  }
+  assert {
+    condition     = length(google_service_account.ci) == 0 && length(google_iam_workload_identity_pool.github) == 0
+    error_message = "Without a repository nothing may be federated."
+  }
+  assert {
+    condition     = google_storage_bucket.this["lake"].hierarchical_namespace[0].enabled && !google_storage_bucket.this["lake"].versioning[0].enabled
+    error_message = "The lake needs atomic renames, which exclude versions."
+  }
+}
+
+run "green_too" {
+  command = plan
+  variables {
+    kinds = ["green", "yellow"]
+  }
+  assert {
+    condition     = google_bigquery_table.trips["green"].time_partitioning[0].field == "lpep_pickup_datetime"
+    error_message = "Green trips are partitioned by their own pickup."
+  }
+  assert {
+    condition     = local.env.TAXI_KINDS == "green,yellow"
+    error_message = "The containers must be told both kinds."
+  }
+}
+
+run "with_ci" {
+  command = plan
+  variables {
+    github = { repository = "my-org/taxi_assets", repository_id = "123456789", state_bucket = "my-tfstate" }
+  }
+  assert {
+    condition     = strcontains(google_iam_workload_identity_pool_provider.github[0].attribute_condition, "assertion.repository_id == '123456789'")
+    error_message = "Only this repository may federate."
+  }
+  assert {
+    condition     = strcontains(google_iam_workload_identity_pool_provider.github[0].attribute_mapping["attribute.role"], "refs/heads/main")
+    error_message = "Only the branch may deploy."
+  }
+  assert {
+    condition     = google_project_iam_member.ci_deploy[0].role == "roles/run.developer"
+    error_message = "CI may release images, and not change who may call them."
+  }
+}
+
+run "may_be_torn_down" {
+  command = plan
+  variables {
+    deletion_protection = false
+  }
+  assert {
+    condition = !google_sql_database_instance.this.deletion_protection && !google_bigquery_table.trips["yellow"].deletion_protection && google_storage_bucket.this["data"].force_destroy && !google_cloud_run_v2_service.webserver.deletion_protection && !google_cloud_run_v2_worker_pool.daemon.deletion_protection && alltrue(
+      [for job in google_cloud_run_v2_job.this : !job.deletion_protection]
+    ) && alltrue([for secret in google_secret_manager_secret.url : !secret.deletion_protection])
+    error_message = "deletion_protection = false must reach everything that is protected, or destroy stops half-way."
+  }
+}

@@ -1,0 +1,171 @@
+# Required: project_id, region, billing_account, alert_email, viewers, database_password. All others have defaults.
+
+variable "project_id" {
+  description = "Google Cloud project that holds this deployment and nothing else: roles given on the project rely on that."
+  type        = string
+  validation {
+    condition     = can(regex("^[a-z][a-z0-9-]{4,28}[a-z0-9]$", var.project_id))
+    error_message = "project_id must be a project's id (6 to 30 lower-case letters, digits and dashes), not its name or number."
+  }
+}
+
+variable "region" {
+  description = "Region of everything, the BigQuery dataset included: a load job needs bucket and dataset in one location."
+  type        = string
+  validation {
+    condition     = can(regex("^[a-z]+-[a-z]+[0-9]{1,2}$", var.region))
+    error_message = "region must be a region such as us-central1, not a zone (us-central1-a) or a multi-region (US)."
+  }
+}
+
+variable "billing_account" {
+  description = "Billing account of the budget, XXXXXX-XXXXXX-XXXXXX."
+  type        = string
+  validation {
+    condition     = can(regex("^[0-9A-F]{6}-[0-9A-F]{6}-[0-9A-F]{6}$", var.billing_account))
+    error_message = "billing_account must look like 0A1B2C-3D4E5F-678901: see `gcloud billing accounts list`."
+  }
+}
+
+variable "monthly_budget" {
+  description = "Spending, in the billing account's currency, that mails are sent about at 50, 90 and 100 per cent and when the forecast passes it. It stops nothing."
+  type        = number
+  default     = 150
+  validation {
+    condition     = var.monthly_budget >= 1 && floor(var.monthly_budget) == var.monthly_budget
+    error_message = "monthly_budget must be a whole number of at least 1."
+  }
+}
+
+variable "alert_email" {
+  description = "Address that alerts and budget mails go to; a group's address outlives people."
+  type        = string
+  validation {
+    condition     = can(regex("^[^@\\s]+@[^@\\s]+\\.[^@\\s]+$", var.alert_email))
+    error_message = "alert_email must be one e-mail address."
+  }
+}
+
+variable "viewers" {
+  description = "Who may open the Dagster UI, and so start and delete runs: user:…, group:… or domain:…"
+  type        = set(string)
+  validation {
+    condition     = length(var.viewers) > 0 && alltrue([for v in var.viewers : can(regex("^(user|group|domain):[^\\s]+\\.[^\\s]+$", v))])
+    error_message = "viewers must name at least one user:, group: or domain: (allUsers and allAuthenticatedUsers would publish the UI)."
+  }
+}
+
+variable "database_password" {
+  description = "Password of the database user. Sent to Cloud SQL and Secret Manager when they are first made and when database_password_version rises, ignored otherwise, and kept in no state: any fresh random value will do, and nobody needs to know it."
+  type        = string
+  sensitive   = true
+  validation {
+    condition     = can(regex("^[A-Za-z0-9_-]{24,128}$", var.database_password))
+    error_message = "database_password must be 24 to 128 letters, digits, _ or - (it goes into a URL): export TF_VAR_database_password=$(openssl rand -hex 24)"
+  }
+}
+
+variable "database_password_version" {
+  description = "Raise by one to replace the database password; secrets and everything that reads them follow in the same apply."
+  type        = number
+  default     = 1
+  validation {
+    condition     = var.database_password_version >= 1 && floor(var.database_password_version) == var.database_password_version
+    error_message = "database_password_version must be a whole number of at least 1."
+  }
+}
+
+variable "database" {
+  description = "Cloud SQL: machine tier, ZONAL or REGIONAL (a standby in another zone, twice the price), and the size in GB that the disk may grow to (it cannot shrink)."
+  type = object({
+    tier         = optional(string, "db-custom-1-3840")
+    availability = optional(string, "ZONAL")
+    disk_gb      = optional(number, 20)
+    disk_max_gb  = optional(number, 200)
+  })
+  default = {}
+  validation {
+    condition     = can(regex("^db-(custom-[0-9]+-[0-9]+|g1-small|f1-micro)$", var.database.tier))
+    error_message = "database.tier must be a tier of the Enterprise edition: db-custom-<vCPU>-<MB>, db-g1-small or db-f1-micro."
+  }
+  validation {
+    condition     = contains(["ZONAL", "REGIONAL"], var.database.availability)
+    error_message = "database.availability must be ZONAL or REGIONAL."
+  }
+  validation {
+    condition     = var.database.disk_gb >= 10 && var.database.disk_max_gb >= var.database.disk_gb
+    error_message = "database.disk_gb must be at least 10, and disk_max_gb at least disk_gb."
+  }
+}
+
+variable "kinds" {
+  description = "Kinds of taxi to load (TAXI_KINDS); each has its table."
+  type        = set(string)
+  default     = ["yellow"]
+  validation {
+    condition     = length(var.kinds) > 0 && length(setsubtract(var.kinds, ["yellow", "green"])) == 0
+    error_message = "kinds must be yellow, green or both."
+  }
+}
+
+variable "dataset" {
+  description = "BigQuery dataset (TAXI_DATASET)."
+  type        = string
+  default     = "ny_taxi"
+  validation {
+    condition     = can(regex("^[A-Za-z_][A-Za-z0-9_]*$", var.dataset))
+    error_message = "dataset must be letters, digits and underscores."
+  }
+}
+
+variable "run_resources" {
+  description = "What one run gets. Its files are in memory too: a month needs about 0.5 GiB for the process, its files, and a copy of what it writes to the lake."
+  type = object({
+    cpu    = optional(string, "2")
+    memory = optional(string, "4Gi")
+  })
+  default = {}
+  validation {
+    condition     = contains(["1", "2", "4", "8"], var.run_resources.cpu) && can(regex("^([2-9]|[12][0-9]|3[0-2])Gi$", var.run_resources.memory))
+    error_message = "run_resources must be 1, 2, 4 or 8 vCPU and 2Gi to 32Gi of memory."
+  }
+}
+
+variable "lake_days" {
+  description = "Days after which raw, clean and rejected months are deleted from the lake; materialising a month again brings them back."
+  type        = number
+  default     = 90
+  validation {
+    condition     = var.lake_days >= 7
+    error_message = "lake_days must be at least 7: a failed month should still be there on Monday."
+  }
+}
+
+variable "github" {
+  description = "Repository whose workflows may plan (pull requests) and deploy (branch): owner/name, its numeric id (gh api repos/OWNER/NAME --jq .id; a name can be taken over, an id cannot), and the bucket of this configuration's state. null: no CI."
+  type = object({
+    repository    = string
+    repository_id = string
+    state_bucket  = string
+    branch        = optional(string, "main")
+  })
+  default = null
+  validation {
+    condition     = var.github == null || can(regex("^[A-Za-z0-9-]+/[A-Za-z0-9._-]+$", var.github.repository))
+    error_message = "github.repository must be owner/name."
+  }
+  validation {
+    condition     = var.github == null || can(regex("^[0-9]+$", var.github.repository_id))
+    error_message = "github.repository_id must be the number that `gh api repos/OWNER/NAME --jq .id` prints."
+  }
+  validation {
+    condition     = var.github == null || can(regex("^[A-Za-z0-9._/-]+$", var.github.branch))
+    error_message = "github.branch must be a branch's name, without refs/heads/ and without quotes."
+  }
+}
+
+variable "deletion_protection" {
+  description = "Keep Terraform and the console from deleting the database, tables, buckets with objects, secrets and services. Set to false, apply, then destroy."
+  type        = bool
+  default     = true
+}

@@ -1,0 +1,43 @@
+# What this configuration is written for. google-beta is used where 6.50 has a field in beta only: IAP on a Cloud Run
+# service, mount options of a job's bucket, and the identity of a Google service.
+terraform {
+  required_version = ">= 1.11" # write-only arguments: secrets that are kept in no plan and no state
+
+  required_providers {
+    google = {
+      source  = "hashicorp/google"
+      version = ">= 6.50, < 9"
+    }
+    google-beta = {
+      source  = "hashicorp/google-beta"
+      version = ">= 6.50, < 9"
+    }
+    random = {
+      source  = "hashicorp/random"
+      version = ">= 3.7, < 4"
+    }
+  }
+
+  # The state's bucket is named at init: terraform init -backend-config=backend.gcs.tfbackend (see its example here).
+  backend "gcs" {}
+}
+
+provider "google" {
+  project        = var.project_id
+  region         = var.region
+  default_labels = local.labels
+}
+
+provider "google-beta" {
+  project        = var.project_id
+  region         = var.region
+  default_labels = local.labels
+}
+
+# The budgets API wants to know which project a person's request counts against.
+provider "google" {
+  alias                 = "billing"
+  project               = var.project_id
+  billing_project       = var.project_id
+  user_project_override = true
+}
