@@ -1,0 +1,224 @@
+"""The daily summary: one row a day, way of payment and borough of pickup, by one SQL text for both warehouses.
+
+What the summary is: its columns, its SQL, the pandas type that checks it, and its reconciliation with the clean month.
+Where it is kept is an asset's and its sinks' business.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from taxi_assets.errors import PermanentError
+from taxi_assets.trips.files import Facts, TripFile, Trips
+from taxi_assets.trips.month import Month
+from taxi_assets.trips.schema import TaxiKind
+from taxi_assets.trips.zones import BOROUGHS, OUTSIDE, OUTSIDE_ID
+
+if TYPE_CHECKING:
+    import dagster as dg
+    import pandas as pd
+
+PAYMENTS = {
+    0: "Flex fare",
+    1: "Credit card",
+    2: "Cash",
+    3: "No charge",
+    4: "Dispute",
+    5: "Unknown",
+    6: "Voided trip",
+}
+"""What payment codes mean (TLC data dictionary, 2025-03)."""
+
+NOT_RECORDED = "Not recorded"
+"""A payment or zone that the provider did not send, or a number that no dictionary knows."""
+
+PAYMENT_NAMES = (*PAYMENTS.values(), NOT_RECORDED)
+BOROUGH_NAMES = (*BOROUGHS, OUTSIDE, NOT_RECORDED)
+
+SUMMARY_COLUMNS = pa.schema(
+    pa.field(name, type_, nullable=False, metadata={"description": description})
+    for name, type_, description in (
+        ("pickup_date", pa.date32(), "Day of the pickup, New York wall clock."),
+        ("payment", pa.string(), f"How it was paid: {', '.join(PAYMENT_NAMES)}."),
+        ("borough", pa.string(), f"Where it began: {', '.join(BOROUGH_NAMES)}; EWR is Newark Airport."),
+        ("trips", pa.int64(), "Trips kept, a number of at least 1."),
+        ("passengers", pa.int64(), "Passengers in them, a number; unknown counts are none."),
+        ("miles", pa.float64(), "Miles by the taximeter, to the hundredth."),
+        ("fares", pa.float64(), "Time-and-distance fares, US dollars; refunds are negative."),
+        ("tips", pa.float64(), "Tips, US dollars; cash tips are not recorded."),
+        ("revenue", pa.float64(), "Charged to passengers in all, cash tips apart, US dollars."),
+    )
+)
+"""The summary's columns, in order, with units. The first three are the key: a row each, and none is empty."""
+
+KEY, COUNTS = SUMMARY_COLUMNS.names[:3], SUMMARY_COLUMNS.names[3:5]
+
+_SUMS = {"miles": "trip_distance", "fares": "fare_amount", "tips": "tip_amount", "revenue": "total_amount"}
+_CENT = 0.005
+"""Each row's sums are rounded to the hundredth, so a column may be off by half of one a row."""
+
+
+def summary_sql(kind: TaxiKind, month: Month, table: str) -> str:
+    """The query, the same text for DuckDB and BigQuery; it prunes to the month and reads eight columns of it.
+
+    Boroughs are written out from the publisher's lookup, whose zones do not change, so no second table is needed.
+    `table` is put in as it is: quoted as the warehouse wants it, and never from a stranger.
+    """
+    payments = "\n".join(f"      WHEN {code} THEN '{name}'" for code, name in PAYMENTS.items())
+    zones = BOROUGHS | {OUTSIDE: {OUTSIDE_ID}}
+    boroughs = "\n".join(
+        f"      WHEN pulocationid IN ({', '.join(map(str, sorted(ids)))}) THEN '{name}'" for name, ids in zones.items()
+    )
+    sums = ",\n".join(f"  ROUND(COALESCE(SUM({column}), 0), 2) AS {name}" for name, column in _SUMS.items())
+    return f"""\
+SELECT
+  CAST({kind.pickup} AS DATE) AS pickup_date,
+  CASE payment_type
+{payments}
+      ELSE '{NOT_RECORDED}' END AS payment,
+  CASE
+{boroughs}
+      ELSE '{NOT_RECORDED}' END AS borough,
+  COUNT(*) AS trips,
+  CAST(COALESCE(SUM(passenger_count), 0) AS BIGINT) AS passengers,
+{sums}
+FROM {table}
+WHERE {kind.pickup} >= DATETIME '{month.start}' AND {kind.pickup} < DATETIME '{month.end}'
+GROUP BY 1, 2, 3
+ORDER BY 1, 2, 3"""
+
+
+def summarise(trips: Trips | pa.Table | Path, kind: TaxiKind, month: Month, memory_limit: str = "256MB") -> pa.Table:
+    """Run the query in an own DuckDB over a month that is at hand: a Parquet file, a handle, or a table.
+
+    Returns:
+        A table of `SUMMARY_COLUMNS`, ordered by its key; empty for a month without trips.
+    """
+    import duckdb
+
+    path = trips.path if isinstance(trips, TripFile) else trips
+    with duckdb.connect(config={"memory_limit": memory_limit, "autoinstall_known_extensions": False}) as connection:
+        if isinstance(path, Path) and not set(str(path)) & set("*?[{"):  # DuckDB would take such a name for a pattern
+            source = "read_parquet('{}', hive_partitioning = false)".format(str(path).replace("'", "''"))
+        else:
+            source = "trips_of_month"
+            connection.register(source, _batches(TripFile(path, month) if isinstance(path, Path) else path))
+        return as_summary(connection.sql(summary_sql(kind, month, source)).to_arrow_table())
+
+
+def as_summary(found: pa.Table | pd.DataFrame) -> pa.Table:
+    """What a warehouse answered, in exactly `SUMMARY_COLUMNS`.
+
+    Raises:
+        PermanentError: a column is missing, or a value is empty or does not fit its type.
+    """
+    try:
+        table = found if isinstance(found, pa.Table) else pa.Table.from_pandas(found, preserve_index=False)
+        table = table.select(SUMMARY_COLUMNS.names)
+        if empty := [name for name in SUMMARY_COLUMNS.names if table[name].null_count]:
+            raise PermanentError(f"The daily summary has empty values in {', '.join(empty)}: correct its query.")
+        return table.cast(SUMMARY_COLUMNS)
+    except (KeyError, pa.ArrowException) as error:
+        raise PermanentError(f"The daily summary is not in its columns ({error}): correct its query.") from None
+
+
+def as_frame(summary: pa.Table) -> pd.DataFrame:
+    """The summary as the frame that `summary_type` describes; days are midnights."""
+    frame = summary.to_pandas(date_as_object=False)
+    return frame.astype({"pickup_date": "datetime64[ns]"})
+
+
+def require_reconciled(summary: pa.Table, clean: Facts, month: Month) -> None:
+    """Compare the summary with the clean month it was made of: every trip and every dollar once, on the month's days.
+
+    Raises:
+        PermanentError: a day is not of the month, or trips or revenue do not add up to the clean month's.
+    """
+    again = "materialise daily_summary again, and bq_table first if it is not of this clean month"
+    days = summary["pickup_date"].unique().to_pylist()
+    if strange := [day for day in days if day not in month.days]:
+        raise PermanentError(f"{month}: the daily summary has {strange[0]}, which is not in the month; {again}.")
+    trips = pc.sum(summary["trips"]).as_py() or 0
+    if trips != clean.rows:
+        raise PermanentError(
+            f"{month}: the daily summary has {trips:,} trips and the clean month {clean.rows:,}; {again}."
+        )
+    revenue = pc.sum(summary["revenue"]).as_py() or 0.0
+    if not math.isclose(revenue, clean.total_amount, rel_tol=1e-9, abs_tol=_CENT * (summary.num_rows + 1)):
+        raise PermanentError(
+            f"{month}: the daily summary has ${revenue:,.2f} of revenue and the clean month "
+            f"${clean.total_amount:,.2f}; {again}."
+        )
+
+
+def summary_type(name: str = "DailySummary") -> dg.DagsterType:
+    """The frame's Dagster type: its columns, and what holds of every month's summary.
+
+    Each day, payment and borough is one row; all days are of one month; names are known ones; nothing is empty; trips
+    are at least 1 and passengers at least 0. Money and miles may be negative: refunds are trips, too. dagster-pandas is
+    imported here, for it takes a second.
+    """
+    import dagster as dg
+    from dagster_pandas import PandasColumn, create_dagster_pandas_dataframe_type
+    from dagster_pandas.constraints import (
+        DataFrameConstraint,
+        DataFrameConstraintViolationException,
+        StrictColumnsConstraint,
+    )
+
+    class Holds(DataFrameConstraint):
+        """A statement about the whole frame."""
+
+        def __init__(self, name: str, statement: str, true_of: Callable[[pd.DataFrame], bool]) -> None:
+            super().__init__(error_description=statement, markdown_description=statement)
+            self.name, self._statement, self._true_of = name, statement, true_of
+
+        def validate(self, dataframe: pd.DataFrame) -> None:
+            if not self._true_of(dataframe):
+                raise DataFrameConstraintViolationException(self.name, self._statement)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", category=dg.BetaWarning)  # all of dagster-pandas is called beta, for years
+        columns = [
+            PandasColumn.datetime_column("pickup_date", non_nullable=True),
+            PandasColumn.categorical_column("payment", set(PAYMENT_NAMES), non_nullable=True),
+            PandasColumn.categorical_column("borough", set(BOROUGH_NAMES), non_nullable=True),
+            PandasColumn.integer_column("trips", min_value=1, non_nullable=True),
+            PandasColumn.integer_column("passengers", min_value=0, non_nullable=True),
+            *(PandasColumn.float_column(name, non_nullable=True) for name in _SUMS),
+        ]
+        return create_dagster_pandas_dataframe_type(
+            name,
+            description="One row a day, way of payment and borough of pickup.\n\n"
+            + "\n".join(f"- `{f.name}`: {f.metadata[b'description'].decode()}" for f in SUMMARY_COLUMNS),
+            columns=columns,
+            dataframe_constraints=[
+                StrictColumnsConstraint(SUMMARY_COLUMNS.names, enforce_ordering=True),
+                Holds(
+                    "one row a key",
+                    "Each day, payment and borough is one row.",
+                    lambda frame: not frame.duplicated(KEY).any(),
+                ),
+                Holds(
+                    "one month",
+                    "All days are whole days of one month.",
+                    lambda frame: (
+                        frame["pickup_date"].dt.to_period("M").nunique() <= 1
+                        and (frame["pickup_date"] == frame["pickup_date"].dt.normalize()).all()
+                    ),
+                ),
+            ],
+        )
+
+
+def _batches(trips: Trips | pa.Table) -> pa.RecordBatchReader | pa.Table:
+    if isinstance(trips, pa.Table):
+        return trips
+    return pa.RecordBatchReader.from_batches(trips.schema, trips.batches())

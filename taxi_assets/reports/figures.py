@@ -1,0 +1,184 @@
+"""What a month's profile is: small plain data, kept as JSON beside the report to be set against other years.
+
+Counting it is `profile`.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from taxi_assets.errors import PermanentError
+from taxi_assets.trips.month import Month
+
+FORMAT = 1
+"""Raised when the fields below change; a stored profile of another format is counted anew."""
+
+
+@dataclass(frozen=True)
+class Day:
+    """A day's trips kept, and rejected rows whose pickup was on it; `date` is YYYY-MM-DD."""
+
+    date: str
+    trips: int
+    rejected: int
+
+    @property
+    def share(self) -> float:
+        """Rejected rows as a part of the day's rows, 0 to 1."""
+        return share(self.rejected, self.trips + self.rejected)
+
+
+@dataclass(frozen=True)
+class Histogram:
+    """How many trips lie in bins of `width`, the first from 0; a bin holds its lower edge and not its upper one.
+
+    Values count to the hundredth. `above` is the tail from the last bin's end on, `below` the negative values, `zero`
+    the part of the first bin that is exactly 0, `unknown` the empty values. `median` is None when there is none, or
+    when it lies in the far tail.
+    """
+
+    width: float
+    counts: tuple[int, ...]
+    above: int
+    below: int
+    zero: int
+    unknown: int
+    median: float | None
+
+    @property
+    def end(self) -> float:
+        """Where the last bin ends and the tail begins."""
+        return self.width * len(self.counts)
+
+    @property
+    def rows(self) -> int:
+        """All values, unknown ones included."""
+        return sum(self.counts) + self.above + self.below + self.unknown
+
+
+@dataclass(frozen=True)
+class Zone:
+    """A taxi zone and the trips picked up in it; name and borough are None where the lookup has none."""
+
+    id: int
+    name: str | None
+    borough: str | None
+    trips: int
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where trips began: the busiest zones, trips without a zone, and trips that have coordinates instead."""
+
+    top: tuple[Zone, ...]
+    without_zone: int
+    with_coordinates: int
+    named: bool
+
+
+@dataclass(frozen=True)
+class Totals:
+    """Sums over the trips kept: passengers, miles, and US dollars; `revenue` is what was charged, cash tips apart."""
+
+    trips: int
+    passengers: int
+    miles: float
+    fares: float
+    tips: float
+    revenue: float
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where the month came from, as its files record it; a generated month holds no real trip."""
+
+    source: str
+    location: str
+    version: str
+    generated: bool
+
+
+@dataclass(frozen=True)
+class MonthProfile:
+    """A month in figures. `month` is YYYY-MM, pickups are `YYYY-MM-DD HH:MM:SS`, New York wall clock.
+
+    `hours` counts trips by weekday (Monday first) and hour of pickup. `undated` are the trips kept, and
+    `rejected_outside` and `rejected_undated` the rejected rows, that are on no day of the month: picked up in another
+    one, or without a pickup time. `payments` counts trips by code ("" where there is none), `reasons` rejected rows.
+    """
+
+    kind: str
+    month: str
+    raw_rows: int
+    rejected_rows: int
+    totals: Totals
+    days: tuple[Day, ...]
+    undated: int
+    rejected_outside: int
+    rejected_undated: int
+    hours: tuple[tuple[int, ...], ...]
+    distances: Histogram
+    fares: Histogram
+    places: Places
+    payments: dict[str, int]
+    reasons: dict[str, int]
+    first_pickup: str | None
+    last_pickup: str | None
+    origin: Origin
+
+    @property
+    def rejected_share(self) -> float:
+        """Rejected rows as a part of all rows, 0 to 1."""
+        return share(self.rejected_rows, self.raw_rows)
+
+    @property
+    def unaccounted(self) -> int:
+        """Published rows that are neither clean nor rejected; anything but 0 is an error upstream."""
+        return self.raw_rows - self.totals.trips - self.rejected_rows
+
+    def to_json(self) -> str:
+        """The profile as JSON text, for `from_json`."""
+        return json.dumps({"format": FORMAT, **asdict(self)}, indent=1)
+
+    @classmethod
+    def from_json(cls, text: str) -> MonthProfile:
+        """Read what `to_json` wrote.
+
+        Raises:
+            PermanentError: the text is no profile, or one of another release.
+        """
+        try:
+            told: dict[str, Any] = json.loads(text)
+            if told.pop("format", None) != FORMAT:
+                raise PermanentError(
+                    f"{told.get('month')}: the stored profile was written by another release of taxi_assets; "
+                    "materialise month_report of that month again."
+                )
+            for name, type_ in (("totals", Totals), ("origin", Origin), ("distances", Histogram), ("fares", Histogram)):
+                told[name] = type_(**_tuples(told[name]))
+            told["days"] = tuple(Day(**day) for day in told["days"])
+            told["hours"] = tuple(map(tuple, told["hours"]))
+            told["places"]["top"] = tuple(Zone(**zone) for zone in told["places"]["top"])
+            told["places"] = Places(**told["places"])
+            return cls(**told)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise PermanentError(
+                f"A stored profile cannot be read ({error!r}); materialise month_report of its month again."
+            ) from None
+
+
+def month_of(profile: MonthProfile) -> Month:
+    """The profile's month."""
+    return Month.parse(profile.month)
+
+
+def share(part: float, whole: float) -> float:
+    """`part` of `whole`, 0 when there is no whole."""
+    return part / whole if whole else 0.0
+
+
+def _tuples(fields: dict[str, Any]) -> dict[str, Any]:
+    """JSON's lists as the tuples they were."""
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()}

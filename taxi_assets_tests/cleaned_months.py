@@ -1,0 +1,74 @@
+"""Months as they reach the reports: published or generated files, read and cleaned by the real reader and rules."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from taxi_assets.reports.figures import MonthProfile
+from taxi_assets.reports.profile import profile_month
+from taxi_assets.trips.cleaning import CleaningRules, clean_month
+from taxi_assets.trips.files import TripFile, stage
+from taxi_assets.trips.month import Month
+from taxi_assets.trips.reader import read_trips
+from taxi_assets.trips.sample import write_sample
+from taxi_assets.trips.schema import YELLOW, TaxiKind
+
+
+@dataclass(frozen=True)
+class CleanedMonth:
+    """A month and what cleaning made of it."""
+
+    kind: TaxiKind
+    month: Month
+    raw: TripFile
+    clean: TripFile
+    rejected: TripFile
+
+    def profile(self, zones: pa.Table | None = None) -> MonthProfile:
+        return profile_month(self.kind, self.clean, self.rejected, self.raw.rows, zones)
+
+
+def cleaned(path: Path, kind: TaxiKind, month: str, folder: Path, **told: Any) -> CleanedMonth:
+    """A published file; `told` is what its origin is said to be."""
+    wanted = Month.parse(month)
+    with stage(folder, wanted, kind.raw_schema, kind.pickup, f"{kind.name}-raw") as writer:
+        for batch in read_trips(path, kind, wanted):
+            writer.write(batch)
+        writer.extra = {"source": "tlc", "location": path.name, "version": '"abc-1"', "generated": False, **told}
+        raw = writer.close()
+    done = clean_month(raw, kind, CleaningRules(), folder)
+    return CleanedMonth(kind, wanted, raw, done.clean, done.rejected)
+
+
+def cleaned_sample(folder: Path, rows: int = 20_000, month: str = "2021-01", kind: TaxiKind = YELLOW) -> CleanedMonth:
+    """A generated month, which says so."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{kind.name}-{month}.csv.gz"
+    write_sample(path, kind, Month.parse(month), rows)
+    return cleaned(path, kind, month, folder, source="sample", location="generated", generated=True)
+
+
+def cleaned_rows(folder: Path, rows: list[dict[str, Any]], month: str = "2021-01", **told: Any) -> CleanedMonth:
+    """A yellow month of exactly these trips; what a row leaves out is plain."""
+    wanted = Month.parse(month)
+    plain = {
+        "tpep_pickup_datetime": wanted.start,
+        "tpep_dropoff_datetime": wanted.start,
+        "passenger_count": 1,
+        "trip_distance": 1.0,
+        "fare_amount": 5.0,
+        "tip_amount": 0.0,
+        "total_amount": 8.0,
+        "pulocationid": 237,
+        "payment_type": 2,
+    }
+    with stage(folder, wanted, YELLOW.raw_schema, YELLOW.pickup, "rows") as writer:
+        writer.write(pa.RecordBatch.from_pylist([{**plain, **row} for row in rows], schema=YELLOW.raw_schema))
+        writer.extra = told
+        raw = writer.close()
+    done = clean_month(raw, YELLOW, CleaningRules(), folder)
+    return CleanedMonth(YELLOW, wanted, raw, done.clean, done.rejected)

@@ -1,0 +1,23 @@
+"""The daily summary's SQL is the same text for both warehouses: BigQuery (its emulator) answers what DuckDB answers."""
+
+import uuid
+
+from taxi_assets.io_managers.base import Writing
+from taxi_assets.reports.daily_summary import as_summary, require_reconciled, summarise, summary_sql
+from taxi_assets_tests.bigquery_fixtures import (  # noqa: F401
+    BigQueryServer,
+    bigquery,
+    bigquery_sink,
+)
+from taxi_assets_tests.cleaned_months import cleaned_sample
+
+
+def test_bigquery_and_duckdb_answer_the_same_summary(bigquery: BigQueryServer, tmp_path):  # noqa: F811
+    month = cleaned_sample(tmp_path)
+    sink = bigquery_sink(bigquery.endpoint)
+    sink.replace(month.kind, bigquery.upload(month.clean), Writing(str(uuid.uuid4()), "token", print, {}))
+    with sink._client() as client:
+        query = summary_sql(month.kind, month.month, f"`{sink.project}.{sink.dataset}.{month.kind.table}`")
+        found = as_summary(client.query(query).result().to_arrow(create_bqstorage_client=False))
+    require_reconciled(found, month.clean.facts, month.month)
+    assert found.equals(summarise(month.clean, month.kind, month.month))
