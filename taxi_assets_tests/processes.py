@@ -1,0 +1,65 @@
+"""Servers and commands that tests start: on free ports, ended by process id with all their children."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Generator
+from pathlib import Path
+
+import psutil
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+def free_port() -> int:
+    """A TCP port of 127.0.0.1 that nothing listens on just now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def until(condition: Callable[[], object], seconds: float, what: str) -> object:
+    """Wait for a truthy result of `condition`, or fail naming `what` was waited for."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if result := condition():
+            return result
+        time.sleep(0.2)
+    raise AssertionError(f"waited {seconds:.0f} s for {what}")
+
+
+def end(process: subprocess.Popen) -> None:
+    """End a process and everything it started, by process id."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        family = psutil.Process(process.pid).children(recursive=True)
+        process.terminate()
+        _, alive = psutil.wait_procs([*family, psutil.Process(process.pid)], timeout=10)
+        for child in alive:
+            child.kill()
+    process.wait(timeout=10)
+
+
+@contextlib.contextmanager
+def running(
+    *command: str | Path, env: dict[str, str] | None = None, cwd: Path | None = None, log: Path
+) -> Generator[subprocess.Popen, None, None]:
+    """A process of this Python's environment, its output in `log`."""
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [sys.executable, *map(str, command)],
+            env={**os.environ, **(env or {})},
+            cwd=cwd,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        try:
+            yield process
+        finally:
+            end(process)
