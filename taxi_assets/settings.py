@@ -63,6 +63,14 @@ class Settings(BaseSettings):
     dataset_prefix: str = Field(
         "nyc_taxi_data/{kind}_tripdata_by_day", description="Prefix of the dataset in day folders."
     )
+    daily: bool = Field(
+        False,
+        description="Whether gcs_daily is there: one object a day. Off by default: its partitions are days, and "
+        "`dagster asset materialize --select '*' --partition` takes assets of one kind of partition only.",
+    )
+    daily_template: str = Field(
+        "{year}/{month}/{day}/daily-trips.parquet", description="Name of a day's object (gcs_daily)."
+    )
     lake: str | None = Field(
         None, description="Where raw and clean months are kept between assets: a directory; unset: TAXI_HOME/lake."
     )

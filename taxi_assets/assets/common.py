@@ -1,0 +1,74 @@
+"""What all assets of a kind of taxi share: keys, groups, owners, metadata, and how they report progress."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import dagster as dg
+import pyarrow as pa
+
+from taxi_assets.io_managers.base import KIND_METADATA
+from taxi_assets.settings import Settings
+from taxi_assets.trips.schema import TaxiKind
+
+OWNERS = ["team:taxi-data"]
+INGEST, SINKS, DAILY = "ingest", "sinks", "daily"
+
+CODE_VERSION = "1"
+"""Raised when the same published file would give other rows; months of an older version show as stale."""
+
+
+def prefix(kind: TaxiKind) -> list[str]:
+    """The key prefix of a kind's assets: none for yellow, whose six assets users know by their plain names."""
+    return [] if kind.name == "yellow" else [kind.name]
+
+
+def key(kind: TaxiKind, name: str) -> dg.AssetKey:
+    """The asset key of `name` for a kind."""
+    return dg.AssetKey([*prefix(kind), name])
+
+
+def group(kind: TaxiKind, name: str) -> str:
+    """The group an asset of a kind is shown in."""
+    return "_".join([*prefix(kind), name])
+
+
+def backfill_policy(settings: Settings) -> dg.BackfillPolicy:
+    """How many months a backfill's run holds."""
+    if settings.months_per_run == "all":
+        return dg.BackfillPolicy.single_run()
+    return dg.BackfillPolicy.multi_run(max_partitions_per_run=int(settings.months_per_run))
+
+
+def column_schema(schema: pa.Schema, kind: TaxiKind) -> dg.TableSchema:
+    """The schema with the columns' meaning and units, for the UI."""
+    told = {column.name: column.description for column in kind.columns}
+    for field in schema:
+        if field.metadata:
+            told[field.name] = field.metadata[b"description"].decode()
+    return dg.TableSchema([dg.TableColumn(f.name, str(f.type), description=told.get(f.name)) for f in schema])
+
+
+def metadata(kind: TaxiKind, schema: pa.Schema, **more: Any) -> Mapping[str, Any]:
+    """Definition metadata of an asset that keeps months."""
+    return {KIND_METADATA: kind.name, "dagster/column_schema": column_schema(schema, kind), **more}
+
+
+class Pace:
+    """Lets a line through every few seconds, so that long work shows where it is and short work stays quiet."""
+
+    def __init__(self, log: Callable[[str], Any], every: float = 3.0) -> None:
+        self._log, self._every, self._last = log, every, time.monotonic()
+
+    def __call__(self, line: Callable[[], str]) -> None:
+        """Log `line()` if it is time."""
+        if time.monotonic() - self._last >= self._every:
+            self._last = time.monotonic()
+            self._log(line())
+
+
+def share(done: float, total: float | None) -> str:
+    """`37 %`, or nothing when the total is not known."""
+    return f" ({100 * done / total:.0f} %)" if total else ""

@@ -1,0 +1,50 @@
+"""`gcs_daily`: the export of single days, the original's pipeline with a date as its parameter; here it is the partition."""
+
+import datetime as dt
+from collections.abc import Iterator
+from typing import Any
+
+import dagster as dg
+
+from taxi_assets.assets.common import CODE_VERSION, DAILY, OWNERS, group, key, metadata, prefix
+from taxi_assets.failures import RETRY, explained
+from taxi_assets.io_managers.day_split import split_days
+from taxi_assets.partitions import daily
+from taxi_assets.settings import Settings, get_settings
+from taxi_assets.trips.files import Trips
+from taxi_assets.trips.schema import TaxiKind
+
+
+def daily_asset(kind: TaxiKind, settings: Settings) -> dg.AssetsDefinition:
+    """`gcs_daily` for a kind of taxi."""
+
+    @dg.asset(
+        name="gcs_daily",
+        key_prefix=prefix(kind),
+        partitions_def=daily(kind),
+        io_manager_key="daily_object",
+        ins={"trips": dg.AssetIn(key(kind, "clean_trips"), partition_mapping=dg.TimeWindowPartitionMapping())},
+        group_name=group(kind, DAILY),
+        kinds={"gcs" if settings.bucket_location.startswith("gs://") else "file", "parquet"},
+        owners=OWNERS,
+        code_version=CODE_VERSION,
+        tags={"taxi": kind.name, "layer": "sink"},
+        retry_policy=RETRY,
+        backfill_policy=dg.BackfillPolicy.single_run(),
+        metadata=metadata(kind, kind.schema),
+        description=f"One day's trips as one object, `{settings.daily_template}`, from the clean month that holds the day. "
+        "A run or a backfill takes any window of days; each day is replaced on its own.",
+    )
+    def gcs_daily(context: dg.AssetExecutionContext, trips: Any) -> dg.Output:
+        days = [dt.date.fromisoformat(partition) for partition in context.partition_keys]
+        return dg.Output(_days_of(trips if isinstance(trips, list) else [trips], kind, days))
+
+    return gcs_daily
+
+
+def _days_of(months: list[Trips], kind: TaxiKind, days: list[dt.date]) -> Iterator[tuple[dt.date, Any]]:
+    """The wanted days of each month, split in one pass a month."""
+    for trips in months:
+        wanted = [day for day in days if (day.year, day.month) == tuple(trips.month)]
+        with explained(f"gcs_daily {trips.month}"):
+            yield from split_days(trips, kind, get_settings().staging_folder, wanted).items()

@@ -1,0 +1,234 @@
+"""From the publisher to clean months: `raw_trips`, then `clean_trips` and `rejected_trips` in one pass."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import dagster as dg
+from pydantic import Field
+
+from taxi_assets.assets.common import (
+    CODE_VERSION,
+    INGEST,
+    OWNERS,
+    Pace,
+    backfill_policy,
+    group,
+    key,
+    metadata,
+    prefix,
+    share,
+)
+from taxi_assets.failures import explained
+from taxi_assets.partitions import monthly
+from taxi_assets.settings import Settings, get_settings
+from taxi_assets.trips.cleaning import RULES, Cleaned, CleaningRules, clean_month
+from taxi_assets.trips.files import TripFile, stage
+from taxi_assets.trips.month import Month
+from taxi_assets.trips.reader import read_trips
+from taxi_assets.trips.schema import TaxiKind
+from taxi_assets.trips.source import TripSource, trip_source
+
+
+class Publisher(dg.ConfigurableResource):
+    """Where months come from: a source of `taxi_assets.trips.source`."""
+
+    source: str = Field(description="tlc, datatalks, sample, or an address or path with {month} in it.")
+    sample_rows: int = Field(100_000, description="Rows of a generated month (source `sample`).")
+    folder: str = Field(description="Folder that relative paths in `source` count from.")
+
+    def open(self) -> TripSource:
+        """The source, ready to probe and fetch."""
+        from pathlib import Path
+
+        return trip_source(self.source, self.sample_rows, Path(self.folder))
+
+
+class CleaningConfig(dg.Config):
+    """Which trips are kept; the defaults keep every trip of the month with at least one passenger."""
+
+    reject_zero_passengers: bool = Field(True, description="Reject trips whose driver entered no passenger.")
+    reject_unknown_passengers: bool = Field(True, description="Reject trips without a passenger count.")
+    reject_negative_total: bool = Field(False, description="Reject refunds and corrections (total below zero).")
+    reject_dropoff_before_pickup: bool = Field(False, description="Reject trips that end before they begin.")
+    max_trip_distance: float | None = Field(None, gt=0, description="Reject trips longer than this, in miles.")
+
+
+def load_raw_month(context: dg.AssetExecutionContext, source: TripSource, kind: TaxiKind, month: Month) -> TripFile:
+    """Fetch a month and conform it to the canonical schema in a staged file; unreadable lines are rows with a reason."""
+    settings, pace = get_settings(), Pace(context.log.info)
+    fetched = source.fetch(
+        kind,
+        month,
+        settings.home_folder / "downloads",
+        lambda done, total: pace(lambda: f"{month}: {done / 1e6:,.1f} MB downloaded{share(done, total)}"),
+    )
+    label = "GENERATED sample, not real trips" if fetched.generated else f"from {fetched.published.location}"
+    context.log.info(
+        f"{month}: {fetched.path.stat().st_size / 1e6:,.1f} MB {label}"
+        f"{'' if fetched.downloaded or fetched.generated else ', already at hand'}."
+    )
+
+    def told(done: int, total: int, rows: int) -> None:
+        pace(lambda: f"{month}: {rows:,} rows read{share(done, total)}")
+
+    unreadable = 0
+    with stage(settings.staging_folder, month, kind.raw_schema, kind.pickup, f"{kind.name}-raw") as writer:
+        for batch in read_trips(fetched.path, kind, month, told):
+            unreadable += batch.num_rows - batch.column("reject_reason").null_count
+            writer.write(batch)
+        writer.extra = {
+            "source": source.name,
+            "location": fetched.published.location,
+            "version": fetched.published.version or fetched.sha256,
+            "sha256": fetched.sha256,
+            "generated": fetched.generated,
+            "published_bytes": fetched.path.stat().st_size,
+            "unreadable": unreadable,
+        }
+        file = writer.close()
+    context.log.info(f"{month}: {file.rows:,} rows, {unreadable:,} of them unreadable.")
+    return file
+
+
+def raw_metadata(file: TripFile) -> dict[str, Any]:
+    """What came in, for the UI."""
+    extra = file.facts.extra
+    return {
+        "rows": file.rows,
+        "unreadable": extra["unreadable"],
+        "source": extra["source"],
+        "location": extra["location"],
+        "version": extra["version"],
+        "sha256": extra["sha256"],
+        "published_bytes": extra["published_bytes"],
+        "generated": extra["generated"],
+    }
+
+
+def cleaned_metadata(raw_rows: int, cleaned: Cleaned) -> dict[str, Any]:
+    """What was kept and what was thrown out, for the UI."""
+    rejected = cleaned.rejected.rows
+    return {
+        "raw_rows": raw_rows,
+        "clean_rows": cleaned.clean.rows,
+        "rejected_rows": rejected,
+        "rejected_share": round(rejected / raw_rows, 6) if raw_rows else 0.0,
+        "zero_passenger_rows": cleaned.reasons.get("zero_passengers", 0),
+        "rejected_by_reason": dg.MetadataValue.json(cleaned.reasons),
+    }
+
+
+def ingest_assets(kind: TaxiKind, settings: Settings) -> list[dg.AssetsDefinition]:
+    """`raw_trips`, and `clean_trips` with `rejected_trips`, for a kind of taxi."""
+    partitions, policy = monthly(kind), backfill_policy(settings)
+
+    @dg.asset(
+        name="raw_trips",
+        key_prefix=prefix(kind),
+        partitions_def=partitions,
+        io_manager_key="raw_lake",
+        group_name=group(kind, INGEST),
+        kinds={"python", "parquet"},
+        owners=OWNERS,
+        code_version=CODE_VERSION,
+        tags={"taxi": kind.name, "layer": "raw"},
+        backfill_policy=policy,
+        metadata=metadata(kind, kind.raw_schema),
+        description=f"Every row of the {kind.name} file published for the month, in the canonical schema. A line that could not "
+        "be read is a row with its reason, line number and text: nothing is lost.",
+    )
+    def raw_trips(context: dg.AssetExecutionContext, publisher: Publisher) -> dg.Output:
+        months = [Month.parse(partition) for partition in context.partition_keys]
+        source = publisher.open()
+
+        def load(month: Month) -> TripFile:
+            with explained(f"raw_trips {month}"):
+                return load_raw_month(context, source, kind, month)
+
+        if len(months) > 1:
+            return dg.Output(_each(context, months, load))
+        file = load(months[0])
+        return dg.Output(file, metadata=raw_metadata(file), data_version=dg.DataVersion(file.facts.extra["version"]))
+
+    def _each(context: dg.AssetExecutionContext, months: list[Month], load: Any) -> Iterator[TripFile]:
+        """Load the months one by one, as they are published, so that a failure keeps the ones before it."""
+        for month in months:
+            file = load(month)
+            context.add_asset_metadata(raw_metadata(file), asset_key=key(kind, "raw_trips"), partition_key=month.key)
+            yield file
+
+    reasons = " ".join(f"`{rule.reason}`: {rule.description}" for rule in RULES)
+
+    @dg.multi_asset(
+        name="_".join([*prefix(kind), "clean_trips"]),
+        partitions_def=partitions,
+        backfill_policy=policy,
+        ins={"raw_trips": dg.AssetIn(key(kind, "raw_trips"))},
+        outs={
+            "clean_trips": dg.AssetOut(
+                key=key(kind, "clean_trips"),
+                io_manager_key="clean_lake",
+                group_name=group(kind, INGEST),
+                kinds={"python", "parquet"},
+                owners=OWNERS,
+                code_version=CODE_VERSION,
+                tags={"taxi": kind.name, "layer": "clean"},
+                metadata=dict(metadata(kind, kind.schema)),
+                description="The month's trips that passed the cleaning rules (run config): picked up in the month, with at "
+                "least one passenger. raw = clean + rejected, always.",
+            ),
+            "rejected_trips": dg.AssetOut(
+                key=key(kind, "rejected_trips"),
+                io_manager_key="rejected_lake",
+                group_name=group(kind, INGEST),
+                kinds={"python", "parquet"},
+                owners=OWNERS,
+                code_version=CODE_VERSION,
+                tags={"taxi": kind.name, "layer": "rejected"},
+                metadata=dict(metadata(kind, kind.raw_schema)),
+                description=f"The month's rows that were not kept, each with its reason. {reasons}",
+            ),
+        },
+    )
+    def clean_trips(context: dg.AssetExecutionContext, config: CleaningConfig, raw_trips: Any) -> Iterator[dg.Output]:
+        raws: list[TripFile] = raw_trips if isinstance(raw_trips, list) else [raw_trips]
+        rules = CleaningRules(**config.model_dump())
+        rejected: list[TripFile] = []
+
+        def clean(raw: TripFile) -> Cleaned:
+            pace = Pace(context.log.info)
+            with explained(f"clean_trips {raw.month}"):
+                cleaned = clean_month(
+                    raw,
+                    kind,
+                    rules,
+                    get_settings().staging_folder,
+                    lambda done, total: pace(lambda: f"{raw.month}: {done:,} rows cleaned{share(done, total)}"),
+                )
+            zero = cleaned.reasons.get("zero_passengers", 0)
+            context.log.info(
+                f"{raw.month}: {raw.rows:,} rows = {cleaned.clean.rows:,} clean + {cleaned.rejected.rows:,} rejected; "
+                f"rides with zero passengers: {zero:,}."
+            )
+            rejected.append(cleaned.rejected)
+            return cleaned
+
+        def months() -> Iterator[TripFile]:
+            for raw in raws:
+                cleaned = clean(raw)
+                for name in ("clean_trips", "rejected_trips"):
+                    context.add_asset_metadata(
+                        cleaned_metadata(raw.rows, cleaned), asset_key=key(kind, name), partition_key=raw.month.key
+                    )
+                yield cleaned.clean
+
+        if len(raws) > 1:
+            yield dg.Output(months(), "clean_trips")
+            yield dg.Output(rejected, "rejected_trips")
+        else:
+            cleaned = clean(raws[0])
+            told = cleaned_metadata(raws[0].rows, cleaned)
+            yield dg.Output(cleaned.clean, "clean_trips", metadata=told)
+            yield dg.Output(cleaned.rejected, "rejected_trips", metadata=told)
+
+    return [raw_trips, clean_trips]

@@ -1,0 +1,92 @@
+"""The sinks: thin assets that hand a month on; all they know is in their IO managers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import dagster as dg
+
+from taxi_assets.assets.common import CODE_VERSION, OWNERS, SINKS, backfill_policy, group, key, metadata, prefix
+from taxi_assets.failures import RETRY
+from taxi_assets.partitions import monthly
+from taxi_assets.settings import Settings
+from taxi_assets.trips.schema import TaxiKind
+
+
+@dataclass(frozen=True)
+class Sink:
+    """A sink asset: its name, what it is given, the IO manager that keeps it, and how the UI shows it."""
+
+    name: str
+    upstream: str
+    io_manager: str
+    kinds: frozenset[str]
+    description: str
+
+
+def sinks(settings: Settings) -> tuple[Sink, ...]:
+    """The sinks, in the order of the graph."""
+    cloud_bucket = settings.bucket_location.startswith("gs://")
+    bucket = "gcs" if cloud_bucket else "file"
+    warehouse = "bigquery" if settings.bigquery_project else "duckdb"
+    return (
+        Sink(
+            "postgres_table",
+            "clean_trips",
+            "postgres",
+            frozenset({"postgres", "table"}),
+            "The month as a partition of `{schema}.{table}` in Postgres, swapped in by one transaction.",
+        ),
+        Sink(
+            "gcs_parquet",
+            "clean_trips",
+            "parquet_object",
+            frozenset({bucket, "parquet"}),
+            "The month as one Parquet object in the bucket.",
+        ),
+        Sink(
+            "gcs_partitioned",
+            "clean_trips",
+            "day_folders",
+            frozenset({bucket, "parquet"}),
+            "The month as a dataset in day folders, `{date}=YYYY-MM-DD/`, in the bucket.",
+        ),
+        Sink(
+            "bq_table",
+            "gcs_parquet",
+            "warehouse",
+            frozenset({warehouse, "table"}),
+            "The month in the warehouse's `{dataset}.{table}`, loaded from the object that gcs_parquet wrote.",
+        ),
+    )
+
+
+def sink_assets(kind: TaxiKind, settings: Settings) -> list[dg.AssetsDefinition]:
+    """The sink assets of a kind of taxi."""
+    return [_sink_asset(sink, kind, settings) for sink in sinks(settings)]
+
+
+def _sink_asset(sink: Sink, kind: TaxiKind, settings: Settings) -> dg.AssetsDefinition:
+    @dg.asset(
+        name=sink.name,
+        key_prefix=prefix(kind),
+        partitions_def=monthly(kind),
+        io_manager_key=sink.io_manager,
+        ins={"trips": dg.AssetIn(key(kind, sink.upstream))},
+        group_name=group(kind, SINKS),
+        kinds=set(sink.kinds),
+        owners=OWNERS,
+        code_version=CODE_VERSION,
+        tags={"taxi": kind.name, "layer": "sink"},
+        retry_policy=RETRY,
+        backfill_policy=backfill_policy(settings),
+        metadata=metadata(kind, kind.schema),
+        description=sink.description.format(
+            schema=settings.postgres_schema, dataset=settings.dataset, table=kind.table, date=kind.pickup_date
+        ),
+    )
+    def deliver(trips: Any) -> Any:
+        return trips
+
+    return deliver

@@ -1,0 +1,188 @@
+"""Asset checks: what the original pipeline asserted in its blocks, and that every sink holds exactly the clean month.
+
+All block: a wrong month goes no further in its run, and the run fails.
+"""
+
+import math
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict
+from typing import Any
+
+import dagster as dg
+import pyarrow.compute as pc
+
+from taxi_assets.assets.common import key
+from taxi_assets.assets.sinks import Sink, sinks
+from taxi_assets.failures import RETRY, explained
+from taxi_assets.io_managers.base import MonthIOManager
+from taxi_assets.partitions import monthly
+from taxi_assets.settings import Settings
+from taxi_assets.trips.files import Facts, Trips
+from taxi_assets.trips.month import Month
+from taxi_assets.trips.schema import TaxiKind
+
+Problems = tuple[list[str], dict]
+"""What is wrong with a month, one sentence each (none: the check passes), and metadata to show."""
+
+RAW_SCHEMA = "raw_has_rows_and_known_schema"
+CLEAN_RULES = "clean_keeps_only_wanted_trips"
+NO_ROW_LOST = "raw_equals_clean_plus_rejected"
+MATCHES = "{sink}_matches_clean"
+
+
+def raw_has_rows(kind: TaxiKind, month: Month, raw: Trips) -> Problems:
+    """The month has rows, most of them readable, in the canonical schema."""
+    unreadable = sum(b.num_rows - b.column(0).null_count for b in raw.batches(columns=["reject_reason"]))
+    problems = []
+    if not raw.schema.equals(kind.raw_schema):
+        problems.append(f"{month}: the columns are not the canonical ones.")
+    if raw.rows == 0:
+        problems.append(f"{month}: no rows.")
+    elif unreadable > raw.rows / 2:
+        problems.append(
+            f"{month}: {unreadable:,} of {raw.rows:,} lines could not be read; the format may have changed."
+        )
+    return problems, {"rows": raw.rows, "unreadable": unreadable}
+
+
+def clean_is_clean(kind: TaxiKind, month: Month, clean: Trips) -> Problems:
+    """No trip without passengers (unless the rule was switched off), none picked up outside the month."""
+    zero = unknown = outside = 0
+    for batch in clean.batches(columns=["passenger_count", kind.pickup]):
+        count, pickup = batch.column("passenger_count"), batch.column(kind.pickup)
+        zero += pc.sum(pc.less_equal(count, 0)).as_py() or 0
+        unknown += count.null_count
+        inside = pc.and_(pc.greater_equal(pickup, month.start), pc.less(pickup, month.end))
+        outside += batch.num_rows - (pc.sum(inside).as_py() or 0)
+    rules = clean.facts.extra["rules"]
+    found = {
+        "zero_passengers": zero if rules["reject_zero_passengers"] else 0,
+        "unknown_passengers": unknown if rules["reject_unknown_passengers"] else 0,
+        "pickup_outside_month": outside,
+    }
+    return [f"{month}: {rows:,} clean trips with {name}." for name, rows in found.items() if rows], {
+        "zero_passengers": zero,
+        "unknown_passengers": unknown,
+        "pickup_outside_month": outside,
+    }
+
+
+def nothing_lost(month: Month, raw: Facts | None, clean: Facts | None, rejected: Facts | None) -> Problems:
+    """Every raw row is in the clean or in the rejected month."""
+    rows = {
+        name: facts.rows if facts else 0 for name, facts in (("raw", raw), ("clean", clean), ("rejected", rejected))
+    }
+    problem = f"{month}: {rows['raw']:,} raw rows, but {rows['clean']:,} clean + {rows['rejected']:,} rejected."
+    return [] if rows["raw"] == rows["clean"] + rows["rejected"] else [problem], rows
+
+
+def same_month(month: Month, sink: str, expected: Facts | None, found: Facts | None) -> Problems:
+    """The sink holds the clean month: rows, sum of the totals (to a cent in ten million), first and last pickup."""
+    if expected is None:
+        return [f"{month}: there is no clean month to compare {sink} with; materialise clean_trips."], {}
+    if found is None:
+        return [f"{month}: {sink} has no such month."], {}
+    told = {
+        "expected": {k: v for k, v in asdict(expected).items() if k != "extra"},
+        "found": {k: v for k, v in asdict(found).items() if k != "extra"},
+    }
+    wrong = [
+        name for name in ("rows", "first_pickup", "last_pickup") if getattr(expected, name) != getattr(found, name)
+    ]
+    if not math.isclose(expected.total_amount, found.total_amount, rel_tol=1e-9, abs_tol=0.01):
+        wrong.append("total_amount")
+    return [
+        f"{month}: {sink} has {name} {getattr(found, name)}, clean_trips has {getattr(expected, name)}."
+        for name in wrong
+    ], told
+
+
+def month_checks(kind: TaxiKind, settings: Settings) -> Iterable[dg.AssetChecksDefinition]:
+    """All checks of a kind of taxi."""
+    lakes = ("raw_lake", "clean_lake", "rejected_lake")
+    yield _check(
+        kind,
+        "raw_trips",
+        RAW_SCHEMA,
+        {"raw_lake"},
+        "Red: the published file is empty, mostly unreadable, or in columns we do not know. Look at the publisher's file "
+        "before loading it.",
+        lambda month, io: raw_has_rows(kind, month, io["raw_lake"].read(kind, month)),
+    )
+    yield _check(
+        kind,
+        "clean_trips",
+        CLEAN_RULES,
+        {"clean_lake"},
+        "Red: a trip that the rules reject is in the clean month (no passengers, or picked up in another month).",
+        lambda month, io: clean_is_clean(kind, month, io["clean_lake"].read(kind, month)),
+    )
+    yield _check(
+        kind,
+        "clean_trips",
+        NO_ROW_LOST,
+        set(lakes),
+        "Red: a published row is neither clean nor rejected. Do not use the month; materialise it from raw_trips again.",
+        lambda month, io: nothing_lost(month, *(io[lake].read_facts(kind, month) for lake in lakes)),
+    )
+    for sink in sinks(settings):
+        yield _sink_check(kind, sink)
+
+
+def _sink_check(kind: TaxiKind, sink: Sink) -> dg.AssetChecksDefinition:
+    return _check(
+        kind,
+        sink.name,
+        MATCHES.format(sink=sink.name),
+        {"clean_lake", sink.io_manager},
+        "Red: what is read back from the sink is not the clean month (rows, sum of total_amount, first and last pickup). "
+        "Materialise the sink's month again; if it stays red, something else writes to it.",
+        lambda month, io: same_month(
+            month, sink.name, io["clean_lake"].read_facts(kind, month), io[sink.io_manager].read_facts(kind, month)
+        ),
+    )
+
+
+def _check(
+    kind: TaxiKind,
+    asset: str,
+    name: str,
+    io_managers: set[str],
+    description: str,
+    look: Callable[[Month, dict[str, MonthIOManager]], Problems],
+) -> dg.AssetChecksDefinition:
+    """A blocking check of one asset, made per partition."""
+
+    @dg.asset_check(
+        asset=key(kind, asset),
+        name=name,
+        description=description,
+        blocking=True,
+        partitions_def=monthly(kind),
+        required_resource_keys=io_managers,
+        retry_policy=RETRY,
+    )
+    def check(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
+        managers = {name: getattr(context.resources, name) for name in io_managers}
+        problems, told = [], {}
+        with explained(f"check {name}"):
+            for month in _months(context):
+                wrong, found = look(month, managers)
+                problems += wrong
+                told[str(month)] = found
+        shown = next(iter(told.values())) if len(told) == 1 else told
+        return dg.AssetCheckResult(
+            passed=not problems,
+            description=" ".join(problems) or None,
+            metadata={k: _shown(v) for k, v in shown.items()},
+        )
+
+    return check
+
+
+def _shown(value: Any) -> Any:
+    return dg.MetadataValue.json(value) if isinstance(value, dict) else value
+
+
+def _months(context: dg.AssetCheckExecutionContext) -> Iterator[Month]:
+    yield from (Month.parse(partition) for partition in context.op_execution_context.partition_keys)

@@ -1,0 +1,64 @@
+"""The code location: `defs` is what Dagster loads; `build_defs` makes fresh definitions with other settings or resources."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+import dagster as dg
+
+from taxi_assets.alerts import alerts_sensor
+from taxi_assets.assets.daily import daily_asset
+from taxi_assets.assets.ingest import ingest_assets
+from taxi_assets.assets.places import taxi_zones
+from taxi_assets.assets.sinks import sink_assets
+from taxi_assets.checks import month_checks
+from taxi_assets.cli import terminal_logger
+from taxi_assets.deadlines import check_keys, deadline_checks, deadline_job, deadline_schedule
+from taxi_assets.housekeeping import housekeeping_job, housekeeping_schedule
+from taxi_assets.jobs import load_month
+from taxi_assets.resources import resources
+from taxi_assets.schedules import monthly_schedule, reconciliation
+from taxi_assets.sensors import new_months_sensor, sinks_follow, with_conditions
+from taxi_assets.settings import Settings, get_settings
+
+
+def build_defs(
+    settings: Settings | None = None, *, resource_overrides: Mapping[str, Any] | None = None
+) -> dg.Definitions:
+    """The definitions for `settings` (by default the environment's), with some resources replaced."""
+    # Beta and preview features used on purpose: backfill policies, data versions, checks shown per partition.
+    for category in (dg.BetaWarning, dg.PreviewWarning):
+        warnings.filterwarnings("ignore", category=category, module="dagster|taxi_assets")
+    settings = settings or get_settings()
+    kinds = settings.taxi_kinds
+    declarative = settings.automation == "declarative"
+    assets = [asset for kind in kinds for asset in (*ingest_assets(kind, settings), *sink_assets(kind, settings))]
+    daily_assets = [daily_asset(kind, settings) for kind in kinds if settings.daily]
+    checks = [check for kind in kinds for check in (*month_checks(kind, settings), deadline_checks(kind, settings))]
+    jobs = [
+        job
+        for kind in kinds
+        for job in (load_month(kind, without=check_keys(kind, settings)), deadline_job(kind, settings))
+    ]
+    schedules = [
+        make(kind, settings) for kind in kinds for make in (monthly_schedule, reconciliation, deadline_schedule)
+    ]
+    return dg.Definitions(
+        assets=[*(with_conditions(kinds, assets) if declarative else assets), *daily_assets, taxi_zones],
+        asset_checks=checks,
+        jobs=[*jobs, housekeeping_job],
+        schedules=[*schedules, housekeeping_schedule(settings)],
+        sensors=[
+            *(new_months_sensor(kind, settings) for kind in kinds),
+            *(sinks_follow(kind, settings) for kind in kinds if declarative),
+            alerts_sensor(settings),
+        ],
+        resources={**resources(settings), **(resource_overrides or {})},
+        loggers={"console": dg.colored_console_logger, "terminal": dg.LoggerDefinition(terminal_logger)},
+        executor=dg.in_process_executor if settings.executor == "in_process" else dg.multiprocess_executor,
+    )
+
+
+defs = build_defs()

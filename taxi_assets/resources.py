@@ -1,0 +1,48 @@
+"""The one place that knows local from cloud: which IO managers and publisher the settings ask for."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from taxi_assets.assets.ingest import Publisher
+from taxi_assets.io_managers.bigquery import BigQueryIOManager
+from taxi_assets.io_managers.daily_object import DailyObjectIOManager
+from taxi_assets.io_managers.day_folders import DayFoldersIOManager
+from taxi_assets.io_managers.duckdb_warehouse import DuckDBWarehouseIOManager
+from taxi_assets.io_managers.lake import LakeIOManager
+from taxi_assets.io_managers.parquet_object import ParquetObjectIOManager
+from taxi_assets.io_managers.postgres import PostgresIOManager
+from taxi_assets.io_managers.zones import ZonesIOManager
+from taxi_assets.settings import Settings, project_folder
+
+
+def resources(settings: Settings) -> dict[str, Any]:
+    """The resources of the code location, by key."""
+    key_file = str(settings.gcp_key_file) if settings.gcp_key_file else None
+    bucket = {"location": settings.bucket_location, "key_file": key_file}
+    if settings.bigquery_project:
+        warehouse = BigQueryIOManager(
+            project=settings.bigquery_project,
+            dataset=settings.dataset,
+            location=settings.bigquery_location,
+            key_file=key_file,
+            api_endpoint=settings.bigquery_endpoint,
+        )
+    else:
+        warehouse = DuckDBWarehouseIOManager(
+            path=str(settings.home_folder / "warehouse.duckdb"), dataset=settings.dataset
+        )
+    lakes = {
+        f"{layer}_lake": LakeIOManager(folder=str(settings.lake_folder), asset=f"{layer}_trips")
+        for layer in ("raw", "clean", "rejected")
+    }
+    return {
+        "publisher": Publisher(source=settings.source, sample_rows=settings.sample_rows, folder=str(project_folder())),
+        **lakes,
+        "postgres": PostgresIOManager(schema_name=settings.postgres_schema),
+        "parquet_object": ParquetObjectIOManager(template=settings.object_template, **bucket),
+        "day_folders": DayFoldersIOManager(prefix=settings.dataset_prefix, **bucket),
+        "daily_object": DailyObjectIOManager(template=settings.daily_template, **bucket),
+        "warehouse": warehouse,
+        "zones": ZonesIOManager(folder=str(settings.lake_folder)),
+    }

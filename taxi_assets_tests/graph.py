@@ -1,0 +1,72 @@
+"""The whole graph in the local profile, as tests run it, and its sinks read with none of our code."""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import dagster as dg
+import duckdb
+import psycopg
+import pyarrow as pa
+import pyarrow.dataset as ds
+import pyarrow.parquet as pq
+import pytest
+
+from taxi_assets.definitions import build_defs
+from taxi_assets.jobs import job_name
+from taxi_assets.services.embedded_postgres import EmbeddedPostgres
+from taxi_assets.settings import get_settings
+from taxi_assets.trips.schema import YELLOW, TaxiKind
+
+
+@pytest.fixture
+def instance() -> Iterator[dg.DagsterInstance]:
+    with dg.DagsterInstance.ephemeral() as made:
+        yield made
+
+
+@pytest.fixture(autouse=True)
+def postgres(tmp_path: Path) -> Iterator[EmbeddedPostgres]:
+    """The server that the graph starts by itself, stopped when the test ends."""
+    server = EmbeddedPostgres(tmp_path / ".taxi" / "postgres")
+    yield server
+    server.stop()
+    shutil.rmtree(tmp_path / ".taxi", ignore_errors=True)
+
+
+def load(
+    instance: dg.DagsterInstance,
+    monkeypatch: pytest.MonkeyPatch,
+    month: str = "2021-01",
+    run_config: dict | None = None,
+    kind: TaxiKind = YELLOW,
+    **settings: object,
+) -> dg.ExecuteInProcessResult:
+    """Run the month's job with these settings (`source` is TAXI_SOURCE)."""
+    for name, value in settings.items():
+        monkeypatch.setenv(f"TAXI_{name.upper()}", str(value))
+    get_settings.cache_clear()
+    job = build_defs().resolve_job_def(job_name(kind))
+    return job.execute_in_process(
+        partition_key=f"{month}-01", instance=instance, raise_on_error=False, run_config=run_config
+    )
+
+
+def in_every_sink(tmp_path: Path, postgres: EmbeddedPostgres, kind: TaxiKind = YELLOW) -> dict[str, list]:
+    """Every sink's trips as sorted rows, read with its own ordinary client and none of our code."""
+    columns = ", ".join(kind.schema.names)
+    bucket = tmp_path / ".taxi" / "bucket"
+    with psycopg.connect(postgres.url()) as connection:
+        held = {"postgres_table": connection.execute(f"select {columns} from ny_taxi.{kind.table}").fetchall()}
+    files = sorted((bucket / "nyc_taxi_data").glob(f"{kind.file_stem}_????-??.parquet"))
+    held["gcs_parquet"] = [row for file in files for row in rows_of(pq.read_table(file, partitioning=None), kind)]
+    by_day = ds.dataset(bucket / "nyc_taxi_data" / f"{kind.file_stem}_by_day", partitioning="hive")
+    held["gcs_partitioned"] = rows_of(by_day.to_table(columns=kind.schema.names), kind)
+    with duckdb.connect(str(tmp_path / ".taxi" / "warehouse.duckdb"), read_only=True) as connection:
+        held["bq_table"] = connection.execute(f"select {columns} from ny_taxi.{kind.table}").fetchall()
+    return {sink: sorted(rows, key=repr) for sink, rows in held.items()}
+
+
+def rows_of(table: pa.Table, kind: TaxiKind = YELLOW) -> list[tuple]:
+    """The trips as tuples in the order of the canonical columns."""
+    return list(zip(*(table[name].to_pylist() for name in kind.schema.names), strict=True))

@@ -1,0 +1,219 @@
+"""`make backfill`: killed and resumed, every month is loaded once; what fails is named; ranges work on Dagster's own CLI."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import dagster as dg
+import psutil
+import psycopg
+import pytest
+
+from taxi_assets.services.embedded_postgres import EmbeddedPostgres
+from taxi_assets.trips.month import Month
+from taxi_assets.trips.sample import expected
+from taxi_assets.trips.schema import YELLOW
+from taxi_assets_tests.fake_publisher import fake_publisher
+from taxi_assets_tests.processes import REPOSITORY, until
+
+ROWS = 1000
+MONTHS = [f"2020-{month:02d}" for month in range(1, 13)]
+ASSETS = ("raw_trips", "clean_trips", "rejected_trips", "postgres_table", "gcs_parquet", "gcs_partitioned", "bq_table")
+
+
+class Home:
+    """A home of its own, and the command in it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.settings = {"TAXI_SOURCE": "sample", "TAXI_SAMPLE_ROWS": str(ROWS)}
+        shutil.copy(REPOSITORY / "dagster.yaml", folder)
+        self.postgres = EmbeddedPostgres(folder / ".taxi" / "postgres")
+
+    @property
+    def environment(self) -> dict[str, str]:
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(("TAXI_", "DAGSTER_"))}
+        return {**kept, "DAGSTER_HOME": str(self.folder), "PYTHONPATH": str(REPOSITORY), **self.settings}
+
+    def begin(self, *arguments: str) -> subprocess.Popen[str]:
+        command = [sys.executable, "-m", "taxi_assets", "backfill", *arguments]
+        return subprocess.Popen(
+            command, env=self.environment, cwd=self.folder, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        )
+
+    def backfill(self, first: str, last: str, *more: str) -> tuple[int, str]:
+        with self.begin("--from", first, "--to", last, *more) as process:
+            said = process.communicate(timeout=300)[0]
+        return process.returncode, said
+
+    def history(self) -> Counter[str]:
+        """How often each month was loaded into Postgres, as its history has it."""
+        with psycopg.connect(self.postgres.url()) as connection:
+            return Counter(f"{month:%Y-%m}" for (month,) in connection.execute("SELECT month FROM ny_taxi.load_history"))
+
+    def rows(self) -> Counter[str]:
+        """Rows of each month in Postgres."""
+        query = "SELECT to_char(tpep_pickup_datetime, 'YYYY-MM'), count(*) FROM ny_taxi.yellow_cab_data GROUP BY 1"
+        with psycopg.connect(self.postgres.url()) as connection:
+            return Counter(dict(connection.execute(query).fetchall()))
+
+    def materialised(self) -> Counter[tuple[str, str]]:
+        """How often each asset's month was materialised."""
+        with dg.DagsterInstance.from_config(str(self.folder)) as instance:
+            return Counter(
+                (asset, record.partition_key[:7])
+                for asset in ASSETS
+                for record in instance.fetch_materializations(dg.AssetKey(asset), limit=1000).records
+            )
+
+    def runs(self) -> list[dg.DagsterRun]:
+        with dg.DagsterInstance.from_config(str(self.folder)) as instance:
+            return list(instance.get_runs())
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch) -> Iterator[Home]:
+    monkeypatch.chdir(tmp_path)  # Dagster takes the storage's folder in dagster.yaml as relative to the working directory
+    made = Home(tmp_path)
+    yield made
+    made.postgres.stop()
+
+
+def kept(month: str, rows: int = ROWS) -> int:
+    return expected(YELLOW, Month.parse(month), rows).expected_kept
+
+
+def kill_after(process: subprocess.Popen[str], months: int, later: float) -> tuple[set[str], list[psutil.Process]]:
+    """Kill -9 the backfill some time after so many months were loaded; those, and the workers it had."""
+    loaded: set[str] = set()
+    assert process.stdout is not None
+    for line in process.stdout:
+        if found := re.search(r"\] (\d{4}-\d{2}) loaded", line):
+            loaded.add(found[1])
+        if len(loaded) == months:
+            break
+    assert len(loaded) == months, "the backfill ended before it could be killed"
+    time.sleep(later)
+    workers = psutil.Process(process.pid).children()
+    process.send_signal(signal.SIGKILL)
+    rest = process.communicate(timeout=30)[0]
+    return loaded | set(re.findall(r"\] (\d{4}-\d{2}) loaded", rest)), workers
+
+
+def test_a_backfill_killed_twice_and_resumed_loads_every_month_once(home: Home):
+    arguments = ("--from", MONTHS[0], "--to", MONTHS[-1], "--jobs", "2")
+    finished: set[str] = set()
+    for months, later in ((2, 0.4), (3, 1.0)):
+        loaded, workers = kill_after(home.begin(*arguments), months, later)
+        assert not loaded & finished, "a finished month was loaded again"
+        finished |= loaded
+        until(lambda workers=workers: not any(w.is_running() for w in workers), 10, "the workers to end with their parent")
+    code, said = home.backfill(MONTHS[0], MONTHS[-1], "--jobs", "2")
+    assert code == 0, said
+    assert "skipped: " in said
+    assert not any(f"] {month} loaded" in said for month in finished)
+    assert home.rows() == {month: kept(month) for month in MONTHS}
+    made, loads = home.materialised(), home.history()
+    cut = {run.tags["dagster/partition"][:7] for run in home.runs() if run.status is dg.DagsterRunStatus.FAILURE}
+    assert len(cut) <= 4
+    assert not cut & finished
+    for month in MONTHS:
+        # a month that was cut goes on where it was: at most the one asset that was being published is done again
+        assert sum(made[asset, month] for asset in ASSETS) <= len(ASSETS) + 2 * (month in cut), month
+        assert loads[month] <= 1 + (month in cut)
+    assert sum(loads.values()) - len(MONTHS) <= len(cut)
+    assert all(run.is_finished for run in home.runs())
+    code, said = home.backfill(MONTHS[0], MONTHS[-1])
+    assert code == 0
+    assert "nothing to do" in said
+    assert home.materialised() == made
+
+
+def test_ctrl_c_lets_the_months_under_way_finish(home: Home):
+    process = home.begin("--from", "2020-01", "--to", "2020-04", "--jobs", "1")
+    until(lambda: any("2020-01" in run.tags["dagster/partition"] for run in home.runs()), 60, "the first month's run")
+    process.send_signal(signal.SIGINT)
+    said = process.communicate(timeout=120)[0]
+    assert process.returncode == 130, said
+    assert "] 2020-01 loaded" in said
+    assert "3 months; run the same command again to go on" in said
+    assert set(home.rows()) == {"2020-01"}
+    assert all(run.status is dg.DagsterRunStatus.SUCCESS for run in home.runs())
+
+
+def test_heaviest_first_and_a_month_that_fails_is_named_while_the_others_are_loaded(home: Home, tmp_path: Path):
+    with fake_publisher(tmp_path / "published") as publisher:
+        home.settings = {"TAXI_SOURCE": publisher.source}
+        for month, rows in (("2020-01", 300), ("2020-02", 3000), ("2020-04", 1200)):
+            publisher.publish(month, rows)
+        publisher._files["/yellow_tripdata_2020-03.csv.gz"] = (b"<html>sorry</html>", '"page"', time.time())
+        publisher.fail("2020-02", 2)
+        code, said = home.backfill("2020-01", "2020-05", "--jobs", "1")
+        assert code == 1
+        assert "skipped: 2020-05: it is not published" in said
+        order = re.findall(r"\] (\d{4}-\d{2}) (loaded|FAILED)", said)
+        assert order == [("2020-02", "loaded"), ("2020-04", "loaded"), ("2020-01", "loaded"), ("2020-03", "FAILED")]
+        assert publisher.asked("2020-02") == 3  # refused twice, and then it came
+        (sentence,) = re.findall(r"^    2020-03  (.*)", said, re.MULTILINE)
+        assert "raw_trips" in sentence
+        assert "web page" in sentence
+        assert "Traceback" not in said
+        publisher.publish("2020-03")
+        publisher.publish("2020-01", 400, variant=1)  # published anew since
+        code, said = home.backfill("2020-01", "2020-04", "--jobs", "1")
+        assert code == 0, said
+        assert set(re.findall(r"\] (\d{4}-\d{2}) loaded", said)) == {"2020-01", "2020-03"}
+        assert home.rows()["2020-01"] == kept("2020-01", 400)
+        assert home.history()["2020-02"] == 1
+
+
+def test_two_backfills_at_once_are_refused(home: Home):
+    first = home.begin("--from", "2020-01", "--to", "2020-02", "--jobs", "1")
+    try:
+        until(lambda: (home.folder / ".taxi" / "backfill.lock").exists(), 60, "the first to begin")
+        time.sleep(0.5)
+        code, said = home.backfill("2020-01", "2020-02")
+        assert code == 1
+        assert "Another backfill is at work here" in said
+        assert str(first.pid) in said
+    finally:
+        first.kill()
+        first.communicate()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (("--from", "2020-05", "--to", "2020-01"), "2020-05 is after 2020-01"),
+        (("--from", "2020-01", "--to", "2097-01"), "2097-01 cannot be loaded"),
+        (("--from", "2020-01", "--to", "2020-02", "--jobs", "0"), "--jobs must be at least 1"),
+    ],
+)
+def test_an_impossible_backfill_is_refused_in_one_sentence(home: Home, arguments, sentence):
+    with home.begin(*arguments) as process:
+        said = process.communicate(timeout=60)[0]
+    assert process.returncode == 1
+    assert sentence in said
+    assert "Traceback" not in said
+
+
+def test_a_range_of_months_in_one_run_on_dagsters_command_line(home: Home):
+    home.settings["TAXI_MONTHS_PER_RUN"] = "all"
+    command = [sys.executable, "-m", "dagster", "asset", "materialize", "-m", "taxi_assets.definitions", "--select", "raw_trips+"]
+    done = subprocess.run(
+        [*command, "--partition-range", "2020-01-01...2020-03-01"],
+        env=home.environment, cwd=home.folder, capture_output=True, text=True, timeout=300, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert home.rows() == {month: kept(month) for month in MONTHS[:3]}
+    code, said = home.backfill("2020-01", "2020-03")  # which takes months loaded that way for loaded
+    assert (code, "nothing to do" in said) == (0, True), said

@@ -1,0 +1,105 @@
+"""The rest of the graph: green months, months of 2009, single days, zones, and what a notebook loads."""
+
+import dagster as dg
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from taxi_assets.definitions import build_defs
+from taxi_assets.settings import get_settings
+from taxi_assets.trips.files import TripFile
+from taxi_assets.trips.schema import GREEN
+from taxi_assets_tests.graph import in_every_sink, instance, load, postgres
+
+__all__ = ["instance", "postgres"]
+
+
+def test_a_whole_real_green_month_reaches_every_sink(instance, monkeypatch, tlc, tmp_path, postgres):
+    tlc("green_full_months/green_tripdata_2021-03.parquet")
+    template = tlc("green_full_months") / "green_tripdata_{month}.parquet"
+    result = load(instance, monkeypatch, "2021-03", kind=GREEN, source=template, kinds="yellow,green")
+    assert result.success
+    published = pq.read_table(tlc("green_full_months/green_tripdata_2021-03.parquet"))
+    pickup = published["lpep_pickup_datetime"]
+    inside = pc.and_(
+        pc.greater_equal(pickup, pa.scalar(pd.Timestamp("2021-03-01"), pickup.type)),
+        pc.less(pickup, pa.scalar(pd.Timestamp("2021-04-01"), pickup.type)),
+    )
+    kept = pc.sum(pc.and_(inside, pc.greater(published["passenger_count"], 0))).as_py()
+    held = in_every_sink(tmp_path, postgres, GREEN)
+    assert {sink: len(rows) for sink, rows in held.items()} == dict.fromkeys(held, kept)
+    assert len({repr(rows) for rows in held.values()}) == 1
+
+
+def test_a_month_in_the_format_of_2009_reaches_every_sink(instance, monkeypatch, tlc, tmp_path, postgres):
+    tlc("yellow_csv_heads/yellow_tripdata_2009-01.csv")
+    result = load(instance, monkeypatch, "2009-01", source=tlc("yellow_csv_heads") / "yellow_tripdata_{month}.csv")
+    assert result.success
+    held = in_every_sink(tmp_path, postgres)
+    assert {len(rows) for rows in held.values()} == {98}
+    assert len({repr(rows) for rows in held.values()}) == 1
+
+
+def test_green_is_not_in_the_graph_unless_it_is_asked_for():
+    keys = {key.to_user_string() for key in build_defs().resolve_asset_graph().get_all_asset_keys()}
+    assert not [key for key in keys if key.startswith("green")]
+    assert {
+        "raw_trips",
+        "clean_trips",
+        "rejected_trips",
+        "postgres_table",
+        "gcs_parquet",
+        "gcs_partitioned",
+        "bq_table",
+        "taxi_zones",
+    } <= keys
+
+
+def test_a_window_of_days_is_exported_one_object_a_day(instance, monkeypatch, tmp_path):
+    monkeypatch.setenv("TAXI_DAILY", "true")
+    assert load(instance, monkeypatch, source="sample", sample_rows=5_000).success
+    assert load(instance, monkeypatch, "2021-02", source="sample", sample_rows=5_000).success
+    job = dg.define_asset_job("days", selection="gcs_daily")
+    days = dg.Definitions.merge(build_defs(), dg.Definitions(jobs=[job])).resolve_job_def("days")
+    window = {"dagster/asset_partition_range_start": "2021-01-30", "dagster/asset_partition_range_end": "2021-02-02"}
+    assert days.execute_in_process(instance=instance, tags=window, raise_on_error=False).success
+    objects = sorted(path.relative_to(tmp_path / ".taxi/bucket") for path in tmp_path.rglob("daily-trips.parquet"))
+    assert [str(path) for path in objects] == [
+        "2021/01/30/daily-trips.parquet",
+        "2021/01/31/daily-trips.parquet",
+        "2021/02/01/daily-trips.parquet",
+        "2021/02/02/daily-trips.parquet",
+    ]
+    month = pq.read_table(tmp_path / ".taxi/lake/yellow_clean_trips/2021-01.parquet", partitioning=None)
+    day = pq.read_table(tmp_path / ".taxi/bucket/2021/01/30/daily-trips.parquet", partitioning=None)
+    wanted = month.filter(pc.equal(pc.strftime(month["tpep_pickup_datetime"], "%Y-%m-%d"), "2021-01-30"))
+    assert day.equals(wanted)
+    assert day.num_rows > 50
+
+
+def test_zones_are_loaded_and_a_source_without_them_leaves_them(instance, monkeypatch, tmp_path):
+    def materialise(source: str) -> dg.ExecuteInProcessResult:
+        monkeypatch.setenv("TAXI_SOURCE", source)
+        get_settings.cache_clear()
+        job = dg.define_asset_job("zones", selection="taxi_zones")
+        defs = dg.Definitions.merge(build_defs(), dg.Definitions(jobs=[job]))
+        return defs.resolve_job_def("zones").execute_in_process(instance=instance, raise_on_error=False)
+
+    assert materialise("sample").success
+    before = pq.read_table(tmp_path / ".taxi/lake/taxi_zones.parquet")
+    assert before.num_rows == 265
+    assert materialise("files/{month}.csv").success
+    assert pq.read_table(tmp_path / ".taxi/lake/taxi_zones.parquet").equals(before)
+
+
+def test_a_notebook_loads_a_month_as_a_handle_a_table_or_a_frame(instance, monkeypatch):
+    assert load(instance, monkeypatch, source="sample", sample_rows=2_000).success
+    defs = build_defs()
+    handle = defs.load_asset_value("clean_trips", partition_key="2021-01-01", instance=instance)
+    assert isinstance(handle, TripFile)
+    frame = defs.load_asset_value(
+        "clean_trips", partition_key="2021-01-01", instance=instance, python_type=pd.DataFrame
+    )
+    table = defs.load_asset_value("postgres_table", partition_key="2021-01-01", instance=instance, python_type=pa.Table)
+    assert len(frame) == handle.rows == table.num_rows

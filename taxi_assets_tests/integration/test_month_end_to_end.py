@@ -1,0 +1,119 @@
+"""A month through the whole graph, local profile: sample and real files, twice, with every check."""
+
+import dagster as dg
+import psycopg
+import pyarrow.parquet as pq
+
+from taxi_assets.definitions import build_defs
+from taxi_assets.settings import Settings, get_settings
+from taxi_assets.trips.month import Month
+from taxi_assets.trips.sample import expected
+from taxi_assets.trips.schema import YELLOW
+from taxi_assets_tests.graph import in_every_sink, instance, load, postgres
+
+__all__ = ["instance", "postgres"]
+
+ASSETS = ["raw_trips", "clean_trips", "rejected_trips", "postgres_table", "gcs_parquet", "gcs_partitioned", "bq_table"]
+
+
+def outcomes(result: dg.ExecuteInProcessResult) -> dict[str, bool]:
+    return {e.check_name: e.passed for e in result.get_asset_check_evaluations()}
+
+
+def test_a_sample_month_reaches_every_sink_and_a_second_run_changes_nothing(instance, monkeypatch, tmp_path, postgres):
+    result = load(instance, monkeypatch, source="sample", sample_rows=20_000)
+    assert result.success
+    facts = expected(YELLOW, Month(2021, 1), 20_000)
+    assert len(outcomes(result)) == 7
+    assert all(outcomes(result).values())
+    first = in_every_sink(tmp_path, postgres)
+    assert {sink: len(rows) for sink, rows in first.items()} == dict.fromkeys(first, 20_000 - facts.expected_rejected)
+    assert len({repr(rows) for rows in first.values()}) == 1
+    again = load(instance, monkeypatch, source="sample", sample_rows=20_000)
+    assert again.success
+    assert in_every_sink(tmp_path, postgres) == first
+
+
+def test_every_materialisation_says_what_it_is(instance, monkeypatch):
+    result = load(instance, monkeypatch, source="sample", sample_rows=3_000)
+    made = {
+        name: result.asset_materializations_for_node(name)[-1].metadata
+        for name in ASSETS
+        if name not in ("rejected_trips",)
+    }
+    assert made["raw_trips"]["generated"].value is True
+    assert made["clean_trips"]["zero_passenger_rows"].value > 0
+    for name, metadata in made.items():
+        assert "dagster/partition_row_count" in metadata, name
+    assert "preview" in made["clean_trips"]
+
+
+def test_a_real_csv_with_a_cut_last_line_keeps_the_line_aside(instance, monkeypatch, tlc, tmp_path, postgres):
+    tlc("yellow_csv_samples/yellow_tripdata_2021-01_prefix.csv")
+    template = tlc("yellow_csv_samples") / "yellow_tripdata_{month}_prefix.csv"
+    result = load(instance, monkeypatch, source=template)
+    assert result.success
+    rejected = pq.read_table(tmp_path / ".taxi/lake/yellow_rejected_trips/2021-01.parquet", partitioning=None)
+    cut = [row for row in rejected.to_pylist() if row["source_text"]]
+    assert [(row["source_line"], row["source_text"]) for row in cut] == [(22_794, "1,2021-0")]
+    raw = result.asset_materializations_for_node("raw_trips")[-1].metadata
+    assert (raw["rows"].value, raw["unreadable"].value) == (22_793, 1)
+    held = in_every_sink(tmp_path, postgres)
+    assert {len(rows) for rows in held.values()} == {22_793 - rejected.num_rows}
+
+
+def test_a_real_parquet_file_of_2025_reaches_every_sink(instance, monkeypatch, tlc, tmp_path, postgres):
+    tlc("yellow_parquet/yellow_tripdata_2025-01_5rows.parquet")
+    result = load(
+        instance, monkeypatch, "2025-01", source=tlc("yellow_parquet") / "yellow_tripdata_{month}_5rows.parquet"
+    )
+    assert result.success
+    assert {len(rows) for rows in in_every_sink(tmp_path, postgres).values()} == {5}
+
+
+def test_the_rules_are_run_config(instance, monkeypatch):
+    config = {"ops": {"clean_trips": {"config": {"reject_zero_passengers": False, "reject_unknown_passengers": False}}}}
+    result = load(instance, monkeypatch, run_config=config, source="sample", sample_rows=2_000)
+    assert result.success
+    told = result.asset_materializations_for_node("clean_trips")[0].metadata
+    assert told["zero_passenger_rows"].value == 0
+    assert told["rejected_rows"].value < told["raw_rows"].value / 20
+
+
+def test_a_sink_that_was_tampered_with_fails_its_check(instance, monkeypatch, postgres):
+    assert load(instance, monkeypatch, source="sample", sample_rows=2_000).success
+    with psycopg.connect(postgres.url()) as connection:
+        connection.execute(
+            "delete from ny_taxi.yellow_cab_data where ctid = (select min(ctid) from ny_taxi.yellow_cab_data)"
+        )
+    checks = dg.AssetSelection.checks(dg.AssetCheckKey(dg.AssetKey("postgres_table"), "postgres_table_matches_clean"))
+    job = dg.define_asset_job("only_the_check", selection=checks)
+    defs = dg.Definitions.merge(build_defs(), dg.Definitions(jobs=[job]))
+    result = defs.resolve_job_def("only_the_check").execute_in_process(
+        tags={"dagster/partition": "2021-01-01"}, instance=instance, raise_on_error=False
+    )
+    assert not result.success
+    assert outcomes(result) == {"postgres_table_matches_clean": False}
+
+
+def test_two_months_do_not_touch_each_other(instance, monkeypatch, tmp_path, postgres):
+    load(instance, monkeypatch, "2021-01", source="sample", sample_rows=1_000)
+    before = in_every_sink(tmp_path, postgres)
+    assert load(instance, monkeypatch, "2021-02", source="sample", sample_rows=1_000).success
+    after = in_every_sink(tmp_path, postgres)
+    for sink, rows in before.items():
+        assert set(map(repr, rows)) < set(map(repr, after[sink])), sink
+
+
+def test_a_range_of_months_in_one_run_commits_each(instance, monkeypatch, tmp_path, postgres):
+    monkeypatch.setenv("TAXI_SOURCE", "sample")
+    monkeypatch.setenv("TAXI_SAMPLE_ROWS", "1000")
+    monkeypatch.setenv("TAXI_MONTHS_PER_RUN", "all")
+    get_settings.cache_clear()
+    job = build_defs(Settings()).resolve_job_def("load_month")
+    tags = {"dagster/asset_partition_range_start": "2021-01-01", "dagster/asset_partition_range_end": "2021-03-01"}
+    result = job.execute_in_process(instance=instance, tags=tags, raise_on_error=False)
+    assert result.success
+    made = instance.get_materialized_partitions(dg.AssetKey("postgres_table"))
+    assert made == {"2021-01-01", "2021-02-01", "2021-03-01"}
+    assert len({len(rows) for rows in in_every_sink(tmp_path, postgres).values()}) == 1

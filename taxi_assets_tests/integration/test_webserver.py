@@ -1,0 +1,96 @@
+"""The code location as its users meet it: a live webserver, asked over GraphQL."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import requests
+
+from taxi_assets.services.embedded_postgres import EmbeddedPostgres
+from taxi_assets_tests.processes import REPOSITORY, free_port, running, until
+
+LAUNCH = """
+mutation Launch($params: ExecutionParams!) {
+  launchPipelineExecution(executionParams: $params) {
+    __typename
+    ... on LaunchRunSuccess { run { runId } }
+    ... on PythonError { message }
+    ... on RunConfigValidationInvalid { errors { message } }
+  }
+}"""
+ASSETS = "{ assetNodes { assetKey { path } groupName kinds opVersion description owners { ... on TeamAssetOwner { team } } } }"
+STATUS = "query Run($id: ID!) { runOrError(runId: $id) { ... on Run { status } } }"
+PARTITIONS = """{ assetNodes { assetKey { path } assetPartitionStatuses { ... on TimePartitionStatuses {
+  ranges { status startKey endKey } } } } }"""
+
+
+@pytest.fixture
+def ui(tmp_path: Path) -> Iterator[str]:
+    """The address of a webserver over this code location, in a home of its own, where months are generated."""
+    for name in ("dagster.yaml", "workspace.yaml"):
+        shutil.copy(REPOSITORY / name, tmp_path)
+    shutil.copytree(REPOSITORY / "taxi_assets", tmp_path / "taxi_assets", ignore=shutil.ignore_patterns("__pycache__"))
+    port, env = free_port(), {"DAGSTER_HOME": str(tmp_path), "TAXI_SOURCE": "sample", "TAXI_SAMPLE_ROWS": "2000"}
+    log = tmp_path / "webserver.log"
+    with running("-m", "dagster_webserver", "-h", "127.0.0.1", "-p", str(port), env=env, cwd=tmp_path, log=log):
+        address = f"http://127.0.0.1:{port}"
+
+        def answers() -> bool:
+            try:
+                return requests.get(f"{address}/server_info", timeout=2).ok
+            except requests.ConnectionError:
+                return False
+
+        until(answers, 90, f"the webserver (see {log})")
+        yield address
+    EmbeddedPostgres(tmp_path / ".taxi" / "postgres").stop()
+
+
+def ask(address: str, query: str, **variables: object) -> dict:
+    reply = requests.post(f"{address}/graphql", json={"query": query, "variables": variables}, timeout=60).json()
+    assert "errors" not in reply, reply
+    return reply["data"]
+
+
+def test_the_graph_explains_itself_and_a_run_launched_over_graphql_loads_the_month(ui):
+    nodes = {"/".join(node["assetKey"]["path"]): node for node in ask(ui, ASSETS)["assetNodes"]}
+    assert set(nodes) == {
+        "raw_trips",
+        "clean_trips",
+        "rejected_trips",
+        "postgres_table",
+        "gcs_parquet",
+        "gcs_partitioned",
+        "bq_table",
+    }
+    for name, node in nodes.items():
+        assert node["description"], name
+        assert node["opVersion"], name
+        assert node["kinds"], name
+        assert node["owners"] == [{"team": "taxi-data"}], name
+    params = {
+        "selector": {
+            "repositoryLocationName": "taxi_assets.definitions",
+            "repositoryName": "__repository__",
+            "jobName": "load_month",
+        },
+        "executionMetadata": {"tags": [{"key": "dagster/partition", "value": "2021-01-01"}]},
+        "runConfigData": {},
+    }
+    launched = ask(ui, LAUNCH, params=params)["launchPipelineExecution"]
+    assert launched["__typename"] == "LaunchRunSuccess", launched
+    run = launched["run"]["runId"]
+
+    def finished() -> str | None:
+        status = ask(ui, STATUS, id=run)["runOrError"]["status"]
+        return status if status in ("SUCCESS", "FAILURE", "CANCELED") else None
+
+    assert until(finished, 120, "the run to end") == "SUCCESS"
+    statuses = ask(ui, PARTITIONS)["assetNodes"]
+    loaded = {"/".join(node["assetKey"]["path"]): node["assetPartitionStatuses"]["ranges"] for node in statuses}
+    assert loaded == {
+        name: [{"status": "MATERIALIZED", "startKey": "2021-01-01", "endKey": "2021-01-01"}] for name in nodes
+    }
