@@ -176,7 +176,9 @@ def _clean_data(asked: argparse.Namespace) -> int:
     ):
         print("Nothing was removed.")
         return 1
-    _stop(asked)
+    from taxi_assets.services.embedded_postgres import EmbeddedPostgres
+
+    EmbeddedPostgres(home / "postgres").remove()  # it may lie elsewhere when root's folder is closed to its user
     shutil.rmtree(home)
     print(f"Removed {home}.")
     return 0

@@ -16,6 +16,7 @@ from taxi_assets.assets.sinks import sink_assets
 from taxi_assets.checks import month_checks
 from taxi_assets.cli import terminal_logger
 from taxi_assets.deadlines import check_keys, deadline_checks, deadline_job, deadline_schedule
+from taxi_assets.executors import executor
 from taxi_assets.housekeeping import housekeeping_job, housekeeping_schedule
 from taxi_assets.jobs import load_month
 from taxi_assets.resources import resources
@@ -57,7 +58,7 @@ def build_defs(
         ],
         resources={**resources(settings), **(resource_overrides or {})},
         loggers={"console": dg.colored_console_logger, "terminal": dg.LoggerDefinition(terminal_logger)},
-        executor=dg.in_process_executor if settings.executor == "in_process" else dg.multiprocess_executor,
+        executor=executor(settings),
     )
 
 

@@ -42,7 +42,20 @@ class Settings(BaseSettings):
         "with {month} (and {kind}) in it.",
     )
     sample_rows: int = Field(100_000, ge=1, description="Rows of a generated month (TAXI_SOURCE=sample).")
-    executor: Literal["in_process", "multiprocess"] = Field("in_process", description="Dagster's executor.")
+    executor: Literal["in_process", "multiprocess", "celery"] = Field(
+        "in_process",
+        description="How a run executes its steps: in its own process, in processes beside it, or on Celery workers, "
+        "which share the lake, the bucket and the Postgres server.",
+    )
+    celery_broker: SecretStr | None = Field(
+        None, description="Where steps wait for a Celery worker: redis://:password@host:6379/0 (rediss:// for TLS)."
+    )
+    celery_backend: SecretStr | None = Field(None, description="Where Celery workers answer; unset: the broker.")
+    celery_redeliver_seconds: int = Field(
+        1800,
+        ge=10,
+        description="Seconds after which a step whose worker vanished is given to another: more than the longest step.",
+    )
     months_per_run: str = Field("1", description="Months a backfill run holds: a number, or `all`.")
 
     postgres_url: SecretStr | None = Field(
@@ -166,6 +179,17 @@ class Settings(BaseSettings):
             ]
             if missing:
                 raise ValueError(f"TAXI_PROFILE=gcp needs {', '.join(missing)}")
+        return self
+
+    @model_validator(mode="after")
+    def _workers_share(self) -> Settings:
+        if self.executor == "celery":
+            missing = [f"TAXI_{n.upper()}" for n in ("celery_broker", "postgres_url") if getattr(self, n) is None]
+            if missing:
+                raise ValueError(
+                    f"TAXI_EXECUTOR=celery needs {', '.join(missing)}: the broker, and a Postgres server that every worker "
+                    "reaches (the embedded one serves one machine)"
+                )
         return self
 
     @cached_property

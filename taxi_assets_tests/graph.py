@@ -30,7 +30,7 @@ def postgres(tmp_path: Path) -> Iterator[EmbeddedPostgres]:
     """The server that the graph starts by itself, stopped when the test ends."""
     server = EmbeddedPostgres(tmp_path / ".taxi" / "postgres")
     yield server
-    server.stop()
+    server.remove()
     shutil.rmtree(tmp_path / ".taxi", ignore_errors=True)
 
 

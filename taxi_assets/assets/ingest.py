@@ -82,6 +82,7 @@ def load_raw_month(context: dg.AssetExecutionContext, source: TripSource, kind: 
             "version": fetched.published.version or fetched.sha256,
             "sha256": fetched.sha256,
             "generated": fetched.generated,
+            "code_version": CODE_VERSION,
             "published_bytes": fetched.path.stat().st_size,
             "unreadable": unreadable,
         }

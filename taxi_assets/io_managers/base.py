@@ -24,7 +24,7 @@ from taxi_assets.trips.files import BATCH_ROWS, Facts, TripFile, Trips, stage
 from taxi_assets.trips.month import Month
 from taxi_assets.trips.schema import KINDS, TaxiKind
 
-__all__ = ["KIND_METADATA", "MonthIOManager", "Trips", "Writing", "kind_of"]
+__all__ = ["KIND_METADATA", "MonthIOManager", "Trips", "Writing", "kind_of", "sql_to_paste"]
 
 KIND_METADATA = "taxi_kind"
 """Every asset's definition metadata names its kind of taxi under this key."""
@@ -62,6 +62,10 @@ class MonthIOManager(dg.ConfigurableIOManager, ABC):
         Raises:
             PermanentError: the sink has no such month.
         """
+
+    def where(self, kind: TaxiKind, month: Month) -> str:  # noqa: ARG002
+        """Where the sink has the month, for people."""
+        return ""
 
     def handle_output(self, context: dg.OutputContext, obj: Any) -> None:
         """Publish every month of the run's partitions, each on its own, in order."""
@@ -135,6 +139,14 @@ def _staged(obj: Any, kind: TaxiKind, month: Month) -> Iterator[TripFile]:
         yield file
     finally:
         Path(file.path).unlink(missing_ok=True)
+
+
+def sql_to_paste(table: str, kind: TaxiKind, month: Month) -> dg.MarkdownMetadataValue:
+    """A query of the month to begin with; it prunes to the month. `table` is written as the database wants it."""
+    return dg.MetadataValue.md(
+        f"```sql\nSELECT *\nFROM {table}\nWHERE {kind.pickup} >= '{month.start:%Y-%m-%d}'\n"
+        f"  AND {kind.pickup} < '{month.end:%Y-%m-%d}'\nLIMIT 100;\n```"
+    )
 
 
 def preview(trips: Trips, rows: int = 10) -> dict[str, Any]:

@@ -7,7 +7,7 @@ this process. How Google's errors are read is in `services.bigquery_client`.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
@@ -15,7 +15,7 @@ import pyarrow as pa
 from pydantic import Field
 
 from taxi_assets.errors import PermanentError, TransientError
-from taxi_assets.io_managers.base import MonthIOManager, Trips, Writing
+from taxi_assets.io_managers.base import MonthIOManager, Trips, Writing, sql_to_paste
 from taxi_assets.io_managers.table_schema import new_columns, require_canonical
 from taxi_assets.io_managers.warehouse_month import WarehouseMonth
 from taxi_assets.services import bigquery_client
@@ -27,7 +27,14 @@ from taxi_assets.trips.schema import TaxiKind
 if TYPE_CHECKING:
     from google.cloud import bigquery
 
-SQL_TYPES = {pa.int16(): "INTEGER", pa.float64(): "FLOAT", pa.string(): "STRING", pa.timestamp("us"): "DATETIME"}
+SQL_TYPES = {
+    pa.int16(): "INTEGER",
+    pa.int64(): "INTEGER",
+    pa.float64(): "FLOAT",
+    pa.string(): "STRING",
+    pa.timestamp("us"): "DATETIME",
+    pa.date32(): "DATE",
+}
 
 CLUSTERING = ("pulocationid", "vendorid")
 """Within a month people ask by place first; blocks of one zone make such a query read a fraction of the month."""
@@ -82,6 +89,7 @@ class BigQueryIOManager(MonthIOManager):
         return {
             "dagster/table_name": self._name(kind),
             "dagster/partition_row_count": job.output_rows,
+            "sql": sql_to_paste(f"`{self._name(kind)}`", kind, trips.month),
             "job_id": job.job_id,
             "job": dg.MetadataValue.url(
                 f"https://console.cloud.google.com/bigquery?project={self.project}"
@@ -106,6 +114,20 @@ class BigQueryIOManager(MonthIOManager):
                 return None
             ((rows, total, first, last),) = self._query(client, query, month).result(retry=self._retry)
         return Facts(rows, total, first and first.isoformat(sep=" "), last and last.isoformat(sep=" "), {})
+
+    def select(self, kind: TaxiKind, month: Month, query: Callable[[str], str]) -> pa.Table:
+        """The answer to a query of the month; `query` is given the table as SQL names it.
+
+        Raises:
+            TransientError, PermanentError: BigQuery is away, or refuses; there is no table, for one.
+        """
+        with explained(f"{month}: reading {self._name(kind)}"), self._client() as client:
+            found = self._query(client, query(f"`{self._name(kind)}`"), month).result(retry=self._retry)
+            return found.to_arrow(create_bqstorage_client=False)
+
+    def where(self, kind: TaxiKind, month: Month) -> str:  # noqa: ARG002
+        """The table."""
+        return self._name(kind)
 
     def read(self, kind: TaxiKind, month: Month) -> Trips:
         """The month as a handle; a month without rows is empty, not missing.
@@ -176,7 +198,7 @@ class BigQueryIOManager(MonthIOManager):
         table.description = f"New York's {kind.name} taxi trips, one partition a month; published by the TLC."
         table.labels = {"kind": kind.name}
         table.time_partitioning = bigquery.TimePartitioning(bigquery.TimePartitioningType.MONTH, kind.pickup)
-        table.clustering_fields = list(CLUSTERING)
+        table.clustering_fields = [name for name in CLUSTERING if name in kind.schema.names] or None
         options = {"exists_ok": True, "retry": self._retry, "timeout": REQUEST_SECONDS}
         try:
             return client.create_table(table, **options)

@@ -72,6 +72,10 @@ class DayFoldersIOManager(MonthIOManager):
             "rows_per_second": round(trips.rows / max(seconds, 1e-3)),
         }
 
+    def where(self, kind: TaxiKind, month: Month) -> str:
+        """The dataset's folder."""
+        return self._objects(kind, month).bucket.uri(self.dataset(kind))
+
     def read_facts(self, kind: TaxiKind, month: Month) -> Facts | None:
         """Count and sum the rows of all days from their data pages, as the bucket holds them now."""
         days = self._read(kind, month)
@@ -81,8 +85,9 @@ class DayFoldersIOManager(MonthIOManager):
         """The whole month, old or new; downloaded at once (from a directory: linked). See `MonthIOManager.read`."""
         days = self._read(kind, month)
         if days is None:
-            uri = self._objects(kind, month).bucket.uri(self.dataset(kind))
-            raise PermanentError(f"{month}: {uri} has no such month; materialise gcs_partitioned for it first.")
+            raise PermanentError(
+                f"{month}: {self.where(kind, month)} has no such month; materialise gcs_partitioned for it first."
+            )
         return days
 
     def _read(self, kind: TaxiKind, month: Month) -> TripDays | None:

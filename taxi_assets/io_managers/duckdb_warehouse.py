@@ -24,7 +24,7 @@ import pyarrow.parquet as pq
 from pydantic import Field
 
 from taxi_assets.errors import PermanentError, TransientError, disk_full
-from taxi_assets.io_managers.base import MonthIOManager, Trips, Writing
+from taxi_assets.io_managers.base import MonthIOManager, Trips, Writing, sql_to_paste
 from taxi_assets.io_managers.table_schema import new_columns, require_canonical
 from taxi_assets.io_managers.warehouse_month import WarehouseMonth
 from taxi_assets.settings import get_settings
@@ -35,7 +35,14 @@ from taxi_assets.trips.schema import TaxiKind
 if TYPE_CHECKING:
     import duckdb
 
-SQL_TYPES = {pa.int16(): "SMALLINT", pa.float64(): "DOUBLE", pa.string(): "VARCHAR", pa.timestamp("us"): "TIMESTAMP"}
+SQL_TYPES = {
+    pa.int16(): "SMALLINT",
+    pa.int64(): "BIGINT",
+    pa.float64(): "DOUBLE",
+    pa.string(): "VARCHAR",
+    pa.timestamp("us"): "TIMESTAMP",
+    pa.date32(): "DATE",
+}
 
 _TURN: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
 """One connection a file in this process: DuckDB shares an instance among threads and refuses a second configuration."""
@@ -73,6 +80,7 @@ class DuckDBWarehouseIOManager(MonthIOManager):
         return {
             "dagster/table_name": self._name(kind),
             "dagster/partition_row_count": trips.rows,
+            "sql": sql_to_paste(self._name(kind), kind, trips.month),
             "file": self.path,
         }
 
@@ -88,6 +96,21 @@ class DuckDBWarehouseIOManager(MonthIOManager):
                 _range(month),
             )
         return Facts(rows, total, first and first.isoformat(sep=" "), last and last.isoformat(sep=" "), {})
+
+    def select(self, kind: TaxiKind, month: Month, query: Callable[[str], str]) -> pa.Table:
+        """The answer to a query of the month; `query` is given the table as SQL names it.
+
+        Raises:
+            PermanentError: there is no table yet.
+        """
+        with self._open_to_read(kind, month) as connection:
+            if connection is None:
+                raise PermanentError(f"{month}: {self.where(kind, month)} does not exist: materialise bq_table first.")
+            return connection.sql(query(self._table(kind))).to_arrow_table()
+
+    def where(self, kind: TaxiKind, month: Month) -> str:  # noqa: ARG002
+        """The table and its file."""
+        return f"{self._name(kind)} in {self.path}"
 
     def read(self, kind: TaxiKind, month: Month) -> Trips:
         """The month as a handle; a month without rows is empty, not missing.

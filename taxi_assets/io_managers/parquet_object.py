@@ -14,7 +14,7 @@ from pydantic import Field
 from taxi_assets.errors import PermanentError
 from taxi_assets.io_managers.base import MonthIOManager, Trips, Writing
 from taxi_assets.io_managers.trip_objects import TripObject, as_file, fill, object_facts, replace_object
-from taxi_assets.services.buckets import open_bucket
+from taxi_assets.services.buckets import Bucket, open_bucket
 from taxi_assets.trips.files import Facts
 from taxi_assets.trips.month import Month
 from taxi_assets.trips.schema import TaxiKind
@@ -27,24 +27,32 @@ class ParquetObjectIOManager(MonthIOManager):
     template: str = Field(description="The object's name; {month} is required, {kind} allowed.")
     key_file: str | None = Field(None, description="Service account key; unset: Application Default Credentials.")
 
+    def bucket(self) -> Bucket:
+        """The bucket, for objects beside the months', too."""
+        return open_bucket(self.location, self.key_file)
+
+    def where(self, kind: TaxiKind, month: Month) -> str:
+        """The object's address."""
+        return self.bucket().uri(self.name(kind, month))
+
     def name(self, kind: TaxiKind, month: Month) -> str:
         """The month's object."""
         return fill(self.template, "month", kind=kind.name, month=str(month))
 
     def replace(self, kind: TaxiKind, trips: Trips, writing: Writing) -> Mapping[str, Any]:
         """Upload the month's file. See `MonthIOManager.replace`."""
-        bucket, name = open_bucket(self.location, self.key_file), self.name(kind, trips.month)
+        bucket, name = self.bucket(), self.name(kind, trips.month)
         with as_file(trips, kind) as file:
             return replace_object(bucket, name, file, str(trips.month), writing)
 
     def read_facts(self, kind: TaxiKind, month: Month) -> Facts | None:
         """Count and sum the object's rows from its data pages, as the bucket holds them now."""
-        bucket, name = open_bucket(self.location, self.key_file), self.name(kind, month)
+        bucket, name = self.bucket(), self.name(kind, month)
         return object_facts(bucket, name, kind)
 
     def read(self, kind: TaxiKind, month: Month) -> TripObject:
         """The month's object as it is now. See `MonthIOManager.read`."""
-        bucket, name = open_bucket(self.location, self.key_file), self.name(kind, month)
+        bucket, name = self.bucket(), self.name(kind, month)
         found = bucket.stat(name)
         if found is None:
             raise PermanentError(f"{month}: {bucket.uri(name)} does not exist; materialise gcs_parquet for it first.")

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 from pydantic import Field, PrivateAttr, SecretStr
 
 from taxi_assets.errors import PermanentError
-from taxi_assets.io_managers.base import MonthIOManager, Trips, Writing
+from taxi_assets.io_managers.base import MonthIOManager, Trips, Writing, sql_to_paste
 from taxi_assets.io_managers.warehouse_month import WarehouseMonth
 from taxi_assets.services.embedded_postgres import EmbeddedPostgres
 from taxi_assets.services.postgres_connection import Server
@@ -86,6 +87,7 @@ class PostgresIOManager(MonthIOManager):
         return {
             "dagster/table_name": table.name,
             "dagster/partition_row_count": trips.rows,
+            "sql": sql_to_paste(table.name, kind, month),
             "server": server.name,
             "server_version": version,
             "copy_seconds": round(built - started, 3),
@@ -94,7 +96,7 @@ class PostgresIOManager(MonthIOManager):
 
     def read_facts(self, kind: TaxiKind, month: Month) -> Facts | None:
         """Ask the table for the month's rows, total and span; None when it has no partition for the month."""
-        with self._server().transaction(str(month)) as cursor:
+        with self.transaction(str(month)) as cursor:
             return self._facts(cursor, Table(self.schema_name, kind), month)
 
     def read(self, kind: TaxiKind, month: Month) -> Trips:
@@ -108,7 +110,7 @@ class PostgresIOManager(MonthIOManager):
             raise PermanentError(f"{month}: {table.name} has no such month: materialise postgres_table for it.")
 
         def size() -> int:
-            with self._server().transaction(str(month)) as cursor:
+            with self.transaction(str(month)) as cursor:
                 oid, *_ = relation(cursor, table, table.partition(month)) or (None,)
                 (total,) = cursor.execute("SELECT pg_total_relation_size(%s)", [oid]).fetchone() or (None,)
                 return total or 0
@@ -140,7 +142,7 @@ class PostgresIOManager(MonthIOManager):
             pickup=sql.Identifier(table.kind.pickup),
         )
         schema = pa.schema([table.kind.schema.field(name) for name in names])
-        with self._server().transaction(str(month)) as cursor:
+        with self.transaction(str(month)) as cursor:
             cursor.execute("SET LOCAL datestyle = 'ISO'")
             cursor.execute("SET LOCAL extra_float_digits = 1")  # as many digits as tell the number apart
             with cursor.copy(query) as copy:
@@ -153,6 +155,14 @@ class PostgresIOManager(MonthIOManager):
                         yield from _parsed(lines, schema)
                         lines, held = [], 0
                 yield from _parsed(lines, schema)
+
+    def transaction(self, what: str) -> AbstractContextManager[psycopg.Cursor]:
+        """A transaction on the server, for tables beside the months', about `what`. See `Server.transaction`."""
+        return self._server().transaction(what)
+
+    def where(self, kind: TaxiKind, month: Month) -> str:  # noqa: ARG002
+        """The table."""
+        return Table(self.schema_name, kind).name
 
     def _server(self) -> Server:
         return Server(self._address, self.statement_timeout)

@@ -12,6 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
+import dagster as dg
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -182,6 +183,7 @@ def replace_object(bucket: Bucket, name: str, file: TripFile, period: str, writi
         writing.log(f"{period}: {file.rows:,} rows, {new.size:,} bytes, in {bucket.uri(name)} after {seconds:.1f} s.")
         return {
             "dagster/uri": bucket.uri(name),
+            **link(bucket, name),
             "dagster/partition_row_count": file.rows,
             "bytes": new.size,
             "generation": str(new.generation),
@@ -190,6 +192,13 @@ def replace_object(bucket: Bucket, name: str, file: TripFile, period: str, writi
     raise TransientError(
         f"{period}: {bucket.uri(name)} keeps being replaced by other runs; run it again when they are done."
     )
+
+
+def link(bucket: Bucket, name: str) -> dict[str, dg.UrlMetadataValue]:
+    """Where a browser opens the object: Google asks for the reader's account; a directory has no such place."""
+    if not bucket.uri().startswith("gs://"):
+        return {}
+    return {"link": dg.MetadataValue.url(f"https://storage.cloud.google.com/{bucket.uri(name)[len('gs://') :]}")}
 
 
 def object_facts(bucket: Bucket, name: str, kind: TaxiKind) -> Facts | None:

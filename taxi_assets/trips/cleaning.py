@@ -167,7 +167,7 @@ def clean_month(
                 progress(done, raw.rows)
         told = {
             name: raw.facts.extra[name]
-            for name in ("source", "location", "version", "generated")
+            for name in ("source", "location", "version", "generated", "code_version")
             if name in raw.facts.extra
         }
         clean.extra = {**told, "rules": rules.__dict__, "reasons": dict(reasons)}

@@ -34,7 +34,7 @@ def command(tmp_path: Path):
 
     (tmp_path / "dagster.yaml").write_text("telemetry: {enabled: false}\n")
     yield run
-    EmbeddedPostgres(tmp_path / ".taxi" / "postgres").stop()
+    EmbeddedPostgres(tmp_path / ".taxi" / "postgres").remove()
 
 
 def published_nowhere(home: Path) -> bool:

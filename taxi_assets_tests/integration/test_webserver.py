@@ -46,7 +46,7 @@ def ui(tmp_path: Path) -> Iterator[str]:
 
         until(answers, 90, f"the webserver (see {log})")
         yield address
-    EmbeddedPostgres(tmp_path / ".taxi" / "postgres").stop()
+    EmbeddedPostgres(tmp_path / ".taxi" / "postgres").remove()
 
 
 def ask(address: str, query: str, **variables: object) -> dict:

@@ -160,7 +160,7 @@ class BucketSinkContract:
         left += [path.name for path in get_settings().staging_folder.glob("**/*") if path.name != ".lock"]
         if not location.startswith("gs://"):
             left += [path.name for path in Path(location, ".bucket").iterdir() if path.name != "lock"]
-        assert left == [], f"left behind (seed {SEED})"
+        assert left == [], f"left behind: {left} (seed {SEED})"
 
     @contextmanager
     def start(self, location: str, file: TripFile) -> Iterator[Writer]:

@@ -683,3 +683,14 @@ def test_facts_agree_with_what_the_writer_of_the_file_found(sink, writing, tmp_p
     )
     sink.replace(YELLOW, made(tmp_path, rows=0), writing)
     assert sink.read_facts(YELLOW, JANUARY) == Facts(0, 0.0, None, None, {})
+
+
+def test_a_reader_of_the_handle_that_stops_early_lets_go_of_the_table(sink, writing, tmp_path):
+    trips = made(tmp_path, rows=200_000)
+    sink.replace(YELLOW, trips, writing)
+    batches = sink.read(YELLOW, JANUARY).batches(rows=1_000)
+    assert next(batches).num_rows == 1_000
+    batches.close()
+    begun = time.monotonic()
+    sink.replace(YELLOW, made(tmp_path, rows=10), writing)
+    assert time.monotonic() - begun < 5
