@@ -9,7 +9,8 @@ $(if $(SOURCE),$(eval export TAXI_SOURCE := $(SOURCE)))
 $(if $(ROWS),$(eval export TAXI_SAMPLE_ROWS := $(ROWS)))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo run summary dev stop clean-data test lint lock
+.PHONY: help demo run backfill summary dev stop clean-data emulators test lint chaos bench bench-peers bench-check \
+  pictures verify-docs verify-terraform verify-deploy lock
 
 help:  ## show this
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:[^#]*## /\t/' | expand -t 14
@@ -33,6 +34,9 @@ demo: $(VENV)/.ready  ## load a generated month into Postgres, a bucket director
 run: $(VENV)/.ready  ## load a real month: make run MONTH=2021-01 [SOURCE=tlc|datatalks|sample|template]
 	@$(BIN)/python -m taxi_assets run $(MONTH)
 
+backfill: $(VENV)/.ready  ## load a range of months, resumable: make backfill FROM=2019-01 TO=2020-12 [JOBS=2]
+	@$(BIN)/python -m taxi_assets backfill --from $(FROM) --to $(TO) --jobs $(or $(JOBS),1)
+
 summary: $(VENV)/.ready  ## show what a month holds in every sink: make summary MONTH=2021-01
 	@$(BIN)/python -m taxi_assets summary $(MONTH)
 
@@ -45,6 +49,9 @@ stop: $(VENV)/.ready  ## stop the embedded Postgres
 clean-data: $(VENV)/.ready  ## remove everything written at run time (asks first)
 	@$(BIN)/python -m taxi_assets clean-data
 
+emulators: $(VENV)/.ready-dev  ## a GCS and a BigQuery emulator to play with, and what to export (Ctrl-C ends them)
+	@$(BIN)/python -m taxi_assets_tests.emulators .taxi/emulators
+
 test: $(VENV)/.ready-dev  ## run the tests
 	@$(BIN)/python -m pytest -q -n $${TEST_WORKERS:-auto} $(ARGS)
 
@@ -52,7 +59,34 @@ lint: $(VENV)/.ready-dev  ## lint, types, and Dagster's own validation
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/ty check
 	@$(BIN)/dagster definitions validate
 
+chaos: $(VENV)/.ready-dev  ## kill and damage every sink's load at random: make chaos [SECONDS=600] [SEED=1]
+	@$(BIN)/python -m taxi_assets_tests.chaos --seconds $(or $(SECONDS),600) $(if $(SEED),--seed $(SEED))
+
+bench: $(VENV)/.ready-dev  ## measure against floors and peers, and write docs/performance.md
+	@$(BIN)/python -m benchmarks.bench
+
+bench-peers: $(VENV)/.ready-dev  ## install the peers that the benchmark compares with, each into an environment of its own
+	@$(BIN)/python -m benchmarks.peers
+
+bench-check: $(VENV)/.ready-dev  ## measure, and compare the ratios with the recorded ones
+	@$(BIN)/python -m benchmarks.bench --check
+
+pictures: $(VENV)/.ready-dev  ## renew the README's pictures from a live instance (needs Chromium)
+	@$(BIN)/python docs/pictures.py
+
+verify-docs: $(VENV)/.ready-dev  ## run the commands that README and docs show
+	@$(BIN)/python docs/verify.py
+
+verify-terraform: $(VENV)/.ready-dev  ## terraform, its policies, checkov, the workflow (TF_CLI_CONFIG_FILE may name a mirror)
+	@$(PYTHON) -m venv .venv-verify && .venv-verify/bin/pip install -q --disable-pip-version-check checkov==3.3.30 zizmor==1.32.0
+	@PATH="$(CURDIR)/.venv-verify/bin:$$PATH" $(BIN)/python -m pytest -q taxi_assets_tests/deploy
+
+verify-deploy: $(VENV)/.ready-dev  ## build the image, bring the stack up, load, back up, restore, scale out (needs Docker)
+	@deploy/verify
+
 lock:  ## renew the lock files from pyproject.toml (needs uv)
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header -U pyproject.toml -o requirements.lock
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header -U pyproject.toml --extra dev \
 	  -c requirements.lock -o requirements-dev.lock
+	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header -U pyproject.toml --extra deploy \
+	  -c requirements.lock -o requirements-deploy.lock

@@ -170,6 +170,21 @@ class Settings(BaseSettings):
         return self
 
     @model_validator(mode="after")
+    def _kinds_do_not_share_names(self) -> Settings:
+        if "," in self.kinds:
+            shared = [
+                name
+                for name in ("object_template", "dataset_prefix", "daily_template")
+                if "{kind}" not in getattr(self, name)
+            ]
+            if shared and (self.daily or shared != ["daily_template"]):
+                names = ", ".join(f"TAXI_{name.upper()}" for name in shared)
+                raise ValueError(
+                    f"with several TAXI_KINDS, {names} must contain {{kind}}, or one kind would overwrite another"
+                )
+        return self
+
+    @model_validator(mode="after")
     def _cloud_is_named(self) -> Settings:
         if self.profile == "gcp":
             missing = [

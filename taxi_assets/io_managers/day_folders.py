@@ -78,22 +78,22 @@ class DayFoldersIOManager(MonthIOManager):
 
     def read_facts(self, kind: TaxiKind, month: Month) -> Facts | None:
         """Count and sum the rows of all days from their data pages, as the bucket holds them now."""
-        days = self._read(kind, month)
-        return counted(days.batches(columns=["total_amount", kind.pickup]), kind) if days else None
+        with Scratch("facts") as folder:
+            paths = self._objects(kind, month).fetch(folder)
+            if paths is None:
+                return None
+            columns = ["total_amount", kind.pickup]
+            return counted((batch for path in paths for batch in TripFile(path, month).batches(columns)), kind)
 
     def read(self, kind: TaxiKind, month: Month) -> TripDays:
         """The whole month, old or new; downloaded at once (from a directory: linked). See `MonthIOManager.read`."""
-        days = self._read(kind, month)
-        if days is None:
+        objects, scratch = self._objects(kind, month), Scratch("read")
+        paths = objects.fetch(scratch.folder)
+        if paths is None:
             raise PermanentError(
                 f"{month}: {self.where(kind, month)} has no such month; materialise gcs_partitioned for it first."
             )
-        return days
-
-    def _read(self, kind: TaxiKind, month: Month) -> TripDays | None:
-        scratch = Scratch("read")
-        files = self._objects(kind, month).fetch(scratch.folder)
-        return TripDays(scratch, [TripFile(path, month) for path in files], month) if files else None
+        return TripDays(scratch, [TripFile(path, month) for path in paths], month)
 
     def _objects(self, kind: TaxiKind, month: Month) -> MonthOfObjects:
         dataset = self.dataset(kind)

@@ -7,6 +7,7 @@ more often.
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import os
 import random
@@ -156,6 +157,7 @@ class BucketSinkContract:
 
     def require_nothing_left(self, location: str) -> None:
         """Neither journals nor half-written or staged files, in the bucket or on this machine."""
+        gc.collect()  # handles take their files along
         left = [found.name for found in open_bucket(location).list("") if not found.name.endswith(".parquet")]
         left += [path.name for path in get_settings().staging_folder.glob("**/*") if path.name != ".lock"]
         if not location.startswith("gs://"):

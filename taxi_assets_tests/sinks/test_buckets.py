@@ -368,5 +368,7 @@ def test_no_credentials_at_all_are_said_in_a_sentence(tmp_path: Path, monkeypatc
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("CLOUDSDK_CONFIG", str(tmp_path))
     monkeypatch.setenv("NO_GCE_CHECK", "true")
-    with pytest.raises(PermanentError, match=r"gs://name needs credentials .*gcloud auth application-default login.* TAXI_GCP_KEY_FILE"):
+    with pytest.raises(
+        PermanentError, match=r"gs://name needs credentials .*gcloud auth application-default login.* TAXI_GCP_KEY_FILE"
+    ):
         open_bucket("gs://name")

@@ -51,3 +51,14 @@ def test_the_password_in_the_url_is_never_shown(monkeypatch):
     with pytest.raises(PermanentError) as error:
         get_settings()
     assert "s3cret" not in str(error.value)
+
+
+def test_several_kinds_may_not_share_names_in_the_bucket(monkeypatch):
+    set_all(monkeypatch, kinds="yellow,green")
+    assert len(get_settings().taxi_kinds) == 2
+    set_all(monkeypatch, kinds="yellow,green", daily="true")
+    with pytest.raises(PermanentError, match="TAXI_DAILY_TEMPLATE must contain {kind}"):
+        get_settings()
+    set_all(monkeypatch, daily_template="{kind}/{year}/{month}/{day}.parquet", object_template="{month}.parquet")
+    with pytest.raises(PermanentError, match="TAXI_OBJECT_TEMPLATE must contain {kind}"):
+        get_settings()
