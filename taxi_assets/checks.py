@@ -4,18 +4,20 @@ All block: a wrong month goes no further in its run, and the run fails.
 """
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict
 from typing import Any
 
 import dagster as dg
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from taxi_assets.assets.common import key
 from taxi_assets.assets.sinks import Sink, sinks
+from taxi_assets.errors import PermanentError
 from taxi_assets.failures import RETRY, explained
-from taxi_assets.io_managers.base import MonthIOManager
 from taxi_assets.partitions import monthly
+from taxi_assets.reports.daily_summary import require_reconciled
 from taxi_assets.settings import Settings
 from taxi_assets.trips.files import Facts, Trips
 from taxi_assets.trips.month import Month
@@ -28,6 +30,7 @@ RAW_SCHEMA = "raw_has_rows_and_known_schema"
 CLEAN_RULES = "clean_keeps_only_wanted_trips"
 NO_ROW_LOST = "raw_equals_clean_plus_rejected"
 MATCHES = "{sink}_matches_clean"
+SUMMARY_WHOLE = "daily_summary_is_in_every_sink"
 
 
 def raw_has_rows(kind: TaxiKind, month: Month, raw: Trips) -> Problems:
@@ -97,6 +100,25 @@ def same_month(month: Month, sink: str, expected: Facts | None, found: Facts | N
     ], told
 
 
+def summary_is_whole(month: Month, clean: Facts | None, held: Mapping[str, pa.Table]) -> Problems:
+    """Each place holds the same summary, which adds up to the clean month: every trip and every dollar once."""
+    if clean is None:
+        return [f"{month}: there is no clean month to compare the summary with; materialise clean_trips."], {}
+    problems = []
+    first, *others = held
+    for place, summary in held.items():
+        try:
+            require_reconciled(summary, clean, month)
+        except PermanentError as error:
+            problems.append(f"{place}: {error}")
+    problems += [
+        f"{month}: {place} and {first} hold different rows."
+        for place in others
+        if not problems and not held[place].equals(held[first])
+    ]
+    return problems, {f"{place}_rows": summary.num_rows for place, summary in held.items()}
+
+
 def month_checks(kind: TaxiKind, settings: Settings) -> Iterable[dg.AssetChecksDefinition]:
     """All checks of a kind of taxi."""
     lakes = ("raw_lake", "clean_lake", "rejected_lake")
@@ -127,6 +149,17 @@ def month_checks(kind: TaxiKind, settings: Settings) -> Iterable[dg.AssetChecksD
     )
     for sink in sinks(settings):
         yield _sink_check(kind, sink)
+    yield _check(
+        kind,
+        "daily_summary",
+        SUMMARY_WHOLE,
+        {"clean_lake", "summary"},
+        "Red: the summary in Postgres, the bucket or the warehouse is not that of the clean month, or they differ. "
+        "Materialise daily_summary again, and bq_table before it if that is red, too.",
+        lambda month, io: summary_is_whole(
+            month, io["clean_lake"].read_facts(kind, month), io["summary"].held(kind, month)
+        ),
+    )
 
 
 def _sink_check(kind: TaxiKind, sink: Sink) -> dg.AssetChecksDefinition:
@@ -149,7 +182,7 @@ def _check(
     name: str,
     io_managers: set[str],
     description: str,
-    look: Callable[[Month, dict[str, MonthIOManager]], Problems],
+    look: Callable[[Month, dict[str, Any]], Problems],
 ) -> dg.AssetChecksDefinition:
     """A blocking check of one asset, made per partition."""
 

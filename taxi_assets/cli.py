@@ -38,6 +38,9 @@ def main(arguments: list[str] | None = None) -> int:
     backfill.add_argument("--kind", choices=list(KINDS), help="kind of taxi (default: the first of TAXI_KINDS)")
     backfill.add_argument("--again", action="store_true", help="load also what is up to date")
     backfill.set_defaults(function=_backfill)
+    commands.add_parser("init", help="make Dagster's storage, before several processes use it").set_defaults(
+        function=_init
+    )
     commands.add_parser("stop", help="stop the embedded Postgres").set_defaults(function=_stop)
     clean = commands.add_parser("clean-data", help="remove everything written at run time")
     clean.add_argument("--yes", action="store_true", help="do not ask")
@@ -96,6 +99,16 @@ def _run(asked: argparse.Namespace) -> int:
     return _print_summary(month, kind)
 
 
+def _init(_: argparse.Namespace) -> int:
+    import dagster as dg
+
+    from taxi_assets.housekeeping import make_storage
+
+    with dg.DagsterInstance.get() as instance:
+        make_storage(instance)
+    return 0
+
+
 def _backfill(asked: argparse.Namespace) -> int:
     from taxi_assets.backfill import backfill, default_jobs, months_between
 
@@ -128,6 +141,7 @@ def _summary(asked: argparse.Namespace) -> int:
 
 def _print_summary(month: Month, kind: TaxiKind) -> int:
     """Print what came in, what was rejected and why, and what each sink holds when asked now."""
+    from taxi_assets.assets.reports import report_address
     from taxi_assets.assets.sinks import sinks
     from taxi_assets.checks import same_month
     from taxi_assets.resources import resources
@@ -155,6 +169,8 @@ def _print_summary(month: Month, kind: TaxiKind) -> int:
     width = max(len(name) for name, _, _ in lines)
     for name, rows, note in lines:
         print(f"  {name:<{width}}  {'-' if rows is None else format(rows, ','):>12}  {note}".rstrip())
+    if page := report_address(managers["parquet_object"], kind, month):
+        print(f"\nThe month on a page: {page}")
     return 0 if good else 1
 
 

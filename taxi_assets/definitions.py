@@ -12,6 +12,7 @@ from taxi_assets.alerts import alerts_sensor
 from taxi_assets.assets.daily import daily_asset
 from taxi_assets.assets.ingest import ingest_assets
 from taxi_assets.assets.places import taxi_zones
+from taxi_assets.assets.reports import report_assets
 from taxi_assets.assets.sinks import sink_assets
 from taxi_assets.checks import month_checks
 from taxi_assets.cli import terminal_logger
@@ -35,7 +36,12 @@ def build_defs(
     settings = settings or get_settings()
     kinds = settings.taxi_kinds
     declarative = settings.automation == "declarative"
-    assets = [asset for kind in kinds for asset in (*ingest_assets(kind, settings), *sink_assets(kind, settings))]
+    assets = [
+        asset
+        for kind in kinds
+        for make in (ingest_assets, sink_assets, report_assets)
+        for asset in make(kind, settings)
+    ]
     daily_assets = [daily_asset(kind, settings) for kind in kinds if settings.daily]
     checks = [check for kind in kinds for check in (*month_checks(kind, settings), deadline_checks(kind, settings))]
     jobs = [

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import dagster as dg
 
 from taxi_assets import audit
-from taxi_assets.assets.common import CODE_VERSION, INGEST, SINKS, group
+from taxi_assets.assets.common import CODE_VERSION, INGEST, REPORTS, SINKS, group
 from taxi_assets.trips.schema import TaxiKind
 
 if TYPE_CHECKING:
@@ -19,12 +19,13 @@ LOAD_MONTH = "load_month"
 
 def load_month(kind: TaxiKind, without: Sequence[dg.AssetCheckKey] = ()) -> UnresolvedAssetJobDefinition:
     """Load a month end to end: every asset of the kind, with all checks but those that are about no month."""
-    selection = dg.AssetSelection.groups(group(kind, INGEST), group(kind, SINKS)) - dg.AssetSelection.checks(*without)
+    groups = (group(kind, name) for name in (INGEST, SINKS, REPORTS))
+    selection = dg.AssetSelection.groups(*groups) - dg.AssetSelection.checks(*without)
     return dg.define_asset_job(
         job_name(kind),
         selection=selection,
         tags={"taxi": kind.name, audit.CODE_VERSION: CODE_VERSION},
-        description=f"Load a month of {kind.name} trips into every sink, with all checks.",
+        description=f"Load a month of {kind.name} trips into every sink, with all checks, its summary and its report.",
     )
 
 

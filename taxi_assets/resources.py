@@ -12,6 +12,7 @@ from taxi_assets.io_managers.duckdb_warehouse import DuckDBWarehouseIOManager
 from taxi_assets.io_managers.lake import LakeIOManager
 from taxi_assets.io_managers.parquet_object import ParquetObjectIOManager
 from taxi_assets.io_managers.postgres import PostgresIOManager
+from taxi_assets.io_managers.summary import summary_io_manager
 from taxi_assets.io_managers.zones import ZonesIOManager
 from taxi_assets.settings import Settings, project_folder
 
@@ -44,5 +45,6 @@ def resources(settings: Settings) -> dict[str, Any]:
         "day_folders": DayFoldersIOManager(prefix=settings.dataset_prefix, **bucket),
         "daily_object": DailyObjectIOManager(template=settings.daily_template, **bucket),
         "warehouse": warehouse,
+        "summary": summary_io_manager,
         "zones": ZonesIOManager(folder=str(settings.lake_folder)),
     }

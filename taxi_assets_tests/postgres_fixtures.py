@@ -32,6 +32,11 @@ class PostgresServer:
 
     url: str
     data: Path
+    embedded: EmbeddedPostgres | None = None
+
+    def start(self) -> None:
+        """Start the embedded server again, where it was."""
+        assert self.embedded.url() == self.url
 
     def kill(self) -> None:
         """kill -9 of the server, and wait until its other processes have noticed."""
@@ -45,7 +50,7 @@ class PostgresServer:
 def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresServer]:
     """The embedded server, one a test process; tests share it, each with a database of its own."""
     embedded = EmbeddedPostgres(tmp_path_factory.mktemp("postgres"))
-    yield PostgresServer(embedded.url(), embedded.data)
+    yield PostgresServer(embedded.url(), embedded.data, embedded)
     embedded.remove()
 
 

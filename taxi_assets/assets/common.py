@@ -14,7 +14,7 @@ from taxi_assets.settings import Settings
 from taxi_assets.trips.schema import TaxiKind
 
 OWNERS = ["team:taxi-data"]
-INGEST, SINKS, DAILY = "ingest", "sinks", "daily"
+INGEST, SINKS, DAILY, REPORTS = "ingest", "sinks", "daily", "reports"
 
 CODE_VERSION = "1"
 """Raised when the same published file would give other rows; months of an older version show as stale."""
@@ -35,8 +35,14 @@ def group(kind: TaxiKind, name: str) -> str:
     return "_".join([*prefix(kind), name])
 
 
-def backfill_policy(settings: Settings) -> dg.BackfillPolicy:
-    """How many months a backfill's run holds."""
+def backfill_policy(settings: Settings) -> dg.BackfillPolicy | None:
+    """How many months a backfill's run holds.
+
+    None is Dagster's default, a run a month. `multi_run(1)` would make runs over ranges of one month: without the month's tag,
+    and with checks that belong to no month.
+    """
+    if settings.months_per_run == "1":
+        return None
     if settings.months_per_run == "all":
         return dg.BackfillPolicy.single_run()
     return dg.BackfillPolicy.multi_run(max_partitions_per_run=int(settings.months_per_run))

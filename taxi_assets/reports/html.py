@@ -220,7 +220,9 @@ def _zones_note(p: MonthProfile) -> str:
     elif p.places.without_zone:
         notes.append(f"{plural(p.places.without_zone, 'trip')} without a zone.")
     if p.places.top and not p.places.named:
-        notes.append("The zone lookup was not at hand, so zones go by their number.")
+        notes.append(
+            "The zone lookup was not at hand, so zones go by their number: materialise taxi_zones, then month_report again."
+        )
     return " ".join(notes)
 
 

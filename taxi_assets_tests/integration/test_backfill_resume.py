@@ -27,7 +27,8 @@ from taxi_assets_tests.processes import REPOSITORY, until
 
 ROWS = 1000
 MONTHS = [f"2020-{month:02d}" for month in range(1, 13)]
-ASSETS = ("raw_trips", "clean_trips", "rejected_trips", "postgres_table", "gcs_parquet", "gcs_partitioned", "bq_table")
+INGEST = ("raw_trips", "clean_trips", "rejected_trips")
+ASSETS = (*INGEST, "postgres_table", "gcs_parquet", "gcs_partitioned", "bq_table", "daily_summary", "month_report")
 
 
 class Home:
@@ -154,7 +155,7 @@ def test_heaviest_first_and_a_month_that_fails_is_named_while_the_others_are_loa
         home.settings = {"TAXI_SOURCE": publisher.source}
         for month, rows in (("2020-01", 300), ("2020-02", 3000), ("2020-04", 1200)):
             publisher.publish(month, rows)
-        publisher._files["/yellow_tripdata_2020-03.csv.gz"] = (b"<html>sorry</html>", '"page"', time.time())
+        publisher.publish_page("2020-03")
         publisher.fail("2020-02", 2)
         code, said = home.backfill("2020-01", "2020-05", "--jobs", "1")
         assert code == 1

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import requests
 
-from taxi_assets.services.embedded_postgres import EmbeddedPostgres
-from taxi_assets_tests.processes import REPOSITORY, free_port, running, until
+from taxi_assets_tests.live_ui import live_ui
+from taxi_assets_tests.processes import until
 
 LAUNCH = """
 mutation Launch($params: ExecutionParams!) {
@@ -21,7 +20,8 @@ mutation Launch($params: ExecutionParams!) {
     ... on RunConfigValidationInvalid { errors { message } }
   }
 }"""
-ASSETS = "{ assetNodes { assetKey { path } groupName kinds opVersion description owners { ... on TeamAssetOwner { team } } } }"
+ASSETS = """{ assetNodes { assetKey { path } groupName kinds opVersion description
+  owners { ... on TeamAssetOwner { team } } } }"""
 STATUS = "query Run($id: ID!) { runOrError(runId: $id) { ... on Run { status } } }"
 PARTITIONS = """{ assetNodes { assetKey { path } assetPartitionStatuses { ... on TimePartitionStatuses {
   ranges { status startKey endKey } } } } }"""
@@ -29,24 +29,9 @@ PARTITIONS = """{ assetNodes { assetKey { path } assetPartitionStatuses { ... on
 
 @pytest.fixture
 def ui(tmp_path: Path) -> Iterator[str]:
-    """The address of a webserver over this code location, in a home of its own, where months are generated."""
-    for name in ("dagster.yaml", "workspace.yaml"):
-        shutil.copy(REPOSITORY / name, tmp_path)
-    shutil.copytree(REPOSITORY / "taxi_assets", tmp_path / "taxi_assets", ignore=shutil.ignore_patterns("__pycache__"))
-    port, env = free_port(), {"DAGSTER_HOME": str(tmp_path), "TAXI_SOURCE": "sample", "TAXI_SAMPLE_ROWS": "2000"}
-    log = tmp_path / "webserver.log"
-    with running("-m", "dagster_webserver", "-h", "127.0.0.1", "-p", str(port), env=env, cwd=tmp_path, log=log):
-        address = f"http://127.0.0.1:{port}"
-
-        def answers() -> bool:
-            try:
-                return requests.get(f"{address}/server_info", timeout=2).ok
-            except requests.ConnectionError:
-                return False
-
-        until(answers, 90, f"the webserver (see {log})")
+    """The address of the UI over this code location, in a home of its own, where months are generated."""
+    with live_ui(tmp_path) as address:
         yield address
-    EmbeddedPostgres(tmp_path / ".taxi" / "postgres").remove()
 
 
 def ask(address: str, query: str, **variables: object) -> dict:
@@ -65,6 +50,9 @@ def test_the_graph_explains_itself_and_a_run_launched_over_graphql_loads_the_mon
         "gcs_parquet",
         "gcs_partitioned",
         "bq_table",
+        "daily_summary",
+        "month_report",
+        "taxi_zones",
     }
     for name, node in nodes.items():
         assert node["description"], name
@@ -89,8 +77,9 @@ def test_the_graph_explains_itself_and_a_run_launched_over_graphql_loads_the_mon
         return status if status in ("SUCCESS", "FAILURE", "CANCELED") else None
 
     assert until(finished, 120, "the run to end") == "SUCCESS"
-    statuses = ask(ui, PARTITIONS)["assetNodes"]
+    statuses = [node for node in ask(ui, PARTITIONS)["assetNodes"] if "ranges" in node["assetPartitionStatuses"]]
     loaded = {"/".join(node["assetKey"]["path"]): node["assetPartitionStatuses"]["ranges"] for node in statuses}
     assert loaded == {
-        name: [{"status": "MATERIALIZED", "startKey": "2021-01-01", "endKey": "2021-01-01"}] for name in nodes
+        name: [{"status": "MATERIALIZED", "startKey": "2021-01-01", "endKey": "2021-01-01"}]
+        for name in nodes.keys() - {"taxi_zones"}
     }

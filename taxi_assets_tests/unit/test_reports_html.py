@@ -182,7 +182,7 @@ def test_zones_without_names_go_by_number_and_a_month_without_zones_says_why(tmp
     text = words(parsed(render(numbered)))
     assert "Zone 7 1 33.3%" in text
     assert "Unknown zone 1 33.3%" in text
-    assert "1 trip without a zone. The zone lookup was not at hand, so zones go by their number." in text
+    assert "1 trip without a zone. The zone lookup was not at hand, so zones go by their number: " in text
     nowhere = cleaned_rows(tmp_path, [{"pulocationid": None, "pickup_longitude": -73.9}]).profile()
     assert "published with coordinates instead of taxi zones" in words(parsed(render(nowhere)))
 
@@ -250,3 +250,16 @@ def test_a_zone_may_lack_name_and_borough(profile):
     top = tuple(dataclasses.replace(zone, name=None, borough=None) for zone in profile.places.top)
     page = render(dataclasses.replace(profile, places=dataclasses.replace(profile.places, top=top)))
     assert f"Zone {top[0].id}" in words(parsed(page))
+
+
+def test_the_small_picture_fits_what_dagster_shows_at_once(tmp_path):
+    import base64
+    from xml.etree import ElementTree
+
+    svg = trips_per_day_bars(cleaned_sample(tmp_path, 100_000).profile())
+    assert len(base64.b64encode(svg.encode())) < 900
+    kept, rejected = ElementTree.fromstring(svg)
+    assert kept.get("d").count("M") == 31
+    assert rejected.get("d").count("M") > 20
+    lone = ElementTree.fromstring(trips_per_day_bars(cleaned_rows(tmp_path, [{}]).profile()))
+    assert [path.get("d") for path in lone] == ["M0 40V0", ""]

@@ -1,0 +1,224 @@
+"""The reports: `daily_summary`, by SQL on the warehouse, and `month_report`, a page with the month's pictures.
+
+What they hold and how they look is in `taxi_assets.reports`; here they meet partitions, resources and metadata.
+"""
+
+import base64
+import re
+import time
+from collections.abc import Iterator
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+
+from taxi_assets.assets.common import CODE_VERSION, OWNERS, REPORTS, backfill_policy, column_schema, group, key, prefix
+from taxi_assets.assets.sinks import Sink, sinks
+from taxi_assets.errors import PermanentError
+from taxi_assets.failures import RETRY, explained
+from taxi_assets.io_managers.base import KIND_METADATA
+from taxi_assets.io_managers.parquet_object import ParquetObjectIOManager
+from taxi_assets.io_managers.scratch import Scratch
+from taxi_assets.io_managers.trip_objects import link
+from taxi_assets.partitions import monthly
+from taxi_assets.reports.daily_summary import (
+    SUMMARY_COLUMNS,
+    as_frame,
+    as_summary,
+    require_reconciled,
+    summary_sql,
+    summary_type,
+)
+from taxi_assets.reports.figures import MonthProfile
+from taxi_assets.services.buckets import Bucket, Stat
+from taxi_assets.settings import Settings
+from taxi_assets.trips.files import Trips
+from taxi_assets.trips.month import Month
+from taxi_assets.trips.schema import TaxiKind
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+PAGE, PROFILE = "reports/{kind}/{month}.html", "reports/{kind}/{month}.json"
+"""Names of the objects: the page, and the month's figures for the pages of other years."""
+
+
+def report_assets(kind: TaxiKind, settings: Settings) -> list[dg.AssetsDefinition]:
+    """`daily_summary` and `month_report` for a kind of taxi."""
+    return [_daily_summary(kind, settings), _month_report(kind, settings)]
+
+
+def _daily_summary(kind: TaxiKind, settings: Settings) -> dg.AssetsDefinition:
+    @dg.asset(
+        name="daily_summary",
+        key_prefix=prefix(kind),
+        partitions_def=monthly(kind),
+        io_manager_key="summary",
+        required_resource_keys={"warehouse"},
+        ins={"clean_trips": dg.AssetIn(key(kind, "clean_trips"))},
+        deps=[key(kind, "bq_table")],
+        group_name=group(kind, REPORTS),
+        kinds={"bigquery" if settings.bigquery_project else "duckdb", "pandas", "postgres"},
+        owners=OWNERS,
+        code_version=CODE_VERSION,
+        tags={"taxi": kind.name, "layer": "report"},
+        retry_policy=RETRY,
+        backfill_policy=backfill_policy(settings),
+        metadata={KIND_METADATA: kind.name, "dagster/column_schema": column_schema(SUMMARY_COLUMNS, kind)},
+        description="Trips, passengers, miles, fares, tips and revenue by day, way of payment and borough of pickup: "
+        "summed by SQL in the warehouse, checked, and kept as a table "
+        f"`{settings.postgres_schema}.{kind.name}_daily_summary` in Postgres, as one in the warehouse, and as an "
+        "object in the bucket.",
+    )
+    def daily_summary(context: dg.AssetExecutionContext, clean_trips: Any) -> dg.Output:
+        def summarised(clean: Trips) -> "pd.DataFrame":
+            with explained(f"daily_summary {clean.month}"):
+                answer = context.resources.warehouse.select(
+                    kind, clean.month, lambda table: summary_sql(kind, clean.month, table)
+                )
+                summary = as_summary(answer)
+                require_reconciled(summary, clean.facts, clean.month)
+                return _checked(as_frame(summary), clean.month)
+
+        if not isinstance(clean_trips, list):
+            return dg.Output(summarised(clean_trips))
+        return dg.Output((clean.month, summarised(clean)) for clean in clean_trips)
+
+    return daily_summary
+
+
+@lru_cache
+def _frame_type() -> dg.DagsterType:
+    """Made when a summary is, once a process: importing dagster-pandas takes a second."""
+    return summary_type()
+
+
+def _checked(frame: "pd.DataFrame", month: Month) -> "pd.DataFrame":
+    """The frame, if it is of the type that describes summaries.
+
+    Raises:
+        PermanentError: it is not; the sentence is the constraint's.
+    """
+    verdict = dg.check_dagster_type(_frame_type(), frame)
+    if not verdict.success:
+        raise PermanentError(f"{month}: the daily summary is not as it must be ({verdict.description}).")
+    return frame
+
+
+def _month_report(kind: TaxiKind, settings: Settings) -> dg.AssetsDefinition:
+    compared = sinks(settings)
+
+    @dg.asset(
+        name="month_report",
+        key_prefix=prefix(kind),
+        partitions_def=monthly(kind),
+        required_resource_keys={"raw_lake", "parquet_object", "zones", *(sink.io_manager for sink in compared)},
+        ins={name: dg.AssetIn(key(kind, name)) for name in ("clean_trips", "rejected_trips")},
+        # taxi_zones is read where it is at hand, and is no dependency: a source may publish none, and a report is then due
+        deps=[*(key(kind, sink.name) for sink in compared), key(kind, "daily_summary")],
+        group_name=group(kind, REPORTS),
+        kinds={"python", "html"},
+        owners=OWNERS,
+        code_version=CODE_VERSION,
+        tags={"taxi": kind.name, "layer": "report"},
+        retry_policy=RETRY,
+        backfill_policy=backfill_policy(settings),
+        metadata={KIND_METADATA: kind.name},
+        description="The month on one page: trips per day with the rejected share, hours and weekdays, distances and "
+        "fares, top zones, the same month of other years, rejects by reason, and every sink asked what it holds. An "
+        f"HTML file in the bucket, `{PAGE.format(kind=kind.name, month='YYYY-MM')}`, that needs nothing beside itself.",
+    )
+    def month_report(context: dg.AssetExecutionContext, clean_trips: Any, rejected_trips: Any) -> dg.MaterializeResult:
+        cleans, rejects = (value if isinstance(value, list) else [value] for value in (clean_trips, rejected_trips))
+        for clean, rejected in zip(cleans, rejects, strict=True):
+            with explained(f"month_report {clean.month}"):
+                metadata = _report(context, kind, compared, clean, rejected)
+            if len(cleans) > 1:  # what is added to the output would be on every partition
+                context.add_asset_metadata(metadata, partition_key=clean.month.key)
+            else:
+                context.add_output_metadata(metadata)
+        return dg.MaterializeResult()
+
+    return month_report
+
+
+def _report(
+    context: dg.AssetExecutionContext, kind: TaxiKind, compared: tuple[Sink, ...], clean: Trips, rejected: Trips
+) -> dict[str, Any]:
+    """Count the month, publish its page and its figures, and return metadata with the picture."""
+    from taxi_assets.reports.charts import trips_per_day_bars, trips_per_day_svg
+    from taxi_assets.reports.html import SinkState, render
+    from taxi_assets.reports.profile import profile_month
+
+    month, started, resources = clean.month, time.monotonic(), context.resources
+    raw = resources.raw_lake.read_facts(kind, month)
+    if raw is None:
+        raise PermanentError(f"{month} has no raw_trips; materialise raw_trips for it first.")
+    profile = profile_month(kind, clean, rejected, raw.rows, resources.zones.read())
+    counted = time.monotonic()
+    states = []
+    for sink in compared:
+        manager = getattr(resources, sink.io_manager)
+        found = manager.read_facts(kind, month)
+        states.append(SinkState.compare(sink.name, clean.facts, found, manager.where(kind, month)))
+    asked = time.monotonic()
+    bucket: Bucket = resources.parquet_object.bucket()
+    others = list(_other_years(context, bucket, kind, month))
+    names = {template: template.format(kind=kind.name, month=month) for template in (PAGE, PROFILE)}
+    _put(bucket, names[PROFILE], profile.to_json(), "application/json")
+    page = render(profile, earlier=others, sinks=states)
+    size = _put(bucket, names[PAGE], page, "text/html; charset=utf-8").size
+    context.log.info(f"{month}: report in {bucket.uri(names[PAGE])} after {time.monotonic() - started:.1f} s.")
+    return {
+        "trips_per_day": _picture(trips_per_day_bars(profile), f"{month}: trips per day, kept and rejected"),
+        "trips_per_day_chart": _picture(trips_per_day_svg(profile), f"Trips per day of {month}"),
+        "page": _address(bucket, names[PAGE]),
+        "dagster/uri": bucket.uri(names[PAGE]),
+        "bytes": size,
+        "trips": profile.totals.trips,
+        "rejected_share": round(profile.rejected_share, 6),
+        "revenue": profile.totals.revenue,
+        "other_years": ", ".join(other.month for other in others) or "none loaded",
+        "sinks_that_differ": sum(bool(state.differences) for state in states),
+        "count_seconds": round(counted - started, 3),
+        "ask_sinks_seconds": round(asked - counted, 3),
+        "write_seconds": round(time.monotonic() - asked, 3),
+    }
+
+
+def _picture(svg: str, words: str) -> dg.MarkdownMetadataValue:
+    """An SVG image that Dagster's UI shows, from a data address."""
+    return dg.MetadataValue.md(f"![{words}](data:image/svg+xml;base64,{base64.b64encode(svg.encode()).decode()})")
+
+
+def report_address(objects: ParquetObjectIOManager, kind: TaxiKind, month: Month) -> str | None:
+    """Where the month's page is, as a browser opens it; None when there is none."""
+    bucket, name = objects.bucket(), PAGE.format(kind=kind.name, month=month)
+    return _address(bucket, name).value if bucket.stat(name) else None
+
+
+def _address(bucket: Bucket, name: str) -> dg.UrlMetadataValue | dg.PathMetadataValue:
+    """Where a browser opens the page: Google asks for the reader's account; a directory is the reader's own."""
+    return link(bucket, name).get("link") or dg.MetadataValue.path(Path(bucket.uri(name)).as_uri())
+
+
+def _other_years(
+    context: dg.AssetExecutionContext, bucket: Bucket, kind: TaxiKind, month: Month
+) -> Iterator[MonthProfile]:
+    """The figures of the same month of other years, of those whose report was made by this release."""
+    for stat in bucket.list(PROFILE.format(kind=kind.name, month="")[: -len(".json")]):
+        found = re.search(r"/(\d{4})-(\d{2})\.json$", stat.name)
+        if found and int(found[2]) == month.month and int(found[1]) != month.year:
+            try:
+                with bucket.open(stat.name, stat.generation) as file:
+                    yield MonthProfile.from_json(file.read().decode())
+            except PermanentError as error:
+                context.log.warning(f"{month}: {stat.name} is left out of the comparison. {error}")
+
+
+def _put(bucket: Bucket, name: str, text: str, content_type: str) -> Stat:
+    """Replace an object, whole or not at all; the last complete writer wins."""
+    with Scratch("report") as folder:
+        (folder / "object").write_text(text, encoding="utf-8")
+        return bucket.put(name, folder / "object", content_type=content_type)

@@ -1,0 +1,76 @@
+"""Run tags that say who started a run, of which source version and code version, and in which process it works.
+
+Tags are how a run is found again (the UI's filter, GraphQL, `load_history` in Postgres). No Dagster in here.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Mapping
+from pathlib import Path
+
+STARTED_BY = "taxi_assets/started_by"
+"""`make backfill`, `sensor new_yellow_months`, `schedule reconcile_yellow`, ...: what automation of ours wrote."""
+SOURCE_VERSION = "taxi_assets/source_version"
+"""Version of the publisher's file that the run was asked to load."""
+CODE_VERSION = "taxi_assets/code_version"
+PROCESS = "taxi_assets/process"
+"""Host, process id and its start, of a run that works in a process of ours: tells a dead run from a slow one."""
+
+_DAGSTER = {
+    "dagster/auto_observe": "automation",
+    "dagster/from_automation_condition": "declarative automation",
+    "dagster/backfill": "backfill",
+    "dagster/schedule_name": "schedule",
+    "dagster/sensor_name": "sensor",
+    "dagster/parent_run_id": "re-execution of",
+}
+"""Dagster's own tags, for runs that were started without ours."""
+
+
+def started_by(tags: Mapping[str, str]) -> str:
+    """Who or what started the run with these tags: `sensor new_yellow_months`, `backfill abcdefgh`, or `user`."""
+    if STARTED_BY in tags:
+        return tags[STARTED_BY]
+    for tag, name in _DAGSTER.items():
+        if tag in tags:
+            return name if tags[tag] in ("true", "") else f"{name} {tags[tag]}"
+    return "user"
+
+
+def this_process() -> str:
+    """The value of `PROCESS` for this process."""
+    return f"{_host()} {os.getpid()} {_start(os.getpid())}"
+
+
+def is_gone(process: str) -> bool:
+    """Whether a process named by `this_process` has ended; False when it was on another host or in another container."""
+    host, pid, start = process.rsplit(" ", 2)
+    return host == _host() and _start(int(pid)) != start
+
+
+def _host() -> str:
+    """This host, boot and container: process ids mean nothing in another."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return f"{socket.gethostname()} {boot} {os.readlink('/proc/self/ns/pid')}"
+    except OSError:  # no /proc: macOS
+        return socket.gethostname()
+
+
+def _start(pid: int) -> str:
+    """When the process started, in the kernel's ticks; empty when there is no such process (a zombie is none)."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return "" if fields[0] == "Z" else fields[19]
+    except OSError:
+        if Path("/proc/self").exists():
+            return ""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return ""
+    except PermissionError:
+        pass
+    return "running"

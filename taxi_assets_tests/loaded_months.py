@@ -1,0 +1,67 @@
+"""Two months loaded for real from a fake publisher, for tests of what decides about months: built once a module."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Generator
+from dataclasses import dataclass
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from taxi_assets.definitions import build_defs
+from taxi_assets.partitions import monthly
+from taxi_assets.services.embedded_postgres import EmbeddedPostgres
+from taxi_assets.settings import Settings, get_settings
+from taxi_assets.trips.schema import YELLOW
+from taxi_assets_tests.fake_publisher import FakePublisher, fake_publisher
+
+NEWEST, BEFORE, OLDER = (monthly(YELLOW).get_partition_keys()[i][:7] for i in (-1, -2, -20))
+"""The newest month that is over, the one before it, and one older than those asked for at every tick."""
+
+
+@dataclass
+class Loaded:
+    """A home in which `BEFORE` and `OLDER` are loaded and nothing else is published."""
+
+    publisher: FakePublisher
+    instance: dg.DagsterInstance
+    defs: dg.Definitions
+    settings: Settings
+
+    @property
+    def repository(self):
+        return self.defs.get_repository_def()
+
+    @contextlib.contextmanager
+    def published(self, month: str, **how) -> Generator[None, None, None]:
+        """A month is published (anew) for a while."""
+        kept = dict(self.publisher._files)
+        self.publisher.publish(month, **how)
+        try:
+            yield
+        finally:
+            self.publisher._files = kept
+
+
+@contextlib.contextmanager
+def loaded_months(home: Path) -> Generator[Loaded, None, None]:
+    """Load them."""
+    with fake_publisher(home / "published") as publisher, pytest.MonkeyPatch.context() as environment:
+        environment.setenv("DAGSTER_HOME", str(home))
+        environment.setenv("TAXI_SOURCE", publisher.source)
+        get_settings.cache_clear()
+        settings = Settings()
+        defs = build_defs(settings)
+        try:
+            (home / "dagster").mkdir()
+            with dg.instance_for_test(temp_dir=str(home / "dagster"), set_dagster_home=False) as instance:
+                for month in (BEFORE, OLDER):
+                    publisher.publish(month)
+                    job = defs.resolve_job_def("load_month")
+                    assert job.execute_in_process(partition_key=f"{month}-01", instance=instance).success
+                yield Loaded(publisher, instance, defs, settings)
+        finally:
+            EmbeddedPostgres(home / ".taxi" / "postgres").remove()
+            get_settings.cache_clear()

@@ -1,0 +1,220 @@
+"""What fails is told once, whole and without secrets; what works again is told too; channels that are away hurt nobody."""
+
+import time
+from collections.abc import Callable
+
+import dagster as dg
+import pytest
+
+from taxi_assets.alerts import FOLD_SECONDS, Memory, Problem, alerts_sensor, failures_to_tell
+from taxi_assets.deadlines import DEADLINE
+from taxi_assets.errors import PermanentError
+from taxi_assets.failures import explained
+from taxi_assets.settings import Settings
+from taxi_assets_tests.alert_servers import MailServer, Webhook, mail_server, webhook
+from taxi_assets_tests.processes import free_port
+
+MONTHS = dg.MonthlyPartitionsDefinition("2021-01-01")
+
+
+class World:
+    """An instance with an asset that fails as the test says, and the alerts sensor over it."""
+
+    def __init__(self, instance: dg.DagsterInstance, **settings: object) -> None:
+        self.instance, self.settings = instance, Settings(ui_url="http://ui:3000", **settings)
+        self.sentence: str | None = None
+        self.check_passes, self.cursor = True, None
+
+        @dg.asset(partitions_def=MONTHS)
+        def postgres_table(context: dg.AssetExecutionContext) -> None:
+            with explained("postgres_table"):
+                if self.sentence:
+                    raise PermanentError(self.sentence.format(month=context.partition_key[:7]))
+
+        @dg.asset_check(asset=postgres_table, name=DEADLINE)
+        def deadline() -> dg.AssetCheckResult:
+            return dg.AssetCheckResult(passed=self.check_passes, description="2021-03 is late (due 2021-05-01).")
+
+        jobs = [
+            dg.define_asset_job("load", selection=dg.AssetSelection.assets(postgres_table).without_checks()),
+            dg.define_asset_job("look", selection=dg.AssetSelection.checks_for_assets(postgres_table)),
+        ]
+        self.defs = dg.Definitions(assets=[postgres_table], asset_checks=[deadline], jobs=jobs)
+        self.tick()
+
+    def load(self, month: str, sentence: str | None = None, **tags: str) -> str:
+        """Run the month; its run id."""
+        self.sentence = sentence
+        job = self.defs.resolve_job_def("load")
+        result = job.execute_in_process(
+            partition_key=f"{month}-01", instance=self.instance, raise_on_error=False, tags=tags
+        )
+        assert result.success is (sentence is None)
+        return result.run_id
+
+    def look(self, passes: bool) -> None:
+        self.check_passes = passes
+        self.defs.resolve_job_def("look").execute_in_process(instance=self.instance)
+
+    def tick(self) -> str:
+        """Evaluate the sensor; what it says."""
+        with dg.build_sensor_context(instance=self.instance, cursor=self.cursor) as context:
+            data = alerts_sensor(self.settings).evaluate_tick(context)
+        self.cursor = data.cursor
+        assert not data.run_requests
+        return data.skip_message
+
+
+@pytest.fixture
+def hook():
+    with webhook() as made:
+        yield made
+
+
+@pytest.fixture
+def mail():
+    with mail_server() as made:
+        yield made
+
+
+@pytest.fixture
+def world():
+    with dg.DagsterInstance.ephemeral() as instance:
+        yield lambda **settings: World(instance, **settings)
+
+
+MakeWorld = Callable[..., World]
+
+
+def test_a_failed_run_is_posted_with_month_asset_sentence_and_link(world: MakeWorld, hook: Webhook):
+    here = world(alert_webhook=hook.url)
+    run = here.load("2021-03", "{month}: the server <db> says no & stops.")
+    here.tick()
+    (message,) = hook.posted
+    assert set(message) == {"text"}
+    assert "postgres_table failed: 2021-03" in message["text"]
+    assert "2021-03: the server &lt;db&gt; says no &amp; stops." in message["text"]
+    assert f"<http://ui:3000/runs/{run}|" in message["text"]
+    assert "Traceback" not in message["text"]
+
+
+def test_the_same_failure_is_told_once_and_its_recovery_too(world: MakeWorld, hook: Webhook):
+    here = world(alert_webhook=hook.url)
+    for _ in range(3):
+        here.load("2021-03", "{month}: no.")
+        here.tick()
+    assert len(hook.posted) == 1
+    here.load("2021-03")
+    here.tick()
+    assert "recovered: postgres_table 2021-03" in hook.posted[1]["text"]
+    assert "failed 3 times" in hook.posted[1]["text"]
+    here.load("2021-03")
+    here.tick()
+    assert len(hook.posted) == 2
+
+
+def test_one_cause_in_many_months_is_one_message(world: MakeWorld, hook: Webhook):
+    here = world(alert_webhook=hook.url)
+    for month in ("2021-03", "2021-04", "2021-05"):
+        here.load(month, "{month}: Postgres on 127.0.0.1:5432 cannot be reached.")
+    here.tick()
+    (message,) = hook.posted
+    assert "3 months (2021-03, 2021-04, 2021-05)" in message["text"]
+
+
+def test_later_months_of_a_cause_that_was_just_told_wait_and_then_come_together():
+    memory = Memory()
+    problem = lambda month, since: Problem(month, "raw_trips", f"{month}: no answer.", "run", since)  # noqa: E731
+    memory.note(problem("2021-01", 0), 3600)
+    assert len(list(failures_to_tell(memory, 1000, ""))) == 1
+    for month in ("2021-02", "2021-03"):
+        memory.note(problem(month, 1010), 3600)
+    assert list(failures_to_tell(memory, 1020, "")) == []
+    (message,) = failures_to_tell(memory, 1001 + FOLD_SECONDS, "")
+    assert "2 months (2021-02, 2021-03)" in message.title
+
+
+def test_a_failure_that_lasts_is_told_again_after_the_time_set():
+    memory = Memory()
+    for since, told in ((0, 1), (1800, 0), (7200, 1)):
+        memory.note(Problem("2021-01", "raw_trips", "2021-01: no.", "run", since), 3600)
+        assert len(list(failures_to_tell(memory, 1.0 + since, ""))) == told
+    assert Memory.read(memory.write()) == memory
+
+
+def test_a_missed_deadline_is_told_and_so_is_its_end(world: MakeWorld, hook: Webhook):
+    here = world(alert_webhook=hook.url)
+    here.look(False)
+    here.tick()
+    assert f"postgres_table {DEADLINE} missed its deadline" in hook.posted[0]["text"]
+    assert "2021-03 is late" in hook.posted[0]["text"]
+    here.look(True)
+    here.tick()
+    assert "recovered" in hook.posted[1]["text"]
+
+
+def test_a_failure_that_the_daemon_will_retry_is_not_told_yet(world: MakeWorld, hook: Webhook):
+    here = world(alert_webhook=hook.url)
+    run = here.load("2021-03", "{month}: no.")
+    here.instance.add_run_tags(run, {"dagster/will_retry": "true"})
+    here.tick()
+    assert hook.posted == []
+
+
+def test_a_run_that_died_without_a_word_is_told(world: MakeWorld, hook: Webhook):
+    here = world(alert_webhook=hook.url)
+    job = here.defs.resolve_job_def("load")
+    run = here.instance.create_run_for_job(job, tags={"dagster/partition": "2021-06-01"})
+    here.instance.report_run_failed(run, "2021-06: the process that loaded it ended without a word.")
+    here.tick()
+    assert "2021-06: the process that loaded it ended without a word." in hook.posted[0]["text"]
+
+
+def test_mail_says_the_same_and_logs_in(world: MakeWorld, mail: MailServer):
+    here = world(smtp_url=f"smtp://me%40example.com:s3cret@127.0.0.1:{mail.port}", alert_email="ops@example.com, b@c.d")
+    run = here.load("2021-03", "{month}: the server says no.")
+    assert "1 messages delivered" in here.tick()
+    (message,) = mail.mails
+    assert message["Subject"] == "[taxi_assets] postgres_table failed: 2021-03"
+    assert message["To"] == "ops@example.com, b@c.d"
+    assert message["From"] == "me@example.com"
+    assert "2021-03: the server says no." in message.get_content()
+    assert f"/runs/{run}" in message.get_content()
+    assert len(mail.logins) == 1
+
+
+def test_a_channel_that_is_away_fails_nothing_says_no_secret_and_gets_the_message_later(
+    world: MakeWorld, hook: Webhook, capfd
+):
+    here = world(
+        alert_webhook=hook.url, smtp_url=f"smtp://me:s3cret@127.0.0.1:{free_port()}", alert_email="ops@example.com"
+    )
+    hook.answer = 500
+    here.load("2021-03", "{month}: no.")
+    told = here.tick()
+    assert "(0 messages delivered, 2 waiting)" in told
+    said = "".join(capfd.readouterr())
+    assert "could not be delivered by webhook (it answered 500)" in said
+    assert "could not be delivered by email" in said
+    assert "postgres_table failed: 2021-03. 2021-03: no." in said  # the log has it always
+    assert "s3cret" not in said + told + here.cursor
+    hook.answer = 200
+    assert "(1 messages delivered, 1 waiting)" in here.tick()
+    assert len(hook.posted) == 1
+
+
+def test_without_channels_failures_are_in_the_log(world: MakeWorld, capfd):
+    here = world()
+    here.load("2021-03", "{month}: no.")
+    assert "1 failures" in here.tick()
+    assert "postgres_table failed: 2021-03. 2021-03: no. http://ui:3000/runs/" in "".join(capfd.readouterr())
+
+
+def test_what_happened_long_before_the_first_look_is_history(world: MakeWorld, hook: Webhook, monkeypatch):
+    here = world(alert_webhook=hook.url)
+    here.load("2021-03", "{month}: no.")
+    here.cursor = None
+    later = time.time() + 7200
+    monkeypatch.setattr("taxi_assets.alerts.time.time", lambda: later)
+    here.tick()
+    assert hook.posted == []

@@ -1,0 +1,141 @@
+"""Schedules look before they launch, launch few, and name the rest; deadlines are judged on the newest published month."""
+
+import datetime as dt
+
+import dagster as dg
+import pytest
+
+from taxi_assets import audit
+from taxi_assets.deadlines import DEADLINE
+from taxi_assets.definitions import build_defs
+from taxi_assets.jobs import job_name
+from taxi_assets.schedules import ATTEMPTS, monthly_schedule, reconciliation
+from taxi_assets.sensors import run_tags
+from taxi_assets.trips.schema import YELLOW
+from taxi_assets_tests.loaded_months import BEFORE, NEWEST, OLDER, Loaded, loaded_months
+
+
+@pytest.fixture(scope="module")
+def loaded(tmp_path_factory):
+    with loaded_months(tmp_path_factory.mktemp("loaded")) as made:
+        yield made
+
+
+def tick(loaded: Loaded, make, **settings) -> tuple[list[dg.RunRequest], str]:
+    """Evaluate a schedule once: its requests and its skip message."""
+    schedule = make(YELLOW, loaded.settings.model_copy(update=settings))
+    with dg.build_schedule_context(
+        instance=loaded.instance,
+        scheduled_execution_time=dt.datetime(2026, 11, 20, 6, tzinfo=dt.UTC),
+        repository_def=loaded.repository,
+        resources={"publisher": loaded.defs.resources["publisher"]},
+    ) as context:
+        data = schedule.evaluate_tick(context)
+    return data.run_requests or [], data.skip_message or ""
+
+
+def keys(requests: list[dg.RunRequest]) -> list[str]:
+    return [request.partition_key[:7] for request in requests]
+
+
+def test_a_newest_month_that_is_loaded_is_skipped_with_the_reason(loaded):
+    requests, told = tick(loaded, monthly_schedule)
+    assert requests == []
+    assert f"{BEFORE} is skipped: every asset is loaded by this code, from the version that is published now" in told
+
+
+def test_the_newest_published_month_is_loaded_when_it_is_not(loaded):
+    with loaded.published(NEWEST):
+        (request,), _ = tick(loaded, monthly_schedule)
+    assert request.partition_key == f"{NEWEST}-01"
+    assert request.tags[audit.STARTED_BY] == "schedule newest_yellow_month"
+
+
+def test_reconciliation_finds_missing_and_changed_months_and_skips_what_is_current(loaded):
+    assert tick(loaded, reconciliation)[0] == []
+    with loaded.published(NEWEST), loaded.published(OLDER, variant=1):
+        requests, _ = tick(loaded, reconciliation)
+    assert keys(requests) == [NEWEST, OLDER]
+    assert len({request.run_key for request in requests}) == 2
+
+
+def test_reconciliation_launches_no_more_than_its_runs_and_leaves_old_months_alone(loaded):
+    with loaded.published(NEWEST), loaded.published(OLDER, variant=1), loaded.published("2015-01"):
+        requests, _ = tick(loaded, reconciliation, reconcile_runs=1)
+        assert keys(requests) == [NEWEST]
+        assert "2015-01" not in keys(tick(loaded, reconciliation)[0])
+
+
+def test_a_month_whose_newer_code_is_there_is_loaded_again(loaded, monkeypatch):
+    monkeypatch.setattr("taxi_assets.assets.ingest.CODE_VERSION", "2")
+    monkeypatch.setattr(loaded, "defs", build_defs(loaded.settings))
+    requests, _ = tick(loaded, reconciliation)
+    assert keys(requests) == [BEFORE, OLDER]
+
+
+def test_only_the_sink_that_is_missing_is_loaded_again(loaded):
+    loaded.instance.report_runless_asset_event(
+        dg.AssetMaterialization("gcs_parquet", partition=f"{OLDER}-01")  # newer than bq_table, and by no code of ours
+    )
+    (request,), _ = tick(loaded, reconciliation)
+    assert keys([request]) == [OLDER]
+    chosen = {key.to_user_string() for key in request.asset_selection}
+    assert {"gcs_parquet", "bq_table"} <= chosen
+    assert not chosen & {"raw_trips", "clean_trips", "postgres_table", "gcs_partitioned"}
+    job = loaded.defs.resolve_job_def("load_month")
+    part = job.get_subset(
+        asset_selection=set(request.asset_selection), asset_check_selection=set(request.asset_check_keys)
+    )
+    done = part.execute_in_process(partition_key=request.partition_key, instance=loaded.instance)
+    checked = {check.check_name for check in done.get_asset_check_evaluations()}
+    assert {"gcs_parquet_matches_clean", "bq_table_matches_clean"} <= checked
+    assert DEADLINE not in checked
+    assert tick(loaded, reconciliation)[0] == []
+
+
+def test_a_month_that_keeps_failing_is_named_and_not_tried_for_ever(loaded):
+    with loaded.published(NEWEST):
+        (request,), _ = tick(loaded, reconciliation)
+        tags = run_tags("schedule reconcile_yellow", request.tags[audit.SOURCE_VERSION])
+        assert tags.items() <= request.tags.items()
+        job = loaded.defs.resolve_job_def(job_name(YELLOW))
+        for _ in range(ATTEMPTS):
+            run = loaded.instance.create_run_for_job(job, tags=request.tags)
+            loaded.instance.report_run_failed(run)
+        requests, told = tick(loaded, reconciliation)
+        assert requests == []
+        assert f"Failed {ATTEMPTS} times and not tried again" in told
+        assert NEWEST in told
+    with loaded.published(NEWEST, variant=1):  # a new version is a new chance
+        assert keys(tick(loaded, reconciliation)[0]) == [NEWEST]
+
+
+def test_a_publisher_that_is_down_is_told_and_what_is_here_is_still_looked_at(loaded, monkeypatch):
+    monkeypatch.setattr("taxi_assets.probing.SECONDS", 1.0)
+    monkeypatch.setattr(loaded.publisher, "down", True)
+    requests, told = tick(loaded, reconciliation)
+    assert requests == []
+    assert "did not answer" in told or "127.0.0.1" in told
+    assert "Up to date" in told
+
+
+def deadlines(loaded: Loaded, days: int) -> dict[str, dg.AssetCheckEvaluation]:
+    defs = build_defs(loaded.settings.model_copy(update={"deadline_days": days}))
+    result = defs.resolve_job_def("check_yellow_deadlines").execute_in_process(instance=loaded.instance)
+    return {each.asset_key.to_user_string(): each for each in result.get_asset_check_evaluations()}
+
+
+def test_the_deadline_is_kept_while_the_newest_published_month_is_in_every_sink(loaded):
+    found = deadlines(loaded, 0)
+    assert set(found) == {"postgres_table", "gcs_parquet", "gcs_partitioned", "bq_table"}
+    assert all(each.passed and f"{BEFORE} is loaded" in each.description for each in found.values())
+
+
+@pytest.mark.parametrize(("days_ago", "late"), [(3, False), (9, True)])
+def test_the_deadline_counts_from_publication_and_is_not_deceived_by_loading_an_old_month(loaded, days_ago, late):
+    with loaded.published(NEWEST, days_ago=days_ago):
+        found = deadlines(loaded, 7)
+    for each in found.values():
+        assert each.passed is not late
+        assert each.check_name == DEADLINE
+        assert f"{NEWEST} {'is late' if late else 'is not loaded yet'}" in each.description

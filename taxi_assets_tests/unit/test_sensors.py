@@ -1,0 +1,142 @@
+"""The new-months sensor asks little, asks for one run a month and version, and offers old months instead of launching them."""
+
+import json
+
+import dagster as dg
+import pytest
+
+from taxi_assets.definitions import build_defs
+from taxi_assets.month_records import MonthRecords
+from taxi_assets.sensors import NEWEST as NEWEST_COUNT
+from taxi_assets.sensors import WINDOW, ingest_names, new_months_sensor
+from taxi_assets.settings import Settings
+from taxi_assets.trips.schema import YELLOW
+from taxi_assets_tests.loaded_months import BEFORE, NEWEST, OLDER, Loaded, loaded_months
+
+
+@pytest.fixture(scope="module")
+def loaded(tmp_path_factory):
+    with loaded_months(tmp_path_factory.mktemp("loaded")) as made:
+        yield made
+
+
+def tick(loaded: Loaded, cursor: str | None = None, settings: Settings | None = None):
+    """Evaluate the sensor once: its requests, its skip message, its next cursor."""
+    sensor = new_months_sensor(YELLOW, settings or loaded.settings)
+    with dg.build_sensor_context(
+        instance=loaded.instance,
+        cursor=cursor,
+        repository_def=loaded.repository,
+        resources={"publisher": loaded.defs.resources["publisher"]},
+    ) as context:
+        data = sensor.evaluate_tick(context)
+    return data.run_requests or [], data.skip_message, data.cursor
+
+
+def before(month: str) -> str:
+    """A cursor that makes the month the next older one to be asked for."""
+    year, number = int(month[:4]), int(month[5:])
+    return json.dumps({"after": f"{year - (number == 1)}-{(number - 2) % 12 + 1:02d}", "offered": []})
+
+
+def test_nothing_new_is_a_skip_that_says_what_was_asked(loaded):
+    requests, told, _ = tick(loaded)
+    assert requests == []
+    assert f"Asked for {NEWEST_COUNT + WINDOW} months" in told
+
+
+def test_a_tick_asks_for_a_bounded_number_of_months_and_goes_on_where_it_was(loaded):
+    asked = sum(loaded.publisher.requests.values())
+    _, _, cursor = tick(loaded)
+    assert sum(loaded.publisher.requests.values()) - asked == NEWEST_COUNT + WINDOW
+    _, _, following = tick(loaded, cursor)
+    assert json.loads(following)["after"] > json.loads(cursor)["after"]
+
+
+def test_a_month_that_appears_is_asked_for_once_with_its_version(loaded):
+    with loaded.published(NEWEST):
+        (request,), _, cursor = tick(loaded)
+        (again,), _, _ = tick(loaded, cursor)
+    assert request.partition_key == f"{NEWEST}-01"
+    assert request.asset_selection is None
+    assert request.tags["taxi_assets/started_by"] == "sensor new_yellow_months"
+    assert request.tags["taxi_assets/source_version"] in request.run_key
+    assert again.run_key == request.run_key  # Dagster launches a run key once
+
+
+def test_a_month_that_is_published_anew_is_asked_for_under_another_key(loaded):
+    with loaded.published(BEFORE, variant=1):
+        (first,), _, _ = tick(loaded)
+    with loaded.published(BEFORE, variant=2):
+        (second,), _, _ = tick(loaded)
+    assert first.partition_key == second.partition_key == f"{BEFORE}-01"
+    assert first.run_key != second.run_key
+
+
+def test_an_older_loaded_month_that_changed_is_found_in_its_turn(loaded):
+    with loaded.published(OLDER, variant=1):
+        assert tick(loaded)[0] == []
+        (request,), _, _ = tick(loaded, before(OLDER))
+    assert request.partition_key == f"{OLDER}-01"
+
+
+def test_older_months_never_loaded_are_offered_and_not_launched(loaded):
+    month = "2019-05"
+    with loaded.published(month):
+        requests, told, cursor = tick(loaded, before(month))
+    assert requests == []
+    assert f"make backfill FROM={month} TO={month}" in told
+    assert json.loads(cursor)["offered"] == [month]
+    _, told, cursor = tick(loaded, json.dumps({**json.loads(cursor), "after": "2019-04"}))
+    assert "make backfill" not in told  # it is not published any more
+
+
+def test_a_publisher_that_is_down_is_a_skip_with_the_sentence(loaded, monkeypatch):
+    monkeypatch.setattr(loaded.publisher, "down", True)
+    monkeypatch.setattr("taxi_assets.probing.SECONDS", 1.0)
+    requests, told, cursor = tick(loaded, before(OLDER))
+    assert requests == []
+    assert "publisher did not answer" in told or "127.0.0.1" in told
+    assert json.loads(cursor)["after"] == json.loads(before(OLDER))["after"]
+
+
+def test_a_cursor_that_an_operator_spoiled_is_begun_anew(loaded):
+    _, told, _ = tick(loaded, "{not json")
+    assert "Asked for" in told
+
+
+def test_declared_sinks_follow_clean_trips_when_its_blocking_checks_passed(loaded):
+    defs = build_defs(loaded.settings.model_copy(update={"automation": "declarative"}))
+    records = MonthRecords(loaded.instance, defs.get_repository_def().asset_graph, YELLOW)
+    key = f"{BEFORE}-01"
+
+    def requested(cursor=None):
+        result = dg.evaluate_automation_conditions(defs=defs, instance=loaded.instance, cursor=cursor)
+        names = {k.to_user_string() for k in records.selection(records.graph) if key in result.get_requested_partitions(k)}
+        return names, result.cursor
+
+    names, cursor = requested()
+    assert names == set()
+    keys = records.selection(ingest_names(records))
+    job = defs.resolve_job_def("load_month")
+    job.get_subset(asset_selection=set(keys), asset_check_selection=set()).execute_in_process(
+        partition_key=key, instance=loaded.instance
+    )
+    names, cursor = requested(cursor)
+    assert names == set()  # made, and not checked
+    checks = set(records.checks(keys))
+    job.get_subset(asset_selection=set(keys), asset_check_selection=checks).execute_in_process(
+        partition_key=key, instance=loaded.instance
+    )
+    names, cursor = requested(cursor)
+    assert {"postgres_table", "gcs_parquet", "gcs_partitioned"} <= names
+    assert not names & {"raw_trips", "clean_trips", "rejected_trips"}
+    assert requested(cursor)[0] == set()
+
+
+def test_declared_the_sensor_asks_for_the_month_up_to_clean_trips(loaded):
+    settings = loaded.settings.model_copy(update={"automation": "declarative"})
+    with loaded.published(NEWEST):
+        (request,), _, _ = tick(loaded, settings=settings)
+    assert {k.to_user_string() for k in request.asset_selection} == {"raw_trips", "clean_trips", "rejected_trips"}
+    assert request.asset_check_keys
