@@ -85,7 +85,14 @@ def backfill(address, months, started_by="docs/launch.py"):
 
 def wait(look, every=2):
     """Wait for the status that `look` returns to be a final one, and return it."""
-    while (status := look()) not in ("SUCCESS", "FAILURE", "CANCELED", "COMPLETED_SUCCESS", "COMPLETED_FAILED", "FAILED"):
+    while (status := look()) not in (
+        "SUCCESS",
+        "FAILURE",
+        "CANCELED",
+        "COMPLETED_SUCCESS",
+        "COMPLETED_FAILED",
+        "FAILED",
+    ):
         time.sleep(every)
     return status
 

@@ -57,7 +57,8 @@ def _post(message: Message, settings: Settings) -> None:
     assert settings.alert_webhook is not None
     escape = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;"})
     sign = ":red_circle:" if message.kind == "failure" else ":large_green_circle:"
-    text = f"{sign} *{message.title.translate(escape)}*\n{message.sentence.translate(escape)}\n<{message.link}|Open the run>"
+    title, sentence = message.title.translate(escape), message.sentence.translate(escape)
+    text = f"{sign} *{title}*\n{sentence}\n<{message.link}|Open the run>"
     answer = requests.post(
         settings.alert_webhook.get_secret_value(), json={"text": text}, timeout=SECONDS, allow_redirects=False
     )
@@ -75,11 +76,8 @@ def _mail(message: Message, settings: Settings) -> None:
     assert settings.smtp_url is not None
     assert settings.alert_email is not None
     server = urlsplit(settings.smtp_url.get_secret_value())
-    host, user, password = (
-        server.hostname or "localhost",
-        unquote(server.username or ""),
-        unquote(server.password or ""),
-    )
+    host = server.hostname or "localhost"
+    user, password = unquote(server.username or ""), unquote(server.password or "")
     to = [address.strip() for address in settings.alert_email.split(",")]
     mail = EmailMessage()
     mail["Subject"] = f"[taxi_assets] {message.title}"[:200].replace("\n", " ")

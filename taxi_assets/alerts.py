@@ -9,9 +9,9 @@ import json
 import re
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import dagster as dg
 
@@ -30,7 +30,10 @@ REMEMBERED = 500
 """Most open problems kept in the cursor; the oldest is forgotten."""
 RESEND_SECONDS = 24 * 3600.0
 """How long a message is offered again to a channel that could not be reached."""
-STATUSES = {"failed": dg.DagsterEventType.RUN_FAILURE, "succeeded": dg.DagsterEventType.RUN_SUCCESS}
+STATUSES: dict[str, Literal[dg.DagsterEventType.RUN_FAILURE, dg.DagsterEventType.RUN_SUCCESS]] = {
+    "failed": dg.DagsterEventType.RUN_FAILURE,
+    "succeeded": dg.DagsterEventType.RUN_SUCCESS,
+}
 _EVENTS = {
     dg.DagsterEventType.STEP_SUCCESS,
     dg.DagsterEventType.STEP_FAILURE,
@@ -120,11 +123,8 @@ def failures_to_tell(memory: Memory, now: float, ui_url: str) -> Iterator[Messag
 def _failure(problems: list[Problem], ui_url: str) -> Message:
     first = problems[-1]
     months = sorted(problem.month for problem in problems)
-    named = (
-        months[0]
-        if len(months) == 1
-        else f"{len(months)} months ({', '.join(months[:12])}{', …' * (len(months) > 12)})"
-    )
+    some = ", ".join(months[:12]) + ", …" * (len(months) > 12)
+    named = months[0] if len(months) == 1 else f"{len(months)} months ({some})"
     missed = first.what.endswith(DEADLINE)
     verb = "missed its deadline" if missed else "failed"
     count = f" ({first.count} times since {_clock(first.since)})" if first.count > 1 else ""
@@ -141,20 +141,16 @@ def recovery(problems: list[Problem], run_id: str, ui_url: str) -> Iterator[Mess
         names = ", ".join(problem.what for problem in mended)
         since = _clock(min(problem.since for problem in mended))
         times = sum(problem.count for problem in mended)
-        title = f"recovered: {names}{f' {month}' if month else ''}"
-        yield Message(
-            "recovery",
-            title,
-            f"It had failed {times} time{'s' * (times > 1)} since {since}.",
-            f"{ui_url}/runs/{run_id}",
-        )
+        title = f"recovered: {names} {month}".rstrip()
+        told = f"It had failed {times} time{'s' * (times > 1)} since {since}."
+        yield Message("recovery", title, told, f"{ui_url}/runs/{run_id}")
 
 
 def _clock(moment: float) -> str:
     return time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(moment))
 
 
-def month_of(tags: dict[str, str]) -> str:
+def month_of(tags: Mapping[str, str]) -> str:
     """The months a run was about, for people; empty when it was about none."""
     if partition := tags.get("dagster/partition"):
         return partition[:7]
@@ -162,9 +158,7 @@ def month_of(tags: dict[str, str]) -> str:
     return start if start == end else f"{start} to {end}"
 
 
-def outcomes(
-    instance: dg.DagsterInstance, run: dg.DagsterRun, finished: float
-) -> tuple[list[Problem], list[str], list[str]]:
+def outcomes(instance: dg.DagsterInstance, run: dg.DagsterRun, finished: float) -> tuple[list[Problem], list[str]]:
     """Of a finished run: what went wrong, and the steps and checks that went well."""
     month, problems, well, red_steps = month_of(run.tags), [], [], set()
     steps: list[tuple[str, str]] = []
@@ -193,7 +187,7 @@ def outcomes(
     elif not problems:
         reason = _last_word(instance, run) or "the run ended without a word from a step; see its log."
         problems.append(Problem(month, run.job_name, reason, run.run_id, finished))
-    return problems, well, sorted(red_steps - {None})
+    return problems, well
 
 
 def failure_sentence(event: dg.DagsterEvent) -> str:
@@ -235,7 +229,7 @@ def look(
         run = instance.get_run_by_id(entry.run_id)
         if run is None or run.tags.get("dagster/will_retry") == "true":  # the last attempt will tell
             continue
-        problems, well, _ = outcomes(instance, run, entry.timestamp)
+        problems, well = outcomes(instance, run, entry.timestamp)
         month = month_of(run.tags)
         mended = [problem for what in well if (problem := memory.mend(month, what))]
         recovered += recovery(mended, run.run_id, settings.ui_url)

@@ -99,7 +99,13 @@ def unfinished(graph: Graph, made: Mapping[str, Made], code: Mapping[str, str]) 
 
 
 def judge(
-    month: Month, published: Published | None, known: Known, graph: Graph, code: Mapping[str, str], *, asked: bool = True
+    month: Month,
+    published: Published | None,
+    known: Known,
+    graph: Graph,
+    code: Mapping[str, str],
+    *,
+    asked: bool = True,
 ) -> Judgement:
     """Decide about a month. `asked=False`: the publisher was not asked, so only what is here is judged."""
     if known.running:

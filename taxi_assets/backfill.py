@@ -15,11 +15,11 @@ import queue
 import threading
 import time
 from collections.abc import Generator, Iterable, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from taxi_assets import audit
 from taxi_assets.automation import Judgement, State, judge, ranges
+from taxi_assets.backfill_report import Report, Task, summarise
 from taxi_assets.backfill_worker import Worker
 from taxi_assets.errors import PermanentError
 from taxi_assets.settings import get_settings
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     import dagster as dg
 
     from taxi_assets.month_records import MonthRecords
-    from taxi_assets.trips.source import Published
 
 STARTER = "make backfill"
 PROBE_SECONDS = 600.0
@@ -44,49 +43,6 @@ MILLION_ROWS = {
     2018: 8.6, 2019: 7.0, 2020: 2.1, 2021: 2.6, 2022: 3.3, 2023: 3.2, 2024: 3.4, 2025: 3.9,
 }  # fmt: skip
 """Yellow rows of an average month by year: how heavy a month is where its publisher does not tell the size."""
-
-
-@dataclass(frozen=True)
-class Task:
-    """A month to be loaded: what of it and why, and how heavy it is (bytes, or rows where sizes are unknown)."""
-
-    judgement: Judgement
-    weight: float
-    version: str | None
-
-    @property
-    def month(self) -> Month:
-        """The month."""
-        return self.judgement.month
-
-
-@dataclass
-class Report:
-    """What became of each month, for the summary and the exit code."""
-
-    total: int
-    weight: float
-    started: float = field(default_factory=time.monotonic)
-    loaded: dict[Month, dict[str, Any]] = field(default_factory=dict)
-    failed: dict[Month, str] = field(default_factory=dict)
-    _done: float = 0.0
-    _lock: threading.Lock = field(default_factory=threading.Lock)
-
-    def add(self, task: Task, answer: dict[str, Any]) -> None:
-        """Note a month's end and print its line."""
-        with self._lock:
-            self._done += task.weight
-            if answer["failures"]:
-                self.failed[task.month] = " ".join(answer["failures"])
-                told = f"FAILED  {self.failed[task.month]}"
-            else:
-                self.loaded[task.month] = answer
-                rows = f"{answer['rows']:>12,} rows" if answer["rows"] is not None else f"{'':>17}"
-                told = f"loaded {rows} {answer['seconds']:>7.1f} s"
-            ended = len(self.loaded) + len(self.failed)
-            left = (time.monotonic() - self.started) / self._done * (self.weight - self._done) if self._done else 0
-            eta = f", about {_duration(left)} left" if ended < self.total else ""
-            print(f"[{ended:>{len(str(self.total))}}/{self.total}] {task.month} {told}{eta}", flush=True)
 
 
 def backfill(kind: TaxiKind, months: Sequence[Month], jobs: int, *, again: bool = False) -> int:
@@ -183,12 +139,8 @@ def plan(
     for line in _by_reason(wanted):
         print(f"  to load: {line}")
     sizes = {month: published.size if published else None for month, published in answers.published.items()}
-    tasks = [Task(j, weight, _version(answers.published.get(j.month))) for j, weight in weighed(wanted, sizes)]
+    tasks = [Task(j, weight, answers.version(j.month)) for j, weight in weighed(wanted, sizes)]
     return tasks, [judgement.month for judgement in skipped if judgement.state is State.RUNNING]
-
-
-def _version(published: Published | None) -> str | None:
-    return published.version if published else None
 
 
 def weighed(wanted: Iterable[Judgement], sizes: dict[Month, int | None]) -> list[tuple[Judgement, float]]:
@@ -285,38 +237,6 @@ def _attend(
             left = unfinished(records.graph, records.read([task.month])[task.month].made, records.code)
             assets = frozenset(left) if left and task.judgement.state is not State.CHANGED else assets
         report.add(task, answer)
-
-
-def summarise(report: Report, elsewhere: Sequence[Month], *, interrupted: bool) -> int:
-    """Print what became of the months and return the exit code."""
-    seconds = time.monotonic() - report.started
-    rows = sum(answer["rows"] or 0 for answer in report.loaded.values())
-    print()
-    if report.loaded:
-        slowest = max(report.loaded.items(), key=lambda item: item[1]["seconds"])
-        print(f"  loaded      {len(report.loaded):>5} months, {rows:,} clean rows in {_duration(seconds)}")
-        print(f"  slowest     {slowest[0]}, {slowest[1]['seconds']:.1f} s")
-        print(f"  of these    {ranges(report.loaded)}")
-    left = report.total - len(report.loaded) - len(report.failed)
-    if report.failed:
-        print(f"  failed      {len(report.failed):>5} months:")
-        for month, sentence in sorted(report.failed.items()):
-            print(f"    {month}  {sentence}")
-    if elsewhere:
-        print(f"  elsewhere   {ranges(elsewhere)}: being loaded by another run; run the command again when it is done")
-    if left:
-        print(f"  not begun   {left:>5} months; run the same command again to go on")
-    if not report.total and not elsewhere:
-        print("  nothing to do")
-    if interrupted:
-        return 130
-    return 1 if report.failed or elsewhere or left else 0
-
-
-def _duration(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
 
 
 def months_between(first: Month, last: Month) -> list[Month]:

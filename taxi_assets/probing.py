@@ -33,6 +33,11 @@ class Answers:
     published: Mapping[Month, Published | None] = field(default_factory=dict)
     trouble: str | None = None
 
+    def version(self, month: Month) -> str | None:
+        """Version of the month's file; None where it is not known."""
+        published = self.published.get(month)
+        return published.version if published else None
+
     @property
     def newest(self) -> Month | None:
         """The newest month that is published, of those that were asked for."""

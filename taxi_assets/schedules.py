@@ -94,8 +94,7 @@ def _launch(
     ]
     due, hopeless = [], []
     for judgement in by_urgency(judged):
-        published = answers.published.get(judgement.month)
-        version = published.version if published else known[judgement.month].version
+        version = answers.version(judgement.month) or known[judgement.month].version
         tags = run_tags(f"schedule {name}", version)
         failures = known[judgement.month].failures.get(attempt(tags), 0)
         if failures >= ATTEMPTS:

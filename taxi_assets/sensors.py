@@ -90,9 +90,9 @@ def new_months_sensor(kind: TaxiKind, settings: Settings) -> dg.SensorDefinition
         part = records.part(ingest_names(records)) if settings.automation == "declarative" else {}
         return [
             dg.RunRequest(
-                run_key=f"{kind.name}-{j.month}-{known[j.month].version}->{answers.published[j.month].version}",
+                run_key=f"{kind.name}-{j.month}-{known[j.month].version}->{answers.version(j.month)}",
                 partition_key=j.month.key,
-                tags=run_tags(f"sensor {name}", answers.published[j.month].version),
+                tags=run_tags(f"sensor {name}", answers.version(j.month)),
                 **part,
             )
             for j in due

@@ -33,14 +33,25 @@ ARGUMENTS = [
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
     """One browser for the session; every test opens pages of its own."""
-    playwright = pytest.importorskip(
-        "playwright.sync_api", reason="Playwright is not installed (pip install playwright)"
-    )
-    chromium = os.environ.get("TAXI_CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
-    if chromium is None:
+    pytest.importorskip("playwright.sync_api", reason="Playwright is not installed (pip install playwright)")
+    if chromium() is None:
         pytest.skip("Chromium is not installed (apt-get install chromium, or set TAXI_CHROMIUM)")
-    with playwright.sync_playwright() as driver:
-        started = driver.chromium.launch(executable_path=chromium, args=ARGUMENTS)
+    with launched() as started:
+        yield started
+
+
+def chromium() -> str | None:
+    """Where Chromium is, or None."""
+    return os.environ.get("TAXI_CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
+
+
+@contextmanager
+def launched() -> Iterator[Browser]:
+    """Chromium without a window."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as driver:
+        started = driver.chromium.launch(executable_path=chromium(), args=ARGUMENTS)
         yield started
         started.close()
 

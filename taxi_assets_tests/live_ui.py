@@ -6,11 +6,21 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import requests
 
 from taxi_assets.services.embedded_postgres import EmbeddedPostgres
 from taxi_assets_tests.processes import REPOSITORY, free_port, running, until
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
+
+GROUPS = ("ingest", "sinks", "reports")
+GRAPH = "/asset-groups?expanded=" + ",".join(f"global@global:{group}" for group in GROUPS)
+"""The graph with its groups open."""
+LAST_RUN = "{ runsOrError(limit: 1) { ... on Runs { results { status tags { key value } } } } }"
+JOB = "/locations/taxi_assets.definitions/jobs/load_month"
 
 
 @contextmanager
@@ -37,3 +47,23 @@ def live_ui(home: Path, rows: int = 2000, source: str = "sample") -> Iterator[st
             yield address
     finally:
         EmbeddedPostgres(home / ".taxi" / "postgres").remove()
+
+
+def materialise(page: Page, address: str, month: str, seconds: float = 240) -> None:
+    """Load a month as a person does, by clicking through the job's page, and wait until its run succeeded."""
+    page.goto(address + JOB)
+    page.get_by_role("button", name="Materialize all").click()
+    page.get_by_role("button", name="Show all partitions").click()
+    box = page.locator("input[type=text]:visible").last
+    box.fill(f"{month}-01")
+    box.press("Enter")
+    page.get_by_role("button", name="Launch 1 run").click()
+    page.get_by_text("Launched run").wait_for()
+
+    def ended() -> str | None:
+        answer = requests.post(f"{address}/graphql", json={"query": LAST_RUN}, timeout=60).json()
+        (run,) = answer["data"]["runsOrError"]["results"]
+        this = {"key": "dagster/partition", "value": f"{month}-01"} in run["tags"]
+        return run["status"] if this and run["status"] in ("SUCCESS", "FAILURE", "CANCELED") else None
+
+    assert until(ended, seconds, f"the run of {month}") == "SUCCESS"

@@ -18,7 +18,7 @@ from taxi_assets.assets.common import (
     prefix,
     share,
 )
-from taxi_assets.failures import explained
+from taxi_assets.failures import RETRY, explained
 from taxi_assets.partitions import monthly
 from taxi_assets.settings import Settings, get_settings
 from taxi_assets.trips.cleaning import RULES, Cleaned, CleaningRules, clean_month
@@ -133,6 +133,7 @@ def ingest_assets(kind: TaxiKind, settings: Settings) -> list[dg.AssetsDefinitio
         owners=OWNERS,
         code_version=CODE_VERSION,
         tags={"taxi": kind.name, "layer": "raw"},
+        retry_policy=RETRY,
         backfill_policy=policy,
         metadata=metadata(kind, kind.raw_schema),
         description=f"Every row of the {kind.name} file published for the month, in the canonical schema. A line that could not "

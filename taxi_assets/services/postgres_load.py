@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from taxi_assets.audit import started_by
 from taxi_assets.errors import PermanentError, TransientError
 from taxi_assets.services.postgres_table import HISTORY, Shape, Table, is_partition, lock_key, relation
 from taxi_assets.trips.files import Trips
@@ -40,14 +41,6 @@ _BLOCKERS = """
     ORDER BY 1 LIMIT 3
 """
 """Who holds the table. Their queries' texts are left out: they may hold secrets."""
-
-_STARTERS = {
-    "dagster/schedule_name": "schedule",
-    "dagster/sensor_name": "sensor",
-    "dagster/backfill": "backfill",
-    "dagster/parent_run_id": "re-execution of",
-}
-"""Run tags that tell who started a run."""
 
 
 def take_turn(cursor: psycopg.Cursor, table: Table, month: Month, patience: float, log: Callable[[str], Any]) -> None:
@@ -174,7 +167,6 @@ def record(cursor: psycopg.Cursor, table: Table, trips: Trips, writing: Writing)
     from psycopg import sql
 
     extra = trips.facts.extra
-    starter = next((f"{name} {writing.tags[tag]}" for tag, name in _STARTERS.items() if tag in writing.tags), "user")
     values = {
         "table_name": table.kind.table,
         "month": trips.month.start.date(),
@@ -184,7 +176,7 @@ def record(cursor: psycopg.Cursor, table: Table, trips: Trips, writing: Writing)
         "source_version": extra.get("version"),
         "code_version": extra.get("code_version"),
         "run_id": writing.run_id,
-        "started_by": starter,
+        "started_by": started_by(writing.tags),
     }
     names = sql.SQL(", ").join(map(sql.Identifier, values))
     marks = sql.SQL(", ").join([sql.Placeholder()] * len(values))

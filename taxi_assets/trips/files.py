@@ -33,19 +33,6 @@ ROW_GROUP_ROWS = 262_144
 _FACTS = b"taxi_assets"
 
 
-def _choose_memory_pool() -> None:
-    """Let Arrow allocate by jemalloc where it can, unless ARROW_DEFAULT_MEMORY_POOL names another.
-
-    Its default, mimalloc, keeps what threads have freed: a run of 1.37 million rows peaked at 510 MB, and with jemalloc
-    at 430 MB in the same time.
-    """
-    if "jemalloc" in pa.supported_memory_backends() and "ARROW_DEFAULT_MEMORY_POOL" not in os.environ:
-        pa.set_memory_pool(pa.jemalloc_memory_pool())
-
-
-_choose_memory_pool()
-
-
 @dataclass(frozen=True)
 class Facts:
     """What is known about a month without reading it; kept in the Parquet footer.

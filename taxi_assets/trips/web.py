@@ -122,10 +122,8 @@ class Web:
 def published(address: str, answer: requests.Response) -> Published:
     """What the headers of a 200 or 206 say of the whole file."""
     headers = answer.headers
-    if answer.status_code == 206:
-        size = headers.get("Content-Range", "").rpartition("/")[2]
-    else:
-        size = headers.get("Content-Length", "")
+    part_of = headers.get("Content-Range", "").rpartition("/")[2]
+    size = part_of if answer.status_code == 206 else headers.get("Content-Length", "")
     modified = _date(headers.get("Last-Modified", ""))
     return Published(redact(address), headers.get("ETag") or None, int(size) if size.isdigit() else None, modified)
 

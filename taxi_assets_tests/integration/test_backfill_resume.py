@@ -59,7 +59,9 @@ class Home:
     def history(self) -> Counter[str]:
         """How often each month was loaded into Postgres, as its history has it."""
         with psycopg.connect(self.postgres.url()) as connection:
-            return Counter(f"{month:%Y-%m}" for (month,) in connection.execute("SELECT month FROM ny_taxi.load_history"))
+            return Counter(
+                f"{month:%Y-%m}" for (month,) in connection.execute("SELECT month FROM ny_taxi.load_history")
+            )
 
     def rows(self) -> Counter[str]:
         """Rows of each month in Postgres."""
@@ -83,7 +85,9 @@ class Home:
 
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch) -> Iterator[Home]:
-    monkeypatch.chdir(tmp_path)  # Dagster takes the storage's folder in dagster.yaml as relative to the working directory
+    monkeypatch.chdir(
+        tmp_path
+    )  # Dagster takes the storage's folder in dagster.yaml as relative to the working directory
     made = Home(tmp_path)
     yield made
     made.postgres.stop()
@@ -117,7 +121,9 @@ def test_a_backfill_killed_twice_and_resumed_loads_every_month_once(home: Home):
         loaded, workers = kill_after(home.begin(*arguments), months, later)
         assert not loaded & finished, "a finished month was loaded again"
         finished |= loaded
-        until(lambda workers=workers: not any(w.is_running() for w in workers), 10, "the workers to end with their parent")
+        until(
+            lambda workers=workers: not any(w.is_running() for w in workers), 10, "the workers to end with their parent"
+        )
     code, said = home.backfill(MONTHS[0], MONTHS[-1], "--jobs", "2")
     assert code == 0, said
     assert "skipped: " in said
@@ -136,6 +142,19 @@ def test_a_backfill_killed_twice_and_resumed_loads_every_month_once(home: Home):
     assert code == 0
     assert "nothing to do" in said
     assert home.materialised() == made
+
+
+def test_a_month_whose_worker_is_killed_is_tried_once_more(home: Home):
+    process = home.begin("--from", "2020-01", "--to", "2020-02", "--jobs", "1")
+    until(lambda: home.materialised()["clean_trips", "2020-01"], 90, "the first month to be under way")
+    (worker,) = psutil.Process(process.pid).children()
+    worker.send_signal(signal.SIGKILL)
+    said = process.communicate(timeout=120)[0]
+    assert process.returncode == 0, said
+    assert home.rows() == {month: kept(month) for month in ("2020-01", "2020-02")}
+    statuses = Counter((run.tags["dagster/partition"][:7], run.status.value) for run in home.runs())
+    assert statuses == {("2020-01", "FAILURE"): 1, ("2020-01", "SUCCESS"): 1, ("2020-02", "SUCCESS"): 1}
+    assert home.materialised()["raw_trips", "2020-01"] == 1  # it went on where it was
 
 
 def test_ctrl_c_lets_the_months_under_way_finish(home: Home):
@@ -208,7 +227,17 @@ def test_an_impossible_backfill_is_refused_in_one_sentence(home: Home, arguments
 
 def test_a_range_of_months_in_one_run_on_dagsters_command_line(home: Home):
     home.settings["TAXI_MONTHS_PER_RUN"] = "all"
-    command = [sys.executable, "-m", "dagster", "asset", "materialize", "-m", "taxi_assets.definitions", "--select", "raw_trips*"]
+    command = [
+        sys.executable,
+        "-m",
+        "dagster",
+        "asset",
+        "materialize",
+        "-m",
+        "taxi_assets.definitions",
+        "--select",
+        "raw_trips*",
+    ]
     done = subprocess.run(
         [*command, "--partition-range", "2020-01-01...2020-03-01"],
         env=home.environment, cwd=home.folder, capture_output=True, text=True, timeout=300, check=False,

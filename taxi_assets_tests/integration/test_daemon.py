@@ -233,6 +233,15 @@ def test_it_runs_itself(tmp_path: Path, monkeypatch):
             assert loads.pop(victim.month) <= 2
             assert loads == {month: 1 + (month == NEWEST) for month in (*YEAR, OLDER, NEWEST) if month != victim.month}
 
+            with psycopg.connect(here.postgres.url()) as connection:
+                starters = connection.execute("select distinct started_by from ny_taxi.load_history").fetchall()
+            assert {who for (who,) in starters} == {
+                "sensor new_yellow_months",
+                "schedule reconcile_yellow",
+                "curl",
+                "docs/launch.py",
+            }
+
             # and only what an operator must act on is told
             (message,) = until(lambda: hook.posted, 90, f"the alert; {here.log()}")
             assert f"raw_trips failed: {BROKEN}" in message["text"]

@@ -60,7 +60,7 @@ class TestParquetObject(BucketSinkContract):
         assert sum(batch.num_rows for batch in read.batches()) == read.rows == 500
         if location.startswith("gs://"):  # the old bytes are gone there
             with pytest.raises(
-                TransientError, match="2021-01: gs://.* was replaced .* while it was being read; run it"
+                TransientError, match=r"2021-01: gs://.* was replaced .* while it was being read; run it"
             ):
                 unread.to_arrow()
         else:

@@ -1,5 +1,6 @@
 """The report is one well-formed page that says what the profile says, and asks the world for nothing."""
 
+import base64
 import dataclasses
 import re
 import xml.etree.ElementTree as ET
@@ -9,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from taxi_assets.reports import html
-from taxi_assets.reports.charts import ticks, trips_per_day, trips_per_day_svg, weekday_averages
+from taxi_assets.reports.charts import ticks, trips_per_day, trips_per_day_bars, trips_per_day_svg, weekday_averages
 from taxi_assets.reports.figures import MonthProfile, Zone
 from taxi_assets.reports.html import SinkState, render
 from taxi_assets.reports.words import compact, dollars, miles, percent
@@ -253,13 +254,10 @@ def test_a_zone_may_lack_name_and_borough(profile):
 
 
 def test_the_small_picture_fits_what_dagster_shows_at_once(tmp_path):
-    import base64
-    from xml.etree import ElementTree
-
     svg = trips_per_day_bars(cleaned_sample(tmp_path, 100_000).profile())
     assert len(base64.b64encode(svg.encode())) < 900
-    kept, rejected = ElementTree.fromstring(svg)
+    kept, rejected = ET.fromstring(svg)
     assert kept.get("d").count("M") == 31
     assert rejected.get("d").count("M") > 20
-    lone = ElementTree.fromstring(trips_per_day_bars(cleaned_rows(tmp_path, [{}]).profile()))
+    lone = ET.fromstring(trips_per_day_bars(cleaned_rows(tmp_path, [{}]).profile()))
     assert [path.get("d") for path in lone] == ["M0 40V0", ""]

@@ -112,7 +112,9 @@ def test_declared_sinks_follow_clean_trips_when_its_blocking_checks_passed(loade
 
     def requested(cursor=None):
         result = dg.evaluate_automation_conditions(defs=defs, instance=loaded.instance, cursor=cursor)
-        names = {k.to_user_string() for k in records.selection(records.graph) if key in result.get_requested_partitions(k)}
+        names = {
+            k.to_user_string() for k in records.selection(records.graph) if key in result.get_requested_partitions(k)
+        }
         return names, result.cursor
 
     names, cursor = requested()

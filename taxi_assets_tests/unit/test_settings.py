@@ -57,8 +57,8 @@ def test_several_kinds_may_not_share_names_in_the_bucket(monkeypatch):
     set_all(monkeypatch, kinds="yellow,green")
     assert len(get_settings().taxi_kinds) == 2
     set_all(monkeypatch, kinds="yellow,green", daily="true")
-    with pytest.raises(PermanentError, match="TAXI_DAILY_TEMPLATE must contain {kind}"):
+    with pytest.raises(PermanentError, match=r"TAXI_DAILY_TEMPLATE must contain \{kind\}"):
         get_settings()
     set_all(monkeypatch, daily_template="{kind}/{year}/{month}/{day}.parquet", object_template="{month}.parquet")
-    with pytest.raises(PermanentError, match="TAXI_OBJECT_TEMPLATE must contain {kind}"):
+    with pytest.raises(PermanentError, match=r"TAXI_OBJECT_TEMPLATE must contain \{kind\}"):
         get_settings()

@@ -1,0 +1,136 @@
+# ruff: noqa: F401 - pytest finds fixtures by their imported names
+"""Every sink keeps the contract: one set of tests over all of them. `make chaos` does the same at random, and for longer.
+
+A failure prints its seed; CONTRACT_SEED=<seed> makes the same choices again, CONTRACT_KILLS kills more often.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from taxi_assets_tests.bigquery_fixtures import bigquery
+from taxi_assets_tests.gcs_fixtures import gcs_of_session
+from taxi_assets_tests.postgres_fixtures import postgres_server
+from taxi_assets_tests.sinks.contract import (
+    EVERYWHERE,
+    Months,
+    disaster,
+    reader,
+    require,
+    require_nothing_left,
+    seconds_to_replace,
+)
+from taxi_assets_tests.sinks.places import JANUARY, SINKS, Place, contents_of, place_of
+
+SEED = int(os.environ.get("CONTRACT_SEED") or random.SystemRandom().randrange(1 << 32))
+KILLS = int(os.environ.get("CONTRACT_KILLS") or 5)
+FAULTS = {
+    "postgres": ["connection cut", "server killed"],
+    "object": ["disk full"],
+    "days": ["disk full"],
+    "duckdb": ["disk full"],
+    "gcs-object": ["503s and resets", "server gone"],
+    "gcs-days": ["503s and resets", "server gone"],
+    "gcs-daily": ["503s and resets", "server gone"],
+    "bigquery": ["503s and resets", "server gone", "server killed"],
+}
+TIMES = {"kill -9": KILLS, "server killed": 1, "disk full": 5}
+
+
+class _Servers:
+    """The servers of the session's fixtures, where they are needed."""
+
+    def __init__(self, request: pytest.FixtureRequest) -> None:
+        self._request = request
+
+    def __getattr__(self, name: str) -> Any:
+        fixtures = {"postgres": "postgres_server", "gcs": "gcs_of_session", "bigquery": "bigquery"}
+        return self._request.getfixturevalue(fixtures[name])
+
+
+@pytest.fixture(params=SINKS)
+def name(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+@pytest.fixture
+def place(name: str, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
+    with place_of(name, _Servers(request), tmp_path) as place:
+        yield place
+
+
+@pytest.fixture
+def chance(name: str) -> random.Random:
+    print(f"CONTRACT_SEED={SEED}")
+    return random.Random(f"{SEED} {name}")
+
+
+def test_a_month_becomes_exactly_each_version_in_turn_and_another_month_stays(place):
+    assert place.held(JANUARY) is None
+    february = place.trips("2021-02", 500)
+    place.replace(february)
+    for rows, seed in ((1_000, 0), (1_000, 0), (1_300, 1), (10, 2), (0, 3), (1_000, 0)):
+        place.replace(trips := place.trips("2021-01", rows, seed))
+        require(place, trips)
+        require(place, february)
+        require_nothing_left(place)
+
+
+def test_an_empty_month_can_be_the_first(place):
+    place.replace(empty := place.trips("2021-01", 0))
+    require(place, empty)
+
+
+def test_twenty_months_at_once_in_threads_and_processes_all_arrive(place):
+    months = [place.trips(f"{2020 + n // 12}-{n % 12 + 1:02d}", 50 + n) for n in range(20)]
+    with place.writer(months[0]) as one, place.writer(months[1]) as other, ThreadPoolExecutor(18) as pool:
+        list(pool.map(place.replace, months[2:]))
+        for process in (one, other):
+            process.join(60)
+            assert process.exitcode == 0
+    for trips in months:
+        require(place, trips)
+    require_nothing_left(place)
+
+
+def test_one_month_written_by_threads_and_processes_at_once_ends_as_one_of_them(place):
+    place.replace(february := place.trips("2021-02", 100))
+    versions = [place.trips("2021-01", 300 + seed, seed) for seed in range(4)]
+    with place.writer(versions[0]) as one, place.writer(versions[1]) as other, ThreadPoolExecutor(2) as pool:
+        list(pool.map(place.replace, versions[2:]))
+        for process in (one, other):
+            process.join(60)
+            assert process.exitcode == 0
+    require(place, *versions)
+    require(place, february)
+    require_nothing_left(place)
+
+
+def test_a_reader_who_looks_all_the_time_sees_the_old_or_the_new_month(place, chance):
+    versions = [place.trips("2021-01", 1_000 + 500 * seed, seed) for seed in range(2)]
+    place.replace(versions[0])
+    with reader(place, JANUARY, {contents_of(trips) for trips in versions}) as seen:
+        replaced = 0
+        while replaced < 6 or (seen.looks < 6 and replaced < 200):
+            place.replace(versions[(replaced := replaced + 1) % 2])
+    assert (seen.wrong, seen.errors) == ([], [])
+    assert seen.looks >= 6
+
+
+@pytest.mark.parametrize(("name", "kind"), [(sink, kind) for sink in SINKS for kind in (*EVERYWHERE, *FAULTS[sink])])
+def test_a_month_survives(place, kind, chance):
+    if kind == "disk full" and not place.faults:
+        pytest.skip("a full disk needs the right to mount one")
+    months, outcomes = Months.in_place(place), []
+    seconds = seconds_to_replace(place, months.old)
+    for _ in range(TIMES.get(kind, 2)):
+        place.replace(months.old)
+        outcomes.append(disaster(place, kind, months, chance, seconds))
+    print(f"the month was then {outcomes}")

@@ -1,0 +1,74 @@
+"""A backfill's order, its lines and its summary."""
+
+import pytest
+
+from taxi_assets.automation import Judgement, State
+from taxi_assets.backfill import months_between, weighed
+from taxi_assets.backfill_report import Report, Task, summarise
+from taxi_assets.errors import PermanentError
+from taxi_assets.trips.month import Month
+
+
+def wanted(*months: str) -> list[Judgement]:
+    return [Judgement(Month.parse(month), State.MISSING, "") for month in months]
+
+
+def order(*months: str, sizes: dict[str, int | None] | None = None) -> list[str]:
+    known = {Month.parse(month): size for month, size in (sizes or {}).items()}
+    return [str(judgement.month) for judgement, _ in weighed(wanted(*months), known)]
+
+
+def test_the_heaviest_month_goes_first_by_size_where_every_size_is_known():
+    sizes = {"2021-01": 5, "2021-02": 50, "2021-03": 20}
+    assert order(*sizes, sizes=sizes) == ["2021-02", "2021-03", "2021-01"]
+
+
+def test_without_sizes_the_years_of_many_trips_go_first():
+    assert order("2020-05", "2014-01", "2019-01", "2031-01", sizes={"2020-05": 99, "2014-01": None}) == [
+        "2014-01", "2019-01", "2031-01", "2020-05"]  # fmt: skip
+
+
+def report(**failures: str) -> Report:
+    judged = wanted("2021-01", "2021-02", "2021-03")
+    made = Report(3, 30.0)
+    for judgement in judged:
+        name = str(judgement.month).replace("-", "_")
+        failed = [failures[f"m{name}"]] if f"m{name}" in failures else []
+        made.add(Task(judgement, 10.0, "v1"), {"rows": 1234, "seconds": 2.5, "failures": failed})
+    return made
+
+
+def test_each_month_is_a_line_and_the_last_one_has_no_time_left(capsys):
+    report()
+    first, second, third = capsys.readouterr().out.splitlines()
+    assert first.startswith("[1/3] 2021-01 loaded        1,234 rows     2.5 s, about ")
+    assert second.startswith("[2/3] 2021-02 loaded")
+    assert "left" not in third
+
+
+def test_a_failure_is_named_in_the_summary_and_makes_the_exit_code(capsys):
+    code = summarise(report(m2021_02="raw_trips: 2021-02: the file is damaged."), [], interrupted=False)
+    assert code == 1
+    said = capsys.readouterr().out
+    assert "loaded          2 months, 2,468 clean rows" in said
+    assert "of these    2021-01, 2021-03" in said
+    assert "2021-02  raw_trips: 2021-02: the file is damaged." in said
+
+
+def test_the_exit_code_says_done_elsewhere_interrupted_or_left(capsys):
+    assert summarise(report(), [], interrupted=False) == 0
+    assert summarise(report(), [Month(2020, 1)], interrupted=False) == 1
+    assert summarise(Report(2, 1.0), [], interrupted=True) == 130
+    assert summarise(Report(2, 1.0), [], interrupted=False) == 1
+    assert summarise(Report(0, 0.0), [], interrupted=False) == 0
+    assert "nothing to do" in capsys.readouterr().out
+
+
+def test_both_ends_belong_to_a_backfill_and_they_are_in_order():
+    assert [str(month) for month in months_between(Month(2019, 11), Month(2020, 1))] == [
+        "2019-11",
+        "2019-12",
+        "2020-01",
+    ]
+    with pytest.raises(PermanentError, match="2020-02 is after 2020-01"):
+        months_between(Month(2020, 2), Month(2020, 1))
