@@ -9,8 +9,8 @@ $(if $(SOURCE),$(eval export TAXI_SOURCE := $(SOURCE)))
 $(if $(ROWS),$(eval export TAXI_SAMPLE_ROWS := $(ROWS)))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo run backfill summary dev stop clean-data emulators test lint chaos bench bench-peers bench-check \
-  pictures verify-docs verify-terraform verify-deploy lock
+.PHONY: help demo run backfill summary dev stop clean-data emulators test lint chaos bench bench-peers bench-record bench-check \
+  pictures verify-terraform verify-deploy lock
 
 help:  ## show this
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:[^#]*## /\t/' | expand -t 14
@@ -62,20 +62,20 @@ lint: $(VENV)/.ready-dev  ## lint, types, and Dagster's own validation
 chaos: $(VENV)/.ready-dev  ## kill and damage every sink's load at random: make chaos [SECONDS=600] [SEED=1]
 	@$(BIN)/python -m taxi_assets_tests.chaos --seconds $(or $(SECONDS),600) $(if $(SEED),--seed $(SEED))
 
-bench: $(VENV)/.ready-dev  ## measure against floors and peers, and write docs/performance.md
-	@$(BIN)/python -m benchmarks.bench
+bench: $(VENV)/.ready-dev  ## measure against floors and peers, and print the tables
+	@$(BIN)/python -m benchmarks.bench $(ARGS)
 
-bench-peers: $(VENV)/.ready-dev  ## install the peers that the benchmark compares with, each into an environment of its own
-	@$(BIN)/python -m benchmarks.peers
+bench-peers: $(VENV)/.ready-dev  ## install the peers of the benchmark, each into an environment of its own
+	@$(BIN)/python -m benchmarks.peers.install $(ARGS)
 
-bench-check: $(VENV)/.ready-dev  ## measure, and compare the ratios with the recorded ones
-	@$(BIN)/python -m benchmarks.bench --check
+bench-record: $(VENV)/.ready-dev  ## measure, and write docs/performance.md and the recorded ratios
+	@$(BIN)/python -m benchmarks.bench --record $(ARGS)
+
+bench-check: $(VENV)/.ready-dev  ## measure, and fail when a ratio is worse than the recorded one
+	@$(BIN)/python -m benchmarks.bench --check --repeat 3 $(ARGS)
 
 pictures: $(VENV)/.ready-dev  ## renew the README's pictures from a live instance (needs Chromium)
 	@$(BIN)/python docs/pictures.py
-
-verify-docs: $(VENV)/.ready-dev  ## run the commands that README and docs show
-	@$(BIN)/python docs/verify.py
 
 verify-terraform: $(VENV)/.ready-dev  ## terraform, its policies, checkov, the workflow (TF_CLI_CONFIG_FILE may name a mirror)
 	@$(PYTHON) -m venv .venv-verify && .venv-verify/bin/pip install -q --disable-pip-version-check checkov==3.3.30 zizmor==1.32.0

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import re
 import shutil
 import sys
 from typing import TYPE_CHECKING, Any
@@ -203,7 +204,7 @@ def _clean_data(asked: argparse.Namespace) -> int:
 def terminal_logger(_: Any) -> logging.Logger:
     """A Dagster logger for people at a terminal: what the assets say, and errors, a line each."""
     logger = logging.Logger("taxi_assets.terminal", logging.INFO)
-    handler = logging.StreamHandler(sys.stdout)
+    handler = _Terminal(sys.stdout)
     handler.addFilter(
         lambda record: not _meta(record).get("dagster_event") and "Not executing." not in record.getMessage()
     )
@@ -215,6 +216,25 @@ def terminal_logger(_: Any) -> logging.Logger:
 def _meta(record: logging.LogRecord) -> dict[str, Any]:
     """What Dagster's log manager adds to a record."""
     return getattr(record, "dagster_meta", {})
+
+
+class _Terminal(logging.StreamHandler):
+    """A line each; at a terminal, progress is a bar in the last line, which whatever comes next replaces."""
+
+    CLEAR, WIDTH = "\r\x1b[K", 30
+    _drawn = False
+
+    def emit(self, record: logging.LogRecord) -> None:
+        line, clear = self.format(record), self.CLEAR if self._drawn else ""
+        share = re.search(r"\((\d+) %\)", line) if self.stream.isatty() else None
+        if share:
+            bar = "#" * round(self.WIDTH * min(int(share[1]), 100) / 100)
+            room = shutil.get_terminal_size().columns - self.WIDTH - 4
+            self.stream.write(f"{clear}{line[:room]} [{bar:.<{self.WIDTH}}]")
+        else:
+            self.stream.write(f"{clear}{line}\n")
+        self._drawn = bool(share)
+        self.flush()
 
 
 class _Line(logging.Formatter):

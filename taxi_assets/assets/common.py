@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -57,16 +58,24 @@ def column_schema(schema: pa.Schema, kind: TaxiKind) -> dg.TableSchema:
     return dg.TableSchema([dg.TableColumn(f.name, str(f.type), description=told.get(f.name)) for f in schema])
 
 
-def metadata(kind: TaxiKind, schema: pa.Schema, **more: Any) -> Mapping[str, Any]:
-    """Definition metadata of an asset that keeps months."""
-    return {KIND_METADATA: kind.name, "dagster/column_schema": column_schema(schema, kind), **more}
+def metadata(kind: TaxiKind, schema: pa.Schema, upstream: str | None = None) -> Mapping[str, Any]:
+    """Definition metadata of an asset that keeps months; `upstream` has the same columns, and they come from there."""
+    told = {KIND_METADATA: kind.name, "dagster/column_schema": column_schema(schema, kind)}
+    same = {name: name for name in schema.names}
+    return {**told, **({"dagster/column_lineage": lineage(key(kind, upstream), same)} if upstream else {})}
+
+
+def lineage(upstream: dg.AssetKey, columns: Mapping[str, str]) -> dg.TableColumnLineage:
+    """Which column of `upstream` each column is made from."""
+    return dg.TableColumnLineage({name: [dg.TableColumnDep(upstream, source)] for name, source in columns.items()})
 
 
 class Pace:
     """Lets a line through every few seconds, so that long work shows where it is and short work stays quiet."""
 
-    def __init__(self, log: Callable[[str], Any], every: float = 3.0) -> None:
-        self._log, self._every, self._last = log, every, time.monotonic()
+    def __init__(self, log: Callable[[str], Any]) -> None:
+        self._log, self._last = log, time.monotonic()
+        self._every = 1.0 if sys.stdout.isatty() else 3.0  # seconds; a terminal draws it as a bar
 
     def __call__(self, line: Callable[[], str]) -> None:
         """Log `line()` if it is time."""

@@ -31,7 +31,7 @@ def daily_asset(kind: TaxiKind, settings: Settings) -> dg.AssetsDefinition:
         tags={"taxi": kind.name, "layer": "sink"},
         retry_policy=RETRY,
         backfill_policy=dg.BackfillPolicy.single_run(),
-        metadata=metadata(kind, kind.schema),
+        metadata=metadata(kind, kind.schema, "clean_trips"),
         description=f"One day's trips as one object, `{settings.daily_template}`, from the clean month that holds the day. "
         "A run or a backfill takes any window of days; each day is replaced on its own.",
     )

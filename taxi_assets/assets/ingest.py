@@ -1,5 +1,6 @@
 """From the publisher to clean months: `raw_trips`, then `clean_trips` and `rejected_trips` in one pass."""
 
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -55,13 +56,14 @@ class CleaningConfig(dg.Config):
 
 def load_raw_month(context: dg.AssetExecutionContext, source: TripSource, kind: TaxiKind, month: Month) -> TripFile:
     """Fetch a month and conform it to the canonical schema in a staged file; unreadable lines are rows with a reason."""
-    settings, pace = get_settings(), Pace(context.log.info)
+    settings, pace, started = get_settings(), Pace(context.log.info), time.monotonic()
     fetched = source.fetch(
         kind,
         month,
         settings.home_folder / "downloads",
         lambda done, total: pace(lambda: f"{month}: {done / 1e6:,.1f} MB downloaded{share(done, total)}"),
     )
+    fetched_at = time.monotonic()
     label = "GENERATED sample, not real trips" if fetched.generated else f"from {fetched.published.location}"
     context.log.info(
         f"{month}: {fetched.path.stat().st_size / 1e6:,.1f} MB {label}"
@@ -87,8 +89,16 @@ def load_raw_month(context: dg.AssetExecutionContext, source: TripSource, kind: 
             "unreadable": unreadable,
         }
         file = writer.close()
+    seconds = {"fetch_seconds": fetched_at - started, "read_seconds": time.monotonic() - fetched_at}
+    _add_seconds(context, key(kind, "raw_trips"), month, **seconds)
     context.log.info(f"{month}: {file.rows:,} rows, {unreadable:,} of them unreadable.")
     return file
+
+
+def _add_seconds(context: dg.AssetExecutionContext, asset: dg.AssetKey, month: Month, **seconds: float) -> None:
+    """Tell how long the month's stages took; beside what its IO manager takes to publish it, `seconds`."""
+    rounded = {name: round(value, 3) for name, value in seconds.items()}
+    context.add_asset_metadata(rounded, asset_key=asset, partition_key=month.key)
 
 
 def raw_metadata(file: TripFile) -> dict[str, Any]:
@@ -175,7 +185,7 @@ def ingest_assets(kind: TaxiKind, settings: Settings) -> list[dg.AssetsDefinitio
                 owners=OWNERS,
                 code_version=CODE_VERSION,
                 tags={"taxi": kind.name, "layer": "clean"},
-                metadata=dict(metadata(kind, kind.schema)),
+                metadata=dict(metadata(kind, kind.schema, "raw_trips")),
                 description="The month's trips that passed the cleaning rules (run config): picked up in the month, with at "
                 "least one passenger. raw = clean + rejected, always.",
             ),
@@ -187,7 +197,7 @@ def ingest_assets(kind: TaxiKind, settings: Settings) -> list[dg.AssetsDefinitio
                 owners=OWNERS,
                 code_version=CODE_VERSION,
                 tags={"taxi": kind.name, "layer": "rejected"},
-                metadata=dict(metadata(kind, kind.raw_schema)),
+                metadata=dict(metadata(kind, kind.raw_schema, "raw_trips")),
                 description=f"The month's rows that were not kept, each with its reason. {reasons}",
             ),
         },
@@ -198,7 +208,7 @@ def ingest_assets(kind: TaxiKind, settings: Settings) -> list[dg.AssetsDefinitio
         rejected: list[TripFile] = []
 
         def clean(raw: TripFile) -> Cleaned:
-            pace = Pace(context.log.info)
+            pace, started = Pace(context.log.info), time.monotonic()
             with explained(f"clean_trips {raw.month}"):
                 cleaned = clean_month(
                     raw,
@@ -207,6 +217,7 @@ def ingest_assets(kind: TaxiKind, settings: Settings) -> list[dg.AssetsDefinitio
                     get_settings().staging_folder,
                     lambda done, total: pace(lambda: f"{raw.month}: {done:,} rows cleaned{share(done, total)}"),
                 )
+            _add_seconds(context, key(kind, "clean_trips"), raw.month, clean_seconds=time.monotonic() - started)
             zero = cleaned.reasons.get("zero_passengers", 0)
             context.log.info(
                 f"{raw.month}: {raw.rows:,} rows = {cleaned.clean.rows:,} clean + {cleaned.rejected.rows:,} rejected; "

@@ -14,7 +14,6 @@ from taxi_assets.trips.zones import ZONE_SCHEMA, read_zones, sample_zones
 PLACES = "places"
 
 
-
 @dg.asset(
     io_manager_key="zones",
     group_name=PLACES,

@@ -13,7 +13,17 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from taxi_assets.assets.common import CODE_VERSION, OWNERS, REPORTS, backfill_policy, column_schema, group, key, prefix
+from taxi_assets.assets.common import (
+    CODE_VERSION,
+    OWNERS,
+    REPORTS,
+    backfill_policy,
+    column_schema,
+    group,
+    key,
+    lineage,
+    prefix,
+)
 from taxi_assets.assets.sinks import Sink, sinks
 from taxi_assets.errors import PermanentError
 from taxi_assets.failures import RETRY, explained
@@ -44,6 +54,18 @@ PAGE, PROFILE = "reports/{kind}/{month}.html", "reports/{kind}/{month}.json"
 """Names of the objects: the page, and the month's figures for the pages of other years."""
 
 
+MADE_FROM = {
+    "payment": "payment_type",
+    "borough": "pulocationid",
+    "passengers": "passenger_count",
+    "miles": "trip_distance",
+    "fares": "fare_amount",
+    "tips": "tip_amount",
+    "revenue": "total_amount",
+}
+"""The summary's columns and the trips' that they are made from."""
+
+
 def report_assets(kind: TaxiKind, settings: Settings) -> list[dg.AssetsDefinition]:
     """`daily_summary` and `month_report` for a kind of taxi."""
     return [_daily_summary(kind, settings), _month_report(kind, settings)]
@@ -65,7 +87,11 @@ def _daily_summary(kind: TaxiKind, settings: Settings) -> dg.AssetsDefinition:
         tags={"taxi": kind.name, "layer": "report"},
         retry_policy=RETRY,
         backfill_policy=backfill_policy(settings),
-        metadata={KIND_METADATA: kind.name, "dagster/column_schema": column_schema(SUMMARY_COLUMNS, kind)},
+        metadata={
+            KIND_METADATA: kind.name,
+            "dagster/column_schema": column_schema(SUMMARY_COLUMNS, kind),
+            "dagster/column_lineage": lineage(key(kind, "bq_table"), {**MADE_FROM, "pickup_date": kind.pickup}),
+        },
         description="Trips, passengers, miles, fares, tips and revenue by day, way of payment and borough of pickup: "
         "summed by SQL in the warehouse, checked, and kept as a table "
         f"`{settings.postgres_schema}.{kind.name}_daily_summary` in Postgres, as one in the warehouse, and as an "

@@ -165,8 +165,7 @@ class SummaryIOManager(dg.IOManager):
 
         schema, name = sql.Identifier(self._postgres.schema_name), self._identifier(table)
         columns = sql.SQL(", ").join(
-            sql.SQL("{} " + _POSTGRES_TYPES[c.type] + " NOT NULL").format(sql.Identifier(c.name))
-            for c in table.columns
+            sql.SQL("{} " + _POSTGRES_TYPES[c.type] + " NOT NULL").format(sql.Identifier(c.name)) for c in table.columns
         )
         key = sql.SQL(", ").join(map(sql.Identifier, KEY))
         with self._postgres.transaction(f"{month} (daily summary)") as cursor:

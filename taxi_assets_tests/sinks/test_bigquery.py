@@ -9,15 +9,8 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-import random
-import signal
-import subprocess
-import sys
-import threading
-import time
 import uuid
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -42,7 +35,6 @@ from taxi_assets_tests.bigquery_fixtures import (
     TripObject,
     Wire,
     bigquery,  # noqa: F401
-    bigquery_server,
     bigquery_sink,
     wire_to,
 )
@@ -135,23 +127,6 @@ def test_before_the_first_load_reading_a_month_says_what_to_materialise(sink):
         sink.read(YELLOW, JANUARY)
 
 
-def test_reloading_the_same_a_changed_a_smaller_and_an_empty_month_leaves_exactly_the_last_one(sink, made):
-    february = made("2021-02")
-    sink.replace(YELLOW, february, a_run())
-    for rows, seed in ((500, 0), (500, 0), (700, 1), (10, 2), (0, 3), (500, 0)):
-        trips = made(rows=rows, seed=seed)
-        metadata = sink.replace(YELLOW, trips, a_run())
-        assert metadata["dagster/partition_row_count"] == rows
-        assert same_trips(sink.read(YELLOW, JANUARY), trips)
-    assert holds(sink, february)
-
-
-def test_an_empty_month_can_be_the_first(sink, made):
-    empty = made(rows=0)
-    sink.replace(YELLOW, empty, a_run())
-    assert holds(sink, empty)
-
-
 def test_kinds_keep_separate_tables(sink, made):
     yellow, green = made(), made(seed=1, kind=GREEN)
     sink.replace(YELLOW, yellow, a_run())
@@ -182,33 +157,6 @@ def test_the_object_that_gcs_parquet_wrote_is_loaded_and_named_in_the_job(sink, 
 
 
 # Who else is there.
-
-
-def test_several_months_loaded_at_once_into_a_dataset_that_is_not_there_yet_all_arrive(sink, made):
-    months = [made(f"2020-{number:02d}", rows=100 + number) for number in range(1, 9)]
-    with ThreadPoolExecutor(8) as pool:
-        list(pool.map(lambda trips: sink.replace(YELLOW, trips, a_run()), months))
-    assert all(holds(sink, trips) for trips in months)
-
-
-def test_runs_loading_the_same_month_at_once_end_as_one_of_them(sink, made):
-    versions = [made(rows=300 + seed, seed=seed) for seed in range(4)]
-    with ThreadPoolExecutor(4) as pool:
-        list(pool.map(lambda trips: sink.replace(YELLOW, trips, a_run()), versions))
-    assert [same_trips(sink.read(YELLOW, JANUARY), trips) for trips in versions].count(True) == 1
-
-
-def test_a_reader_sees_the_old_or_the_new_month_and_nothing_between(sink, made):
-    versions = [made(rows=20_000, seed=1), made(rows=30_000, seed=2)]
-    sink.replace(YELLOW, versions[0], a_run())
-    with ThreadPoolExecutor(1) as pool:
-        loading = pool.submit(lambda: [sink.replace(YELLOW, trips, a_run()) for trips in versions * 3])
-        seen = []
-        while not loading.done():
-            seen.append(sink.read_facts(YELLOW, JANUARY))
-        loading.result()
-    assert len(seen) > 3
-    assert all(any(same_facts(facts, version.facts) for version in versions) for facts in seen)
 
 
 # What is refused.
@@ -389,71 +337,6 @@ def test_a_job_that_outlasts_our_patience_is_a_transient_error_and_the_retry_joi
     patient.replace(YELLOW, trips, a_run("same"))
     assert len({request.body["jobReference"]["jobId"] for request in loads(wire)}) == 1
     assert holds(patient, trips)
-
-
-def test_a_server_that_dies_midway_is_a_transient_error_and_the_same_run_succeeds_once_it_is_back(tmp_path):
-    seed = int(os.environ.get("SEED", random.randrange(10**6)))
-    print(f"SEED={seed}")
-    chance = random.Random(seed)
-    with bigquery_server(tmp_path) as server, wire_to(server.endpoint) as wire:
-        made = [server.upload(month_of_trips(tmp_path, m, n, 1)) for m, n in
-                (("2021-02", 100), ("2021-01", 1_000), ("2021-01", 600_000))]  # fmt: skip
-        february, old, new = made
-        sink = bigquery_sink(wire.endpoint, retry_seconds=3.0)
-        for trips in (february, old):
-            sink.replace(YELLOW, trips, a_run())
-        moment = chance.uniform(0.05, 0.5)
-
-        killing = threading.Timer(moment, server.kill)
-        wire.disturb = lambda request: killing.start() if is_load(request) and not killing.ident else None
-        with pytest.raises(TransientError, match=r"2021-01: loading gs://"):
-            sink.replace(YELLOW, new, a_run("same"))
-        wire.disturb = lambda _: None
-        server.start()
-        assert holds(sink, old) or holds(sink, new)
-        assert holds(sink, february)
-        sink.replace(YELLOW, new, a_run("same"))
-        assert holds(sink, new)
-        assert holds(sink, february)
-
-
-LOADER = """
-import sys
-from pathlib import Path
-from taxi_assets.io_managers.base import Writing
-from taxi_assets_tests.bigquery_fixtures import TripObject, bigquery_sink
-from taxi_assets.trips.month import Month
-from taxi_assets.trips.schema import YELLOW
-import google.cloud.bigquery
-endpoint, dataset, month, path, uri, generation, run = sys.argv[1:]
-trips = TripObject(Path(path), Month.parse(month), uri, int(generation))
-print("loading", flush=True)
-bigquery_sink(endpoint, dataset).replace(YELLOW, trips, Writing(run, "token", lambda _: None, {}))
-"""
-
-
-def test_a_load_killed_at_any_moment_leaves_the_old_or_the_new_month_and_the_next_load_succeeds(sink, made):
-    kills, seed = int(os.environ.get("KILLS", "5")), int(os.environ.get("SEED", random.randrange(10**6)))
-    print(f"SEED={seed}")
-    chance = random.Random(seed)
-    february, old, new = made("2021-02"), made(rows=20_000), made(rows=25_000, seed=1)
-    sink.replace(YELLOW, february, a_run())
-    for number in range(kills):
-        sink.replace(YELLOW, old, a_run())
-        told = [str(part) for part in (new.month, new.path, new.uri, new.generation, f"{seed}-{number}")]
-        child = subprocess.Popen(
-            [sys.executable, "-c", LOADER, sink.api_endpoint, sink.dataset, *told],
-            stdout=subprocess.PIPE,
-            env={**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])},
-        )
-        assert child.stdout.readline() == b"loading\n"
-        time.sleep(chance.uniform(0, 0.5))
-        os.kill(child.pid, signal.SIGKILL)
-        child.wait()
-        assert holds(sink, old) or holds(sink, new)
-        assert holds(sink, february)
-        sink.replace(YELLOW, new, a_run(f"{seed}-{number}"))  # the killed run, continued
-        assert same_trips(sink.read(YELLOW, JANUARY), new)
 
 
 # What is sent, for what the emulator does not prove.

@@ -8,14 +8,10 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import random
-import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import duckdb
@@ -101,19 +97,6 @@ def test_before_the_first_load_reading_a_month_says_what_to_materialise(warehous
         warehouse.read(YELLOW, JANUARY)
 
 
-def test_reloading_the_same_a_changed_a_smaller_and_an_empty_month_leaves_exactly_the_last_one(
-    warehouse, writing, tmp_path
-):
-    february = made(tmp_path, "2021-02")
-    warehouse.replace(YELLOW, february, writing)
-    for rows, seed in ((2_000, 0), (2_000, 0), (2_500, 1), (10, 2), (0, 3), (2_000, 0)):
-        trips = made(tmp_path, rows=rows, seed=seed)
-        warehouse.replace(YELLOW, trips, writing)
-        assert holds(warehouse, trips)
-        assert same_trips(warehouse.read(YELLOW, JANUARY), trips)
-    assert same_trips(warehouse.read(YELLOW, FEBRUARY), february)
-
-
 def test_kinds_keep_separate_tables(warehouse, writing, tmp_path):
     yellow, green = made(tmp_path), made(tmp_path, seed=1, kind=GREEN)
     warehouse.replace(YELLOW, yellow, writing)
@@ -133,29 +116,6 @@ def test_a_path_that_looks_like_a_pattern_or_a_hive_folder_is_taken_as_it_is(war
         trips = month_of_trips(tmp_path / name, "2021-01", 100, seed=len(name))
         warehouse.replace(YELLOW, trips, writing)
         assert same_trips(warehouse.read(YELLOW, JANUARY), trips)
-
-
-@pytest.mark.parametrize("breaks_after", [0, 1, 3])
-def test_a_stream_that_breaks_midway_leaves_the_old_month(warehouse, writing, tmp_path, breaks_after):
-    old = made(tmp_path)
-    warehouse.replace(YELLOW, old, writing)
-    with pytest.raises(Exception, match="the bucket went away"):
-        warehouse.replace(YELLOW, Streamed(made(tmp_path, seed=1), breaks_after), writing)
-    assert same_trips(warehouse.read(YELLOW, JANUARY), old)
-
-
-def test_a_failure_between_delete_and_insert_leaves_the_old_month(warehouse, writing, tmp_path, monkeypatch):
-    old = made(tmp_path)
-    warehouse.replace(YELLOW, old, writing)
-
-    def fail(*_):
-        raise RuntimeError("pulled the plug")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(duckdb_warehouse, "_insert", fail)
-        with pytest.raises(RuntimeError, match="pulled the plug"):
-            warehouse.replace(YELLOW, made(tmp_path, seed=1), writing)
-    assert same_trips(warehouse.read(YELLOW, JANUARY), old)
 
 
 def test_a_row_outside_the_month_or_without_a_pickup_refuses_the_load_whole(warehouse, writing, tmp_path):
@@ -221,34 +181,6 @@ def test_a_month_that_lacks_a_column_is_refused_by_name(warehouse, writing, tmp_
     assert not Path(warehouse.path).exists()
 
 
-def test_two_threads_loading_the_same_month_end_as_one_of_them(warehouse, writing, tmp_path):
-    versions = [made(tmp_path, rows=1_000 + seed, seed=seed) for seed in range(4)]
-    with ThreadPoolExecutor(4) as pool:
-        list(pool.map(lambda trips: warehouse.replace(YELLOW, trips, writing), versions))
-    assert [same_trips(warehouse.read(YELLOW, JANUARY), trips) for trips in versions].count(True) == 1
-
-
-def test_a_dozen_months_loaded_by_threads_and_processes_at_once_all_arrive(warehouse, writing, tmp_path):
-    months = [made(tmp_path, f"2020-{number:02d}", rows=500 + number) for number in range(1, 13)]
-    children = [loader(warehouse, [trips]) for trips in months[:4]]
-    with ThreadPoolExecutor(8) as pool:
-        list(pool.map(lambda trips: warehouse.replace(YELLOW, trips, writing), months[4:]))
-    assert [child.wait(60) for child in children] == [0] * 4
-    assert all(holds(warehouse, trips) for trips in months)
-
-
-def test_a_reader_sees_the_old_or_the_new_month_and_nothing_between(warehouse, writing, tmp_path):
-    versions = [made(tmp_path, rows=rows, seed=rows) for rows in (20_000, 30_000)]
-    warehouse.replace(YELLOW, versions[0], writing)
-    child = loader(warehouse, versions * 5)
-    seen = []
-    while child.poll() is None:
-        seen.append(warehouse.read_facts(YELLOW, JANUARY))
-    assert child.returncode == 0
-    assert len(seen) > 5
-    assert all(any(same_facts(facts, version.facts) for version in versions) for facts in seen)
-
-
 def test_while_another_process_holds_the_file_a_load_waits_and_says_for_whom(
     warehouse, writing, log, tmp_path, monkeypatch
 ):
@@ -280,31 +212,6 @@ def test_a_reader_who_stops_midway_keeps_nobody_waiting(warehouse, writing, tmp_
     warehouse.replace(YELLOW, made(tmp_path, rows=5), writing)
     assert sum(batch.num_rows for batch in stream) == 1_900
     assert not list(get_settings().staging_folder.glob("warehouse-*"))
-
-
-def test_a_load_killed_at_any_moment_leaves_the_old_or_the_new_month_and_the_next_load_succeeds(
-    warehouse, tmp_path, writing
-):
-    kills, seed = int(os.environ.get("KILLS", "5")), int(os.environ.get("SEED", random.randrange(10**6)))
-    print(f"SEED={seed}")
-    chance = random.Random(seed)
-    old, new = made(tmp_path, rows=150_000), made(tmp_path, rows=200_000, seed=1)
-    february = made(tmp_path, "2021-02")
-    for trips in (february, old):
-        warehouse.replace(YELLOW, trips, writing)
-    killed = 0
-    while killed < kills:
-        child = loader(warehouse, [new], announce=True)
-        assert child.stdout.readline() == b"loading\n"
-        time.sleep(chance.uniform(0, 0.35))
-        killed += child.poll() is None
-        os.kill(child.pid, signal.SIGKILL)
-        child.wait()
-        assert holds(warehouse, old) or holds(warehouse, new)
-        assert holds(warehouse, february)
-        warehouse.replace(YELLOW, old, writing)
-        assert same_trips(warehouse.read(YELLOW, JANUARY), old)
-        assert not list(get_settings().staging_folder.glob("*"))
 
 
 def test_a_file_that_may_not_grow_further_is_one_error_and_leaves_the_old_month(warehouse, tmp_path, writing):

@@ -31,6 +31,7 @@ from taxi_assets.trips.month import Month
 from taxi_assets.trips.schema import GREEN, YELLOW, Column, TaxiKind
 from taxi_assets_tests.months import month_of_trips, one_pickup_outside, same_facts, same_trips
 from taxi_assets_tests.postgres_fixtures import (
+    OTHERS,
     PostgresServer,
     as_user,
     every_postgres_server,
@@ -46,6 +47,9 @@ from taxi_assets_tests.processes import REPOSITORY, free_port, until
 JANUARY, FEBRUARY = Month(2021, 1), Month(2021, 2)
 TIP = Column("tip_jar", pa.float64(), "Coins, US dollars.")
 TABLE = "ny_taxi.yellow_cab_data"
+
+ON_OTHER_VERSIONS = pytest.mark.parametrize("every_postgres_server", list(OTHERS), indirect=True)
+"""What the contract suite does on the embedded server."""
 
 
 @pytest.fixture
@@ -158,6 +162,7 @@ def test_a_first_load_makes_schema_and_described_partitioned_table_and_reads_bac
     assert relations(every_postgres_url) == parts("2021_01")
 
 
+@ON_OTHER_VERSIONS
 def test_reloading_the_same_a_changed_a_smaller_and_an_empty_month_leaves_exactly_the_last_one(
     every_postgres_url,
     writing,
@@ -289,6 +294,7 @@ def test_a_month_that_is_shorter_than_announced_is_refused(sink, writing, tmp_pa
     assert sink.read_facts(YELLOW, JANUARY) is None
 
 
+@ON_OTHER_VERSIONS
 def test_twenty_months_at_once_on_an_empty_database_all_arrive(every_postgres_url, writing, tmp_path):
     months = [made(tmp_path, f"{2020 + n // 12}-{n % 12 + 1:02d}", rows=500 + n, seed=n) for n in range(20)]
     sink = PostgresIOManager.at(every_postgres_url)
@@ -390,51 +396,6 @@ def test_a_reader_that_does_not_end_is_named_and_the_month_stays_as_it_was(writi
         ):
             sink.replace(YELLOW, made(tmp_path, seed=1), writing)
     assert same_trips(sink.read(YELLOW, JANUARY), old)
-    assert relations(postgres_url) == parts("2021_01")
-
-
-LOADER = """
-import sys
-from pathlib import Path
-from taxi_assets.io_managers.base import Writing
-from taxi_assets.io_managers.postgres import PostgresIOManager
-from taxi_assets.trips.files import TripFile
-from taxi_assets.trips.month import Month
-from taxi_assets.trips.schema import YELLOW
-import pgpq, psycopg
-trips = TripFile(Path(sys.argv[2]), Month(2021, 1))
-print("ready", flush=True)
-PostgresIOManager.at(sys.argv[1]).replace(YELLOW, trips, Writing("run", "token", lambda line: None, {}))
-"""
-
-
-def test_a_loader_killed_with_9_at_any_moment_leaves_the_old_or_the_new_month_and_nothing_else(
-    sink,
-    writing,
-    postgres_url,
-    tmp_path,
-):
-    seed = random.randrange(10**6)
-    print(f"seed {seed}")
-    chance = random.Random(seed)
-    months = [made(tmp_path, rows=rows, seed=rows) for rows in (60_000, 80_000)]
-    begun = time.monotonic()
-    sink.replace(YELLOW, months[0], writing)
-    takes = time.monotonic() - begun
-    for kill in range(5):
-        command = [sys.executable, "-c", LOADER, postgres_url, str(months[1].path)]
-        with subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.PIPE) as loader:
-            loader.stdout.readline()
-            time.sleep(chance.uniform(0, 1.2 * takes))
-            loader.send_signal(signal.SIGKILL)
-        found = sink.read_facts(YELLOW, JANUARY)
-        loads = rows_of(postgres_url, "SELECT count(*) FROM ny_taxi.load_history WHERE run_id = 'run'")[0][0]
-        expected = months[1] if loads else months[0]
-        assert same_facts(found, expected.facts), f"seed {seed}, kill {kill}"
-        until(lambda: relations(postgres_url) == parts("2021_01"), 10, f"the killed loader's table to go, seed {seed}")
-        sink.replace(YELLOW, months[0], writing)
-        assert holds(sink, months[0])
-        run_sql(postgres_url, "DELETE FROM ny_taxi.load_history")
     assert relations(postgres_url) == parts("2021_01")
 
 

@@ -1,0 +1,49 @@
+"""What `make run` shows: a bar where somebody looks on, plain lines where nobody does."""
+
+import logging
+import os
+import pty
+
+from taxi_assets.cli import terminal_logger
+
+
+def log(stream, monkeypatch, *lines: str) -> None:
+    monkeypatch.setattr("sys.stdout", stream)
+    logger = terminal_logger(None)
+    for line in lines:
+        logger.handle(logging.makeLogRecord({"msg": line, "levelno": logging.INFO}))
+
+
+LINES = ("2021-01: 5.0 MB downloaded (25 %)", "2021-01: 20.0 MB downloaded (100 %)", "2021-01: 1,369,765 rows.")
+
+
+def test_a_terminal_shows_a_bar_that_the_next_line_replaces(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "120")
+    reader, writer = pty.openpty()
+    with os.fdopen(writer, "w") as stream:
+        log(stream, monkeypatch, *LINES)
+        shown = os.read(reader, 10_000).decode()
+    os.close(reader)
+    first, second, last = shown.split("\r\x1b[K")
+    assert first.endswith("(25 %) [########......................]")
+    assert second.endswith(f"(100 %) [{30 * '#'}]")
+    assert last.strip() == LINES[-1]
+    assert shown.count("\n") == 1
+
+
+def test_a_narrow_terminal_keeps_the_bar_in_one_line(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "60")
+    reader, writer = pty.openpty()
+    with os.fdopen(writer, "w") as stream:
+        log(stream, monkeypatch, LINES[0])
+        shown = os.read(reader, 10_000).decode()
+    os.close(reader)
+    assert len(shown) <= 60
+    assert shown.endswith("]")
+
+
+def test_a_file_gets_plain_lines(monkeypatch, tmp_path, capsys):
+    path = tmp_path / "log"
+    with path.open("w") as stream:
+        log(stream, monkeypatch, *LINES)
+    assert [line.strip() for line in path.read_text().splitlines()] == list(LINES)
