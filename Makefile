@@ -9,7 +9,7 @@ $(if $(SOURCE),$(eval export TAXI_SOURCE := $(SOURCE)))
 $(if $(ROWS),$(eval export TAXI_SAMPLE_ROWS := $(ROWS)))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo run backfill summary dev stop clean-data emulators test lint chaos bench bench-peers bench-record bench-check \
+.PHONY: help demo run backfill summary dev stop clean-data emulators emulators-stop test lint chaos bench bench-peers bench-record bench-check \
   pictures verify-terraform verify-deploy lock
 
 help:  ## show this
@@ -35,13 +35,14 @@ run: $(VENV)/.ready  ## load a real month: make run MONTH=2021-01 [SOURCE=tlc|da
 	@$(BIN)/python -m taxi_assets run $(MONTH)
 
 backfill: $(VENV)/.ready  ## load a range of months, resumable: make backfill FROM=2019-01 TO=2020-12 [JOBS=2]
-	@$(BIN)/python -m taxi_assets backfill --from $(FROM) --to $(TO) --jobs $(or $(JOBS),1)
+	@$(BIN)/python -m taxi_assets backfill --from $(FROM) --to $(TO) --jobs $(or $(JOBS),1) $(if $(KIND),--kind $(KIND))
 
 summary: $(VENV)/.ready  ## show what a month holds in every sink: make summary MONTH=2021-01
 	@$(BIN)/python -m taxi_assets summary $(MONTH)
 
 dev: $(VENV)/.ready  ## open the Dagster UI on http://127.0.0.1:3000
-	@mkdir -p .taxi && PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/dagster dev --host 127.0.0.1 --port $${PORT:-3000}
+	@$(BIN)/python -m taxi_assets init
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/dagster dev --host 127.0.0.1 --port $${PORT:-3000}
 
 stop: $(VENV)/.ready  ## stop the embedded Postgres
 	@$(BIN)/python -m taxi_assets stop
@@ -49,8 +50,11 @@ stop: $(VENV)/.ready  ## stop the embedded Postgres
 clean-data: $(VENV)/.ready  ## remove everything written at run time (asks first)
 	@$(BIN)/python -m taxi_assets clean-data
 
-emulators: $(VENV)/.ready-dev  ## a GCS and a BigQuery emulator to play with, and what to export (Ctrl-C ends them)
+emulators: $(VENV)/.ready-dev  ## start stand-ins for GCS, BigQuery and Postgres, and print the line that uses them
 	@$(BIN)/python -m taxi_assets_tests.emulators .taxi/emulators
+
+emulators-stop: $(VENV)/.ready-dev  ## stop them
+	@$(BIN)/python -m taxi_assets_tests.emulators .taxi/emulators --stop
 
 test: $(VENV)/.ready-dev  ## run the tests
 	@$(BIN)/python -m pytest -q -n $${TEST_WORKERS:-auto} $(ARGS)

@@ -11,7 +11,7 @@ import dagster as dg
 from taxi_assets.alerts import alerts_sensor
 from taxi_assets.assets.daily import daily_asset
 from taxi_assets.assets.ingest import ingest_assets
-from taxi_assets.assets.places import taxi_zones
+from taxi_assets.assets.places import zones_asset
 from taxi_assets.assets.reports import report_assets
 from taxi_assets.assets.sinks import sink_assets
 from taxi_assets.checks import month_checks
@@ -53,7 +53,7 @@ def build_defs(
         make(kind, settings) for kind in kinds for make in (monthly_schedule, reconciliation, deadline_schedule)
     ]
     return dg.Definitions(
-        assets=[*(with_conditions(kinds, assets) if declarative else assets), *daily_assets, taxi_zones],
+        assets=[*(with_conditions(kinds, assets) if declarative else assets), *daily_assets, zones_asset()],
         asset_checks=checks,
         jobs=[*jobs, housekeeping_job],
         schedules=[*schedules, housekeeping_schedule(settings)],

@@ -1,4 +1,4 @@
-"""`dagster dev` over this code location, in a home of its own: webserver, daemon and code server, as `make dev` has them."""
+"""`dagster dev` over this code location, in a home of its own: webserver, daemon, code server, as `make dev` has them."""
 
 from __future__ import annotations
 

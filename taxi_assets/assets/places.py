@@ -14,27 +14,33 @@ from taxi_assets.trips.zones import ZONE_SCHEMA, read_zones, sample_zones
 PLACES = "places"
 
 
-@dg.asset(
-    io_manager_key="zones",
-    group_name=PLACES,
-    kinds={"python", "parquet"},
-    owners=OWNERS,
-    code_version=CODE_VERSION,
-    output_required=False,
-    metadata={"dagster/column_schema": dg.TableSchema([dg.TableColumn(f.name, str(f.type)) for f in ZONE_SCHEMA])},
-    description="Borough and name of each taxi zone, as published. A source without a lookup leaves it as it is; a trip "
-    "with an unknown zone keeps its id.",
-)
-def taxi_zones(context: dg.AssetExecutionContext, publisher: Publisher) -> Iterator[dg.Output[pa.Table]]:
-    """Fetch and check the lookup."""
-    source = publisher.open()
-    with explained("taxi_zones"):
-        if source.name == "sample":
-            context.log.info("GENERATED sample: zones have made-up names.")
-            table = sample_zones()
-        elif path := source.zones(get_settings().home_folder / "downloads"):
-            table = read_zones(path)
-        else:
-            context.log.info(f"The source {source.name} publishes no zone lookup; taxi_zones stays as it is.")
-            return
-    yield dg.Output(table, metadata={"dagster/row_count": table.num_rows, "source": source.name})
+def zones_asset() -> dg.AssetsDefinition:
+    """`taxi_zones`."""
+
+    @dg.asset(
+        io_manager_key="zones",
+        group_name=PLACES,
+        kinds={"python", "parquet"},
+        owners=OWNERS,
+        code_version=CODE_VERSION,
+        output_required=False,
+        backfill_policy=dg.BackfillPolicy.single_run(),
+        metadata={"dagster/column_schema": dg.TableSchema([dg.TableColumn(f.name, str(f.type)) for f in ZONE_SCHEMA])},
+        description="Borough and name of each taxi zone, as published. A source without a lookup leaves it as it is; a trip "
+        "with an unknown zone keeps its id.",
+    )
+    def taxi_zones(context: dg.AssetExecutionContext, publisher: Publisher) -> Iterator[dg.Output[pa.Table]]:
+        """Fetch and check the lookup."""
+        source = publisher.open()
+        with explained("taxi_zones"):
+            if source.name == "sample":
+                context.log.info("GENERATED sample: zones have made-up names.")
+                table = sample_zones()
+            elif path := source.zones(get_settings().home_folder / "downloads"):
+                table = read_zones(path)
+            else:
+                context.log.info(f"The source {source.name} publishes no zone lookup; taxi_zones stays as it is.")
+                return
+        yield dg.Output(table, metadata={"dagster/row_count": table.num_rows, "source": source.name})
+
+    return taxi_zones

@@ -141,7 +141,7 @@ def _month_report(kind: TaxiKind, settings: Settings) -> dg.AssetsDefinition:
         partitions_def=monthly(kind),
         required_resource_keys={"raw_lake", "parquet_object", "zones", *(sink.io_manager for sink in compared)},
         ins={name: dg.AssetIn(key(kind, name)) for name in ("clean_trips", "rejected_trips")},
-        # taxi_zones is read where it is at hand, and is no dependency: a source may publish none, and a report is then due
+        # taxi_zones is read where it is at hand. It is no dependency: a source may publish none, and the report is due
         deps=[*(key(kind, sink.name) for sink in compared), key(kind, "daily_summary")],
         group_name=group(kind, REPORTS),
         kinds={"python", "html"},

@@ -1,4 +1,4 @@
-"""The reports in the graph: one summary in three places, a page that asks the sinks, and checks that see a difference."""
+"""The reports in the graph: one summary in three places, a page that asks the sinks, checks that see a difference."""
 
 import shutil
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""What a newcomer does in a real browser: see the graph, load a month by clicking, find the checks green, open the report."""
+"""A newcomer in a real browser sees the graph, loads a month by clicking, finds checks green, opens the report."""
 
 from collections.abc import Iterator
 

@@ -1,4 +1,4 @@
-"""docs/extending.md does what it says: each section's changes, applied to a copy of the package, and its code run there."""
+"""docs/extending.md does what it says: each section's changes, applied to a copy of the package, and its code run."""
 
 import os
 import re
@@ -13,7 +13,7 @@ from taxi_assets.services.embedded_postgres import EmbeddedPostgres
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 PAGE = REPOSITORY / "docs" / "extending.md"
-SECTIONS = {title: body for title, body in re.findall(r"^## (.+?)\n(.+?)(?=^## |\Z)", PAGE.read_text(), re.M | re.S)}
+SECTIONS = dict(re.findall(r"^## (.+?)\n(.+?)(?=^## |\Z)", PAGE.read_text(), re.M | re.S))
 
 
 def apply(change: str, folder: Path) -> None:
