@@ -57,7 +57,7 @@ emulators-stop: $(VENV)/.ready-dev  ## stop them
 	@$(BIN)/python -m taxi_assets_tests.emulators .taxi/emulators --stop
 
 test: $(VENV)/.ready-dev  ## run the tests
-	@$(BIN)/python -m pytest -q -n $${TEST_WORKERS:-auto} $(ARGS)
+	@$(BIN)/python -m pytest -q -n $${TEST_WORKERS:-auto} --dist worksteal $(ARGS)
 
 lint: $(VENV)/.ready-dev  ## lint, types, and Dagster's own validation
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/ty check
