@@ -92,6 +92,12 @@ class Stack:
         """Start what is not running, and wait until it is healthy."""
         self.compose("up", "--detach", "--wait", "--no-build", *arguments)
 
+    def remove(self) -> None:
+        """Remove its containers and volumes, of every profile."""
+        self.profiles = ["scale", "emulators"]
+        self.compose("down", "--volumes", "--remove-orphans")
+        self.profiles = []
+
     def ask(self, query: str, **variables: object) -> dict:
         """The answer of the UI's GraphQL API."""
         body = json.dumps({"query": query, "variables": variables}).encode()

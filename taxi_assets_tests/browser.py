@@ -1,6 +1,6 @@
 """A real browser for tests: headless Chromium as the system has it, driven by Playwright.
 
-Use by `from taxi_assets_tests.browser import browser` (a fixture of the session). Where Playwright or Chromium is
+Use by `from taxi_assets_tests.browser import browser` (a fixture of the module). Where Playwright or Chromium is
 absent, tests that need them are skipped and say what to install. Chromium is Debian's package `chromium`, or whatever
 TAXI_CHROMIUM names; Playwright's own downloads are not used.
 """
@@ -30,9 +30,9 @@ ARGUMENTS = [
 ]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """One browser for the session; every test opens pages of its own."""
+    """One browser a module; every test opens pages of its own. No longer: its event loop would be in others' way."""
     pytest.importorskip("playwright.sync_api", reason="Playwright is not installed (pip install playwright)")
     if chromium() is None:
         pytest.skip("Chromium is not installed (apt-get install chromium, or set TAXI_CHROMIUM)")
