@@ -10,7 +10,7 @@ $(if $(ROWS),$(eval export TAXI_SAMPLE_ROWS := $(ROWS)))
 
 .DEFAULT_GOAL := help
 .PHONY: help demo run backfill summary dev stop clean-data emulators emulators-stop test lint chaos bench bench-peers bench-record bench-check \
-  pictures verify-terraform verify-deploy lock
+  pictures verify-terraform verify-deploy up lock
 
 help:  ## show this
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:[^#]*## /\t/' | expand -t 14
@@ -86,7 +86,11 @@ verify-terraform: $(VENV)/.ready-dev  ## terraform, its policies, checkov, the w
 	@PATH="$(CURDIR)/.venv-verify/bin:$$PATH" $(BIN)/python -m pytest -q taxi_assets_tests/deploy
 
 verify-deploy: $(VENV)/.ready-dev  ## build the image, bring the stack up, load, back up, restore, scale out (needs Docker)
-	@deploy/verify
+	@$(BIN)/python deploy/verify
+
+up:  ## one server with Docker: write a password to .env once, build and start the stack
+	@grep -qs '^POSTGRES_PASSWORD=.' .env || (umask 077; echo "POSTGRES_PASSWORD=$$(od -An -tx1 -N24 /dev/urandom | tr -d ' \n')" >> .env)
+	@docker compose up --detach --build --wait
 
 lock:  ## renew the lock files from pyproject.toml (needs uv)
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header -U pyproject.toml -o requirements.lock
