@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 import uuid
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -92,12 +92,17 @@ class MonthIOManager(dg.ConfigurableIOManager, ABC):
         kind = kind_of(context.upstream_output) if context.upstream_output else KINDS["yellow"]
         with explained(f"reading {context.asset_key.to_user_string()}"):
             loaded = [self.read(kind, Month.parse(key)) for key in context.asset_partition_keys]
-        wanted = context.dagster_type.typing_type
-        if wanted is pa.Table:
-            return pa.concat_tables([trips.to_arrow() for trips in loaded])
-        if getattr(wanted, "__module__", "").startswith("pandas") and getattr(wanted, "__name__", "") == "DataFrame":
-            return pa.concat_tables([trips.to_arrow() for trips in loaded]).to_pandas()
-        return loaded[0] if len(loaded) == 1 else loaded
+        return as_asked(context, loaded)
+
+
+def as_asked(context: dg.InputContext, loaded: Sequence[Trips]) -> Any:
+    """What was loaded as the reader's annotation asks for it: one table or frame of all, else the handle or handles."""
+    wanted = context.dagster_type.typing_type
+    if wanted is pa.Table:
+        return pa.concat_tables([trips.to_arrow() for trips in loaded])
+    if getattr(wanted, "__module__", "").startswith("pandas") and getattr(wanted, "__name__", "") == "DataFrame":
+        return pa.concat_tables([trips.to_arrow() for trips in loaded]).to_pandas()
+    return loaded[0] if len(loaded) == 1 else loaded
 
 
 def kind_of(context: dg.OutputContext | Any) -> TaxiKind:

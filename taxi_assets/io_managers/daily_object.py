@@ -18,7 +18,7 @@ from pydantic import Field
 
 from taxi_assets.errors import PermanentError
 from taxi_assets.failures import explained
-from taxi_assets.io_managers.base import Trips, Writing, kind_of, months_in
+from taxi_assets.io_managers.base import Trips, Writing, as_asked, kind_of, months_in
 from taxi_assets.io_managers.day_split import split_days
 from taxi_assets.io_managers.trip_objects import TripObject, as_file, fill, object_facts, replace_object
 from taxi_assets.services.buckets import open_bucket
@@ -120,12 +120,7 @@ class DailyObjectIOManager(dg.ConfigurableIOManager):
         kind = kind_of(context.upstream_output) if context.upstream_output else KINDS["yellow"]
         with explained(f"reading {context.asset_key.to_user_string()}"):
             loaded = [self.read(kind, dt.date.fromisoformat(key)) for key in context.asset_partition_keys]
-        wanted = context.dagster_type.typing_type
-        if wanted is pa.Table:
-            return pa.concat_tables([trips.to_arrow() for trips in loaded])
-        if getattr(wanted, "__module__", "").startswith("pandas") and getattr(wanted, "__name__", "") == "DataFrame":
-            return pa.concat_tables([trips.to_arrow() for trips in loaded]).to_pandas()
-        return loaded[0] if len(loaded) == 1 else loaded
+        return as_asked(context, loaded)
 
 
 def days_in(obj: Any, expected: list[dt.date]) -> Iterator[tuple[dt.date, Any]]:

@@ -1,7 +1,5 @@
 """The reports in the graph: one summary in three places, a page that asks the sinks, checks that see a difference."""
 
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import dagster as dg
@@ -21,24 +19,12 @@ from taxi_assets.settings import get_settings
 from taxi_assets.trips.schema import YELLOW
 from taxi_assets_tests.bigquery_fixtures import BUCKET, BigQueryServer, bigquery, bigquery_sink  # noqa: F401
 from taxi_assets_tests.cleaned_months import cleaned_sample
+from taxi_assets_tests.graph import instance, postgres
+
+__all__ = ["instance", "postgres"]
 
 COLUMNS = ", ".join(SUMMARY_COLUMNS.names)
 REPORTS = dg.AssetSelection.groups("reports")
-
-
-@pytest.fixture
-def instance() -> Iterator[dg.DagsterInstance]:
-    with dg.DagsterInstance.ephemeral() as made:
-        yield made
-
-
-@pytest.fixture(autouse=True)
-def postgres(tmp_path: Path) -> Iterator[EmbeddedPostgres]:
-    """The server that the graph starts by itself, stopped when the test ends."""
-    server = EmbeddedPostgres(tmp_path / ".taxi" / "postgres")
-    yield server
-    server.remove()
-    shutil.rmtree(tmp_path / ".taxi", ignore_errors=True)
 
 
 @pytest.fixture
