@@ -49,7 +49,7 @@ def run(instance, monkeypatch):
 
 def deadlines() -> dg.AssetSelection:
     """The checks that are about no month."""
-    from taxi_assets.deadlines import check_keys
+    from taxi_assets.automation.deadlines import check_keys
 
     return dg.AssetSelection.checks(*check_keys(YELLOW, get_settings()))
 

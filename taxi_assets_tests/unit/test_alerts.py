@@ -6,8 +6,8 @@ from collections.abc import Callable
 import dagster as dg
 import pytest
 
-from taxi_assets.alerts import FOLD_SECONDS, Memory, Problem, alerts_sensor, failures_to_tell
-from taxi_assets.deadlines import DEADLINE
+from taxi_assets.automation.alerts import FOLD_SECONDS, Memory, Problem, alerts_sensor, failures_to_tell
+from taxi_assets.automation.deadlines import DEADLINE
 from taxi_assets.errors import PermanentError
 from taxi_assets.failures import explained
 from taxi_assets.settings import Settings
@@ -215,6 +215,6 @@ def test_what_happened_long_before_the_first_look_is_history(world: MakeWorld, h
     here.load("2021-03", "{month}: no.")
     here.cursor = None
     later = time.time() + 7200
-    monkeypatch.setattr("taxi_assets.alerts.time.time", lambda: later)
+    monkeypatch.setattr("taxi_assets.automation.alerts.time.time", lambda: later)
     here.tick()
     assert hook.posted == []

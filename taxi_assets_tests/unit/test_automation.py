@@ -3,9 +3,9 @@
 import pytest
 
 from taxi_assets import audit
-from taxi_assets.automation import Judgement, Known, Made, State, by_urgency, judge, ranges, rotate
+from taxi_assets.automation.judging import Judgement, Known, Made, State, by_urgency, judge, ranges, rotate
+from taxi_assets.automation.probing import ask
 from taxi_assets.errors import TransientError
-from taxi_assets.probing import ask
 from taxi_assets.trips.month import Month
 from taxi_assets.trips.schema import YELLOW
 from taxi_assets.trips.source import Published

@@ -2,9 +2,9 @@
 
 import pytest
 
-from taxi_assets.automation import Judgement, State
-from taxi_assets.backfill import months_between, weighed
-from taxi_assets.backfill_report import Report, Task, summarise
+from taxi_assets.automation.judging import Judgement, State
+from taxi_assets.backfill.report import Report, Task, summarise
+from taxi_assets.backfill.runner import months_between, weighed
 from taxi_assets.errors import PermanentError
 from taxi_assets.trips.month import Month
 

@@ -10,7 +10,7 @@ import psycopg
 import pytest
 
 from taxi_assets import audit
-from taxi_assets.housekeeping import HOUR, drop_left_tables, end_dead_runs, remove_orphans
+from taxi_assets.automation.housekeeping import HOUR, drop_left_tables, end_dead_runs, remove_orphans
 from taxi_assets.io_managers.scratch import Scratch
 from taxi_assets.services.embedded_postgres import EmbeddedPostgres
 from taxi_assets.settings import get_settings

@@ -6,11 +6,11 @@ import dagster as dg
 import pytest
 
 from taxi_assets import audit
-from taxi_assets.deadlines import DEADLINE
+from taxi_assets.automation.deadlines import DEADLINE
+from taxi_assets.automation.schedules import ATTEMPTS, monthly_schedule, reconciliation
+from taxi_assets.automation.sensors import run_tags
 from taxi_assets.definitions import build_defs
 from taxi_assets.jobs import job_name
-from taxi_assets.schedules import ATTEMPTS, monthly_schedule, reconciliation
-from taxi_assets.sensors import run_tags
 from taxi_assets.trips.schema import YELLOW
 from taxi_assets_tests.loaded_months import BEFORE, NEWEST, OLDER, Loaded, loaded_months
 
@@ -111,7 +111,7 @@ def test_a_month_that_keeps_failing_is_named_and_not_tried_for_ever(loaded):
 
 
 def test_a_publisher_that_is_down_is_told_and_what_is_here_is_still_looked_at(loaded, monkeypatch):
-    monkeypatch.setattr("taxi_assets.probing.SECONDS", 1.0)
+    monkeypatch.setattr("taxi_assets.automation.probing.SECONDS", 1.0)
     monkeypatch.setattr(loaded.publisher, "down", True)
     requests, told = tick(loaded, reconciliation)
     assert requests == []

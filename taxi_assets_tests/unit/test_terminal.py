@@ -4,7 +4,7 @@ import logging
 import os
 import pty
 
-from taxi_assets.cli import terminal_logger
+from taxi_assets.terminal import terminal_logger
 
 
 def log(stream, monkeypatch, *lines: str) -> None:

@@ -9,12 +9,12 @@ import dagster as dg
 
 from taxi_assets.assets.common import key
 from taxi_assets.assets.ingest import Publisher
-from taxi_assets.automation import TO_DO, Judgement, State, by_urgency, judge, ranges
+from taxi_assets.automation.judging import TO_DO, Judgement, State, by_urgency, judge, ranges
+from taxi_assets.automation.month_records import MonthRecords, attempt
+from taxi_assets.automation.probing import Answers, ask, newest_published
+from taxi_assets.automation.sensors import run_tags
 from taxi_assets.jobs import job_name
-from taxi_assets.month_records import MonthRecords, attempt
 from taxi_assets.partitions import monthly
-from taxi_assets.probing import Answers, ask, newest_published
-from taxi_assets.sensors import run_tags
 from taxi_assets.settings import Settings
 from taxi_assets.trips.month import Month
 from taxi_assets.trips.schema import TaxiKind

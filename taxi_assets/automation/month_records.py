@@ -15,7 +15,7 @@ import dagster as dg
 
 from taxi_assets import audit
 from taxi_assets.assets.common import INGEST, REPORTS, SINKS, group, key
-from taxi_assets.automation import Graph, Known, Made
+from taxi_assets.automation.judging import Graph, Known, Made
 from taxi_assets.jobs import job_name
 from taxi_assets.partitions import monthly
 from taxi_assets.trips.month import Month

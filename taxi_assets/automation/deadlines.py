@@ -13,11 +13,11 @@ from dagster._core.definitions.assets.job.asset_job import JobScopedAssetGraph
 from taxi_assets.assets.common import key
 from taxi_assets.assets.ingest import Publisher
 from taxi_assets.assets.sinks import sinks
-from taxi_assets.automation import Known, changed, unfinished
-from taxi_assets.month_records import MonthRecords
+from taxi_assets.automation.judging import Known, changed, unfinished
+from taxi_assets.automation.month_records import MonthRecords
+from taxi_assets.automation.probing import Answers, newest_published
+from taxi_assets.automation.schedules import LOOK_BACK, TIMEZONE, status
 from taxi_assets.partitions import monthly
-from taxi_assets.probing import Answers, newest_published
-from taxi_assets.schedules import LOOK_BACK, TIMEZONE, status
 from taxi_assets.settings import Settings
 from taxi_assets.trips.month import Month
 from taxi_assets.trips.schema import TaxiKind

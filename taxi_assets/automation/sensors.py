@@ -1,6 +1,6 @@
 """Sensors: what starts runs when something happens at the publisher, or to clean_trips.
 
-What is to be done about a month is `automation`'s decision; alerts are in `alerts`.
+What is to be done about a month is `judging`'s decision; alerts are in `alerts`.
 """
 
 import datetime as dt
@@ -13,11 +13,11 @@ import dagster as dg
 from taxi_assets import audit
 from taxi_assets.assets.common import CODE_VERSION, REPORTS, SINKS, group
 from taxi_assets.assets.ingest import Publisher
-from taxi_assets.automation import Judgement, State, judge, ranges, rotate
+from taxi_assets.automation.judging import Judgement, State, judge, ranges, rotate
+from taxi_assets.automation.month_records import MonthRecords
+from taxi_assets.automation.probing import Answers, ask
 from taxi_assets.jobs import job_name
-from taxi_assets.month_records import MonthRecords
 from taxi_assets.partitions import monthly
-from taxi_assets.probing import Answers, ask
 from taxi_assets.settings import Settings
 from taxi_assets.trips.month import Month
 from taxi_assets.trips.schema import TaxiKind

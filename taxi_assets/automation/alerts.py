@@ -15,8 +15,8 @@ from typing import Any, Literal
 
 import dagster as dg
 
-from taxi_assets.alert_channels import Message, channels, deliver
-from taxi_assets.deadlines import DEADLINE
+from taxi_assets.automation.alert_channels import Message, channels, deliver
+from taxi_assets.automation.deadlines import DEADLINE
 from taxi_assets.settings import Settings
 
 EVERY_SECONDS = 30

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from taxi_assets.automation import Judgement, ranges
+from taxi_assets.automation.judging import Judgement, ranges
 from taxi_assets.trips.month import Month
 
 

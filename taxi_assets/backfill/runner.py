@@ -2,7 +2,7 @@
 
 What is loaded is read from the instance, so there is no state of its own: a month counts as done when every asset of it is
 materialised from the published version by the present code with its checks passed. Of a month that was cut short only
-what is missing is done again. Workers are processes that load one month after another (`backfill_worker`), so that Dagster
+what is missing is done again. Workers are processes that load one month after another (`worker`), so that Dagster
 is imported once each; they end with this process, however it ends.
 """
 
@@ -18,9 +18,9 @@ from collections.abc import Generator, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from taxi_assets import audit
-from taxi_assets.automation import Judgement, State, judge, ranges
-from taxi_assets.backfill_report import Report, Task, summarise
-from taxi_assets.backfill_worker import Worker
+from taxi_assets.automation.judging import Judgement, State, judge, ranges
+from taxi_assets.backfill.report import Report, Task, summarise
+from taxi_assets.backfill.worker import Worker
 from taxi_assets.errors import PermanentError
 from taxi_assets.settings import get_settings
 from taxi_assets.trips.month import Month
@@ -29,7 +29,7 @@ from taxi_assets.trips.schema import TaxiKind
 if TYPE_CHECKING:
     import dagster as dg
 
-    from taxi_assets.month_records import MonthRecords
+    from taxi_assets.automation.month_records import MonthRecords
 
 STARTER = "make backfill"
 PROBE_SECONDS = 600.0
@@ -53,9 +53,9 @@ def backfill(kind: TaxiKind, months: Sequence[Month], jobs: int, *, again: bool 
     with _alone() as lock:
         import dagster as dg
 
+        from taxi_assets.automation.housekeeping import end_dead_runs, make_storage
+        from taxi_assets.automation.month_records import MonthRecords
         from taxi_assets.definitions import defs
-        from taxi_assets.housekeeping import end_dead_runs, make_storage
-        from taxi_assets.month_records import MonthRecords
 
         with dg.DagsterInstance.get() as instance:
             make_storage(instance)  # before the workers come
@@ -94,7 +94,7 @@ def _alone() -> Generator[int, None, None]:
                 if time.monotonic() > deadline:
                     raise PermanentError(
                         f"The workers of an interrupted backfill have not ended in {WAIT_SECONDS:.0f} s; end them (they "
-                        "are `python -m taxi_assets.backfill_worker`), then run the command again."
+                        "are `python -m taxi_assets.backfill.worker`), then run the command again."
                     ) from None
             if not told:
                 print("Waiting for the workers of an interrupted backfill to end ...", flush=True)
@@ -110,7 +110,7 @@ def plan(
     kind: TaxiKind, months: Sequence[Month], records: MonthRecords, *, again: bool
 ) -> tuple[list[Task], list[Month]]:
     """What to load, heaviest first, and the months that other runs are loading; prints what is skipped and why."""
-    from taxi_assets.probing import ask
+    from taxi_assets.automation.probing import ask
     from taxi_assets.resources import resources
 
     print(f"Asking the publisher for {len(months)} months of {kind.name} trips ...", flush=True)
@@ -200,7 +200,7 @@ def _work(
         for worker in workers:
             worker.end()
     if stop.is_set():
-        from taxi_assets.housekeeping import end_dead_runs
+        from taxi_assets.automation.housekeeping import end_dead_runs
 
         end_dead_runs(instance, print)
     return stop.is_set()
@@ -216,8 +216,8 @@ def _attend(
     report: Report,
 ) -> None:
     """Give a worker one month after another. A month whose worker was killed is tried once more, from where it was."""
-    from taxi_assets.automation import unfinished
-    from taxi_assets.housekeeping import end_dead_runs
+    from taxi_assets.automation.housekeeping import end_dead_runs
+    from taxi_assets.automation.judging import unfinished
 
     while not stop.is_set():
         try:

@@ -11,8 +11,8 @@ from pathlib import Path
 import dagster as dg
 
 from taxi_assets import audit
-from taxi_assets.month_records import UNDER_WAY
-from taxi_assets.schedules import TIMEZONE, status
+from taxi_assets.automation.month_records import UNDER_WAY
+from taxi_assets.automation.schedules import TIMEZONE, status
 from taxi_assets.settings import Settings, get_settings
 from taxi_assets.trips.schema import TaxiKind
 

@@ -67,7 +67,7 @@ class Worker:
     def _start(self) -> subprocess.Popen[str]:
         with (get_settings().home_folder / LOG).open("a") as log:
             return subprocess.Popen(
-                [sys.executable, "-m", "taxi_assets.backfill_worker", str(self._lock)],
+                [sys.executable, "-m", "taxi_assets.backfill.worker", str(self._lock)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
@@ -109,8 +109,8 @@ def _load(instance: dg.DagsterInstance, defs: dg.Definitions, task: dict[str, An
     import dagster as dg
 
     from taxi_assets import audit
-    from taxi_assets.alerts import failure_sentence
     from taxi_assets.assets.common import CODE_VERSION, key
+    from taxi_assets.automation.alerts import failure_sentence
     from taxi_assets.jobs import job_name
 
     kind, month, started = KINDS[task["kind"]], Month.parse(task["month"]), time.monotonic()

@@ -1,0 +1,51 @@
+"""The Dagster logger of `make run` and `make backfill`: what people at a terminal want to read."""
+
+from __future__ import annotations
+
+import logging
+import re
+import shutil
+import sys
+from typing import Any
+
+
+def terminal_logger(_: Any) -> logging.Logger:
+    """A Dagster logger for people at a terminal: what the assets say, and errors, a line each."""
+    logger = logging.Logger("taxi_assets.terminal", logging.INFO)
+    handler = _Terminal(sys.stdout)
+    handler.addFilter(
+        lambda record: not _meta(record).get("dagster_event") and "Not executing." not in record.getMessage()
+    )
+    handler.setFormatter(_Line())
+    logger.addHandler(handler)
+    return logger
+
+
+def _meta(record: logging.LogRecord) -> dict[str, Any]:
+    """What Dagster's log manager adds to a record."""
+    return getattr(record, "dagster_meta", {})
+
+
+class _Terminal(logging.StreamHandler):
+    """A line each; at a terminal, progress is a bar in the last line, which whatever comes next replaces."""
+
+    CLEAR, WIDTH = "\r\x1b[K", 30
+    _drawn = False
+
+    def emit(self, record: logging.LogRecord) -> None:
+        line, clear = self.format(record), self.CLEAR if self._drawn else ""
+        share = re.search(r"\((\d+) %\)", line) if self.stream.isatty() else None
+        if share:
+            bar = "#" * round(self.WIDTH * min(int(share[1]), 100) / 100)
+            room = shutil.get_terminal_size().columns - self.WIDTH - 4
+            self.stream.write(f"{clear}{line[:room]} [{bar:.<{self.WIDTH}}]")
+        else:
+            self.stream.write(f"{clear}{line}\n")
+        self._drawn = bool(share)
+        self.flush()
+
+
+class _Line(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        meta = _meta(record)
+        return f"{(meta.get('step_key') or ''):<36} {meta.get('orig_message', record.getMessage())}"
