@@ -10,14 +10,13 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from benchmarks import inputs
 from benchmarks.measure import Case, report
 
 if TYPE_CHECKING:
     import psycopg
-    import pyarrow as pa
 
 
 def decode() -> Callable[[], object]:
@@ -58,9 +57,11 @@ def write_raw() -> Callable[[], object]:
     """Write the month, in memory, as Parquet with the codec and dictionaries of ours."""
     import pyarrow.parquet as pq
 
+    from taxi_assets.trips.files import parquet_options
+
     table = pq.read_table(inputs.RAW)
     return lambda: pq.write_table(
-        table, _target("raw.parquet"), row_group_size=1 << 18, **_parquet_options(table.schema)
+        table, _target("raw.parquet"), row_group_size=1 << 18, **parquet_options(table.schema, "lz4")
     )
 
 
@@ -69,6 +70,7 @@ def write_clean() -> Callable[[], object]:
     import pyarrow.compute as pc
     import pyarrow.parquet as pq
 
+    from taxi_assets.trips.files import parquet_options
     from taxi_assets.trips.month import Month
     from taxi_assets.trips.schema import KINDS
 
@@ -78,7 +80,7 @@ def write_clean() -> Callable[[], object]:
 
     def work() -> None:
         table = pq.read_table(inputs.RAW, columns=kind.schema.names, filters=wanted)
-        pq.write_table(table, _target("clean.parquet"), row_group_size=1 << 18, **_parquet_options(table.schema))
+        pq.write_table(table, _target("clean.parquet"), row_group_size=1 << 18, **parquet_options(table.schema, "zstd"))
 
     return work
 
@@ -166,12 +168,6 @@ def connect() -> psycopg.Connection:
         dbname=os.environ["BENCH_POSTGRES_DATABASE"],
         autocommit=True,
     )
-
-
-def _parquet_options(schema: pa.Schema) -> dict[str, Any]:
-    from taxi_assets.trips.files import _dictionary
-
-    return {"compression": "zstd", "compression_level": 1, "use_dictionary": _dictionary(schema)}
 
 
 def _target(name: str) -> Path:

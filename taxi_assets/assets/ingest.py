@@ -74,7 +74,7 @@ def load_raw_month(context: dg.AssetExecutionContext, source: TripSource, kind: 
         pace(lambda: f"{month}: {rows:,} rows read{share(done, total)}")
 
     unreadable = 0
-    with stage(settings.staging_folder, month, kind.raw_schema, kind.pickup, f"{kind.name}-raw") as writer:
+    with stage(settings.staging_folder, month, kind.raw_schema, kind.pickup, f"{kind.name}-raw", "lz4") as writer:
         for batch in read_trips(fetched.path, kind, month, told):
             unreadable += batch.num_rows - batch.column("reject_reason").null_count
             writer.write(batch)

@@ -20,7 +20,7 @@ TIMESTAMP_LENGTH = 19
 """Characters of `2021-01-31 23:59:59`. Arrow also reads shorter forms (`2021-01-31`, `2021-01-31 23`); for us they
 are cut."""
 
-INTEGER = re.compile(r"[+-]?[0-9]{1,18}(?:[.]0*)?")
+INTEGER = re.compile(r"([+-]?)0*([0-9]{1,18})(?:[.]0*)?")
 """A whole number in text; pandas writes `1.0` in a column that has empty values."""
 
 _UNREADABLE = object()
@@ -81,8 +81,8 @@ def _code(value: Any, table: dict[str, str], target: pa.DataType) -> Any:
     word = word.strip(" \t").upper()
     if word in NULL_TEXTS and word not in table:
         return None
-    if INTEGER.fullmatch(word):
-        word = str(int(word.partition(".")[0]))
+    if whole := INTEGER.fullmatch(word):
+        word = str(int(whole[1] + whole[2]))
     word = table.get(word, word)
     if pt.is_string(target):
         return word if word in table.values() else _UNREADABLE

@@ -1,9 +1,9 @@
 """A published CSV, plain or gzipped, to raw rows: lines are cut here; values are converted in `conform`.
 
-The stream is cut into blocks at line ends (`lines`). A block in which every line has the expected fields is split by
-Arrow at full speed; any other is halved, and its small pieces split line by line, so that a bad line is told apart with
-its number. Both hand the same texts to the same conversion. Blocks are converted on two threads, in order; at most three
-are held.
+The stream is cut into blocks at line ends (`lines`). Arrow splits a block at full speed, numbers straight into their
+types where all are plainly written, and sets lines of too many or few fields aside. A block with quotation marks, blank
+lines or the like is halved, and its small pieces split line by line. Every way gives the same rows. Blocks are
+converted on two threads, in order; at most three are held.
 """
 
 from __future__ import annotations
@@ -12,10 +12,11 @@ import csv
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
 
 from taxi_assets.trips.conform import plain_text
@@ -30,7 +31,8 @@ PIECE_BYTES = 64 << 10
 """A block with a bad line is halved down to this, about 500 trips, before it is split line by line."""
 
 
-class Layout(NamedTuple):
+@dataclass
+class Layout:
     """How lines are split: the header's names, the position of each canonical column, and how many (empty) fields
     rows have beyond the header."""
 
@@ -38,6 +40,8 @@ class Layout(NamedTuple):
     header: list[str]
     positions: dict[str, int]
     surplus: int
+    plain_numbers: bool = True
+    """Until a block shows that this file writes its numbers in another way (codes of 2009, pandas' `1.0`)."""
 
 
 def read_csv(file: PublishedFile, progress: Callable[[int, int, int], None] | None = None) -> Iterator[pa.RecordBatch]:
@@ -81,8 +85,17 @@ def read_block(layout: Layout, block: Block) -> pa.RecordBatch:
     """Convert a block of whole lines: as many rows as it has lines that are not blank."""
     if block.overlong:
         return reject_rows(layout.kind, [block.overlong])
-    if published := split_at_once(layout, block):
-        return raw_rows(layout.kind, published, [])
+    for numbers in (True, False) if layout.plain_numbers else (False,):
+        try:
+            split = split_at_once(layout, block, numbers)
+        except pa.ArrowInvalid:
+            continue
+        if split is None:
+            break
+        batch = raw_rows(layout.kind, *split)
+        if not numbers and not split[1] and batch.column("reject_reason").null_count == batch.num_rows:
+            layout.plain_numbers = False
+        return batch
     if halves := _halves(block):
         return pa.concat_batches([read_block(layout, half) for half in halves])
     return raw_rows(layout.kind, *split_by_line(layout, block))
@@ -101,27 +114,50 @@ def _halves(block: Block) -> list[Block]:
     ]
 
 
-def split_at_once(layout: Layout, block: Block) -> Published | None:
-    """Split by Arrow; None when some line is blank, too long, quoted or has not the expected fields."""
+def split_at_once(layout: Layout, block: Block, numbers: bool = False) -> tuple[Published, list[Reject]] | None:
+    """Split by Arrow, which tells lines that have not the expected fields; None when some line is blank, too long or
+    quoted, or could be read all the same without its surplus fields.
+
+    Raises:
+        pa.ArrowInvalid: with `numbers`, when not every number is written as plainly as Arrow reads them.
+    """
     data = block.data
     if block.longest > LINE_BYTES or b'"' in data or data.count(b"\r") != data.count(b"\r\n"):
         return None
+    if numbers and (b"x" in data or b"X" in data):
+        raise pa.ArrowInvalid("Arrow takes 0x10 for a number")
     width = len(layout.header)
     surplus = range(width, width + layout.surplus)
-    try:
-        table = _split_plain(data, width + layout.surplus, [*layout.positions.values(), *surplus])
-    except pa.ArrowInvalid:
+    odd: list[int] = []
+    types = {str(i): _type_read(layout, name) if numbers else pa.string() for name, i in layout.positions.items()}
+    types |= {str(i): pa.string() for i in surplus}
+    table = _split_plain(data, width + layout.surplus, types, odd)
+    if table.num_rows + len(odd) != block.lines or any(table[str(i)].null_count != table.num_rows for i in surplus):
         return None
-    if table.num_rows != block.lines or any(table[str(i)].null_count != block.lines for i in surplus):
-        return None
+    if numbers and any(pc.any(pc.is_inf(column)).as_py() for column in table.columns if column.type == pa.float64()):
+        raise pa.ArrowInvalid("infinity is no number of ours")
     lines: list[bytes] = []
 
-    def text_of(row: int) -> str:
+    def line_at(place: int) -> bytes:
         if not lines:
             lines.extend(data.split(b"\n"))
-        return source_text(lines[row].rstrip(b"\r"))
+        return lines[place].rstrip(b"\r")
 
-    return Published(_columns(layout, table), np.arange(block.first_line, block.first_line + block.lines), text_of)
+    rejects = []
+    for place in odd:
+        made_plain = _made_plain(layout, line := line_at(place))
+        if isinstance(made_plain, bytes):
+            return None
+        rejects.append(Reject(*made_plain, block.first_line + place, source_text(line)))
+    places = np.delete(np.arange(block.lines), odd)
+    columns = _columns(layout, table)
+    return Published(columns, block.first_line + places, lambda row: source_text(line_at(int(places[row])))), rejects
+
+
+def _type_read(layout: Layout, name: str) -> pa.DataType:
+    """Numbers as they are stored; times and flags as text, of which `conform` accepts less than Arrow."""
+    stored = layout.kind.schema.field(name).type
+    return stored if stored in (pa.int16(), pa.float64()) else pa.string()
 
 
 def split_by_line(layout: Layout, block: Block) -> tuple[Published, list[Reject]]:
@@ -144,7 +180,8 @@ def split_by_line(layout: Layout, block: Block) -> tuple[Published, list[Reject]
         else:
             rejects.append(Reject(*made_plain, number, source_text(line)))
     plain.append(b"")
-    table = _split_plain(b"\n".join(plain), len(layout.header), [*layout.positions.values()]) if lines else None
+    types = {str(i): pa.string() for i in layout.positions.values()}
+    table = _split_plain(b"\n".join(plain), len(layout.header), types) if lines else None
     return Published(_columns(layout, table), np.array(numbers, np.int64), lambda row: source_text(lines[row])), rejects
 
 
@@ -165,18 +202,23 @@ def _made_plain(layout: Layout, line: bytes) -> bytes | tuple[str, str]:
     return b",".join(used.get(i, b"") for i in range(width))
 
 
-def _split_plain(data: bytes, width: int, wanted: list[int]) -> pa.Table:
-    """Whole lines of `width` fields without quotes to columns of text, named by position; an empty field is null.
+def _split_plain(data: bytes, width: int, types: dict[str, pa.DataType], odd: list[int] | None = None) -> pa.Table:
+    """Whole lines of `width` fields without quotes to columns, named by position; an empty field is null.
+
+    Lines of another number of fields are left out, and their places, from 0, put into `odd`.
 
     Raises:
-        pa.ArrowInvalid: a line has another number of fields.
+        pa.ArrowInvalid: a value is not of its column's type; or a line is odd and `odd` is None.
     """
-    types = {str(i): pa.string() for i in wanted}
-    names = [str(i) for i in range(width)]
+
+    def left_out(row: pa_csv.InvalidRow) -> str:
+        odd.append(row.number - 1)
+        return "skip"
+
     return pa_csv.read_csv(
         pa.py_buffer(data),
-        pa_csv.ReadOptions(use_threads=False, block_size=len(data) + 1, column_names=names),
-        pa_csv.ParseOptions(quote_char=False),
+        pa_csv.ReadOptions(use_threads=False, block_size=len(data) + 1, column_names=[str(i) for i in range(width)]),
+        pa_csv.ParseOptions(quote_char=False, invalid_row_handler=None if odd is None else left_out),
         pa_csv.ConvertOptions(
             column_types=types,
             include_columns=list(types),
@@ -209,4 +251,4 @@ def _surplus(first_line: bytes, width: int) -> int:
 
 
 def _whole(column: pa.ChunkedArray) -> pa.Array:
-    return column.chunk(0) if column.num_chunks == 1 else pa.concat_arrays(column.chunks)
+    return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()

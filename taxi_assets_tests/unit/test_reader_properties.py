@@ -214,12 +214,17 @@ def test_any_text_in_a_field_is_a_value_nothing_or_unreadable_alike_in_both_ways
     assume(not set(text) & set(',\n\r"'))
     header = HEADER.split(",")
     layout = Layout(YELLOW, header, match_columns(PublishedFile(Path("a.csv"), YELLOW, MONTH), header), 0)
-    data = f"{line()}\n{line(**{column: text})}\n".encode()
-    block = Block(data, 2, 2, len(data))
+    data = f"{line()}\n{line(**{column: text})}\n{line()},\n1,2\n{line()}\n".encode()
+    block = Block(data, 2, 5, len(data))
+    by_line = raw_rows(YELLOW, *split_by_line(layout, block))
+    assert by_line.num_rows == 5
+    assert read_block(layout, block).equals(by_line)
+    block = Block(data.replace(b",\n1,2", b"\n1,2"), 2, 5, len(data))
     at_once = split_at_once(layout, block)
     assert at_once is not None
-    assert raw_rows(YELLOW, at_once).equals(raw_rows(YELLOW, *split_by_line(layout, block)))
-    assert read_block(layout, block).num_rows == 2
+    by_line = raw_rows(YELLOW, *split_by_line(layout, block))
+    assert raw_rows(YELLOW, *at_once).equals(by_line)
+    assert read_block(layout, block).equals(by_line)
 
 
 def test_the_kept_text_is_capped() -> None:
