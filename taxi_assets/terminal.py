@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
 import shutil
 import sys
 from typing import Any
 
+from taxi_assets.assets.common import Pace
+
 
 def terminal_logger(_: Any) -> logging.Logger:
-    """A Dagster logger for people at a terminal: what the assets say, and errors, a line each."""
+    """A Dagster logger for people at a terminal: what the assets say, and errors, a line each.
+
+    It keeps the standard output of its start: while a step runs, Dagster puts a file in its place.
+    """
     logger = logging.Logger("taxi_assets.terminal", logging.INFO)
-    handler = _Terminal(sys.stdout)
+    handler = _Terminal(os.fdopen(os.dup(sys.stdout.fileno()), "w"))
+    Pace.seconds = 1.0 if handler.stream.isatty() else Pace.seconds
     handler.addFilter(
         lambda record: not _meta(record).get("dagster_event") and "Not executing." not in record.getMessage()
     )
@@ -29,7 +36,7 @@ def _meta(record: logging.LogRecord) -> dict[str, Any]:
 class _Terminal(logging.StreamHandler):
     """A line each; at a terminal, progress is a bar in the last line, which whatever comes next replaces."""
 
-    CLEAR, WIDTH = "\r\x1b[K", 30
+    CLEAR, WIDTH = "\r\x1b[K", 20
     _drawn = False
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -48,4 +55,4 @@ class _Terminal(logging.StreamHandler):
 class _Line(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         meta = _meta(record)
-        return f"{(meta.get('step_key') or ''):<36} {meta.get('orig_message', record.getMessage())}"
+        return f"{(meta.get('step_key') or ''):<24} {meta.get('orig_message', record.getMessage())}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -73,13 +72,15 @@ def lineage(upstream: dg.AssetKey, columns: Mapping[str, str]) -> dg.TableColumn
 class Pace:
     """Lets a line through every few seconds, so that long work shows where it is and short work stays quiet."""
 
+    seconds = 3.0
+    """Between two lines; less at a terminal, which draws them as a bar."""
+
     def __init__(self, log: Callable[[str], Any]) -> None:
         self._log, self._last = log, time.monotonic()
-        self._every = 1.0 if sys.stdout.isatty() else 3.0  # seconds; a terminal draws it as a bar
 
     def __call__(self, line: Callable[[], str]) -> None:
         """Log `line()` if it is time."""
-        if time.monotonic() - self._last >= self._every:
+        if time.monotonic() - self._last >= self.seconds:
             self._last = time.monotonic()
             self._log(line())
 
