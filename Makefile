@@ -10,7 +10,7 @@ $(if $(ROWS),$(eval export TAXI_SAMPLE_ROWS := $(ROWS)))
 
 .DEFAULT_GOAL := help
 .PHONY: help demo run backfill summary dev stop clean-data emulators emulators-stop test lint chaos bench bench-peers bench-record bench-check \
-  pictures verify-terraform verify-deploy up lock
+  pictures verify-docs verify-terraform verify-deploy up lock
 
 help:  ## show this
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:[^#]*## /\t/' | expand -t 14
@@ -80,6 +80,9 @@ bench-check: $(VENV)/.ready-dev  ## measure, and fail when a ratio is worse than
 
 pictures: $(VENV)/.ready-dev  ## renew the README's pictures from a live instance (needs Chromium)
 	@$(BIN)/python docs/pictures.py
+
+verify-docs: $(VENV)/.ready-dev  ## run the commands of README.md and docs/ on a copy: make verify-docs [ARGS="README.md"]
+	@$(BIN)/python -m taxi_assets_tests.pages $(ARGS)
 
 verify-terraform: $(VENV)/.ready-dev  ## terraform, its policies, checkov, the workflow (TF_CLI_CONFIG_FILE may name a mirror)
 	@$(PYTHON) -m venv .venv-verify && .venv-verify/bin/pip install -q --disable-pip-version-check checkov==3.3.30 zizmor==1.32.0

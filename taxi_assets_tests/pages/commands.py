@@ -1,0 +1,146 @@
+"""What the pages tell a reader to type: every command of README.md and docs/*.md, with its page and line.
+
+A block is fenced (``` or ```sh) or indented by four spaces; a code span in the text counts when it begins like a command.
+Blocks of Python and SQL count, too; a block of `text` right below a command is what it answers (`…` stands for anything).
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from itertools import pairwise
+from pathlib import Path
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+PAGES = ("README.md", *sorted(path.relative_to(REPOSITORY).as_posix() for path in REPOSITORY.glob("docs/*.md")))
+PROGRAMS = "make|dagster|dg|python3?|docker|gcloud|gsutil|bq|terraform|git|ssh|psql|pip|uv|curl|echo|deploy/gcp/release"
+SPAN = re.compile(r"`([^`]+)`")
+COMMAND = re.compile(rf"(?:[A-Z_]+=\S+ )*(?:\.venv/bin/)?(?:{PROGRAMS}) \S")
+
+
+@dataclass(frozen=True)
+class Command:
+    """Something to type. `shown` is what the page says it answers (a `text` block right below), or None."""
+
+    page: str
+    line: int
+    language: str
+    text: str
+    shown: str | None = None
+
+
+@dataclass
+class Block:
+    """A block of a page: the number of its first line, the language of its fence ("" without one) and its lines."""
+
+    line: int
+    language: str
+    lines: list[str]
+
+
+@lru_cache
+def commands() -> tuple[Command, ...]:
+    """Every command of every page, in reading order; one that an earlier page or line has already is left out."""
+    found: list[Command] = []
+    for page in PAGES:
+        blocks, prose = parse((REPOSITORY / page).read_text(encoding="utf-8"))
+        there = [command for block in blocks for command in _in_block(page, block)]
+        for block, after in pairwise(blocks):
+            if after.language == "text" and there:
+                there = [_shown(c, after) if _ends(c, block, after) else c for c in there]
+        found += sorted([*there, *_in_prose(page, prose)], key=lambda command: command.line)
+    first: dict[tuple[str, str], Command] = {}
+    for command in found:
+        known = first.setdefault((command.language, command.text), command)
+        if command.shown and not known.shown:
+            first[command.language, command.text] = replace(known, shown=command.shown)
+    return tuple(first.values())
+
+
+def parse(text: str) -> tuple[list[Block], str]:
+    """A page's blocks, and the page with its blocks blanked out."""
+    blocks: list[Block] = []
+    prose: list[str] = []
+    inside: Block | None = None
+    previous = ""
+    for number, line in enumerate(text.splitlines(), 1):
+        fence = line.startswith("```")
+        indented = line.startswith("    ") and not line.lstrip().startswith(("- ", "* "))
+        if inside and inside.language != "indented":
+            if fence:
+                inside = None
+            else:
+                inside.lines.append(line)
+        elif fence:
+            blocks.append(inside := Block(number + 1, line[3:].strip(), []))
+        elif indented and (inside or not previous.strip()):
+            if not inside:
+                blocks.append(inside := Block(number, "indented", []))
+            inside.lines.append(line[4:])
+        elif inside and not line.strip():
+            inside.lines.append("")
+        else:
+            inside = None
+            prose.append(line)
+            previous = line
+            continue
+        prose.append("")
+        previous = line
+    return blocks, "\n".join(prose)
+
+
+def _in_block(page: str, block: Block) -> list[Command]:
+    text = "\n".join(block.lines).strip("\n")
+    if block.language == "python":
+        return [Command(page, block.line, "python", text)]
+    if block.language == "sql":
+        return [Command(page, block.line, "sql", text)]
+    if block.language not in ("", "sh", "indented") or re.search("[─│]", text):  # a drawing is no command
+        return []
+    if text.startswith("SELECT "):
+        return [Command(page, block.line, "sql", text)]
+    return [Command(page, block.line + at, "sh", command) for at, command in split(text)]
+
+
+def _ends(command: Command, block: Block, after: Block) -> bool:
+    """Whether the command is the last of its block, and `after` comes right below."""
+    last = block.line + len(block.lines)
+    return block.line <= command.line <= last <= command.line + command.text.count("\n") + 3 and after.line - last <= 3
+
+
+def _shown(command: Command, answer: Block) -> Command:
+    return replace(command, shown="\n".join(answer.lines).strip("\n"))
+
+
+def _in_prose(page: str, prose: str) -> list[Command]:
+    found = []
+    for match in SPAN.finditer(prose):
+        command = " ".join(match[1].split())
+        if COMMAND.match(command):
+            found.append(Command(page, prose.count("\n", 0, match.start()) + 1, "sh", command))
+    return found
+
+
+def split(block: str) -> list[tuple[int, str]]:
+    """The block's commands without comments, each with its line in it; a loop or an open quotation is one command."""
+    found: list[tuple[int, str]] = []
+    pending: list[str] = []
+    for at, line in enumerate(block.splitlines()):
+        if not pending and (not line.strip() or line.lstrip().startswith("#")):
+            continue
+        pending.append(re.sub(r"\s+# .*$", "", line).rstrip())
+        text = "\n".join(pending)
+        if not text.endswith("\\") and _is_whole(text):
+            found.append((at - len(pending) + 1, text))
+            pending = []
+    if pending:
+        raise ValueError(f"not a whole command: {' '.join(pending)}")
+    return found
+
+
+def _is_whole(text: str) -> bool:
+    if not re.search(r"['\"<({]|\b(?:for|if|while)\b", text):
+        return True  # sparing a process
+    return subprocess.run(["bash", "-n", "-c", text], capture_output=True, check=False).returncode == 0

@@ -1,0 +1,109 @@
+"""How each command of the pages is tried: by `make verify-docs`, as it stands or with a part replaced, or by something else.
+
+The first row whose pattern matches the beginning of a command says it. A command without a row fails a test, and so does a
+row without a command.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+
+from taxi_assets_tests.pages.commands import Command
+
+
+@dataclass(frozen=True)
+class Run:
+    """It is run on a copy of the project; `instead` are parts that are replaced, because they need what a test has not."""
+
+    instead: dict[str, str] = field(default_factory=dict)
+    stdin: str = ""
+    ui: bool = False
+    """Whether it needs the UI to be up."""
+
+
+@dataclass(frozen=True)
+class Keep:
+    """It sets up the shell, and stays in force for every command after it."""
+
+
+@dataclass(frozen=True)
+class Serve:
+    """It is started, and must answer on its port (`{port}`) until something else wants to be it."""
+
+    extra: str = ""
+
+
+@dataclass(frozen=True)
+class Elsewhere:
+    """It is not run here: `by` names what runs it, or why nothing can."""
+
+    by: str
+
+
+How = Run | Keep | Serve | Elsewhere
+
+TWO_MONTHS = {"2019-01 2020-12": "2019-01 2019-02", "TO=2020-12": "TO=2019-03", "...2019-12-01": "...2019-03-01"}
+STACK = Elsewhere("Docker: deploy/verify (make verify-deploy)")
+CLOUD = Elsewhere("needs a Google Cloud project")
+TERRAFORM = Elsewhere("needs a project to apply to; the configuration: make verify-terraform")
+LONG = Elsewhere("takes long, and a quiet machine; its parts: test_benchmarks.py")
+
+TABLE: tuple[tuple[str, How], ...] = (
+    # what make offers
+    (r"make (demo|summary|stop|help)\b", Run()),
+    (r"make (test|lint)$", Elsewhere(".ci/run, on every change")),
+    (r"make run MONTH=2021-01$", Run()),
+    (r"make run MONTH=2021-01 SOURCE=datatalks$", Run({"datatalks": "'{published}'"})),
+    (r"make run MONTH=2021-01 SOURCE='files/", Run()),
+    (r"make backfill FROM=2019-01 TO=2020-12 JOBS=2$", Run(TWO_MONTHS)),
+    (r"make backfill( FROM=2019-01 TO=2020-12 \[JOBS=2\]| FROM=M TO=M)?$", Elsewhere("a form to fill in; run above")),
+    (r"make run( MONTH=M)?$", Elsewhere("a form to fill in; run above")),
+    (r"make dev$", Serve()),
+    (r"make clean-data$", Run(stdin="y\n")),
+    (r"make emulators", Elsewhere("a Python 3.13 with the emulator: test_cloud_profile.py")),
+    (r"make chaos", Elsewhere("runs for minutes; one fault each: test_contract.py")),
+    (r"make bench", LONG),
+    (r"make verify-docs$", Elsewhere("this")),
+    (r"make (up|verify-deploy)\b", STACK),
+    # Dagster and Python
+    (r"export DAGSTER_HOME=", Keep()),
+    (r"dagster dev$", Serve(" --port {port}")),
+    (r"dagster (asset materialize|definitions validate|job execute)\b", Run()),
+    (r"TAXI_MONTHS_PER_RUN=all dagster asset materialize", Run(TWO_MONTHS)),
+    (r"dagster instance migrate$", STACK),
+    (r"\.venv/bin/python -c ", Run()),
+    (r"python docs/data_tables\.py$", Run()),
+    (r"python terraform/schemas/generate\.py$", Run()),
+    (r"python docs/launch\.py ", Run(TWO_MONTHS, ui=True)),
+    (r"python -m benchmarks\.bench --list$", Run()),
+    (r"curl -s http://127\.0\.0\.1:3000/graphql ", Run(ui=True)),
+    (r'psql "', Run(stdin="SELECT count(*) FROM ny_taxi.yellow_cab_data")),
+    (r"echo 'TAXI_POSTGRES_URL=", Run({"postgresql://user:password@host:5432/database": "{postgres}"})),
+    # what has no place on a copy of the project
+    (r"docker |for database in trips dagster;|new=\$\(openssl|sed -i |echo TAXI_EXECUTOR=celery", STACK),
+    (r"git pull", Elsewhere("needs a newer release")),
+    (r"ssh ", Elsewhere("needs another machine")),
+    (r"gcloud |bq |deploy/gcp/release", CLOUD),
+    (r"terraform |cd terraform$|cp backend\.gcs|cp terraform\.tfvars|export TF_VAR_|instance=\$\(terraform", TERRAFORM),
+    # code and queries
+    (r"from taxi_assets\.definitions import defs\n\ntrips = ", Run()),
+    (r"SELECT ", Run()),
+)
+WORKED_EXAMPLES = "docs/extending.md"
+"""The page whose Python belongs to worked examples; a test of its own applies and runs them."""
+
+
+def how(command: Command) -> How:
+    """How a command is tried.
+
+    Raises:
+        LookupError: no row says it; the message tells what to do.
+    """
+    if command.page == WORKED_EXAMPLES and command.language == "python":
+        return Elsewhere("test_extending_docs.py")
+    for pattern, way in TABLE:
+        if re.match(pattern, command.text):
+            return way
+    place = f"{command.page}:{command.line}"
+    raise LookupError(f"{place}: say in taxi_assets_tests/pages/table.py how this is tried: {command.text}")
