@@ -4,6 +4,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(REPOSITORY))
@@ -11,9 +12,42 @@ sys.path.insert(0, str(REPOSITORY))
 from taxi_assets_tests.browser import chromium, launched, visit  # noqa: E402
 from taxi_assets_tests.live_ui import GRAPH, live_ui, materialise  # noqa: E402
 
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
+
 IMAGES = REPOSITORY / "docs" / "images"
 LARGEST = 300_000
 """Bytes that a picture may have: it is loaded with the README."""
+
+
+MARGIN = 20
+"""Pixels around the graph."""
+# the box around the groups that are open and what is in them
+BOX = """groups => {
+    const boxes = [...document.querySelectorAll('svg foreignObject')]
+        .filter(node => !groups.includes(node.textContent.trim().split(/\\s|\\d/)[0]))
+        .map(node => node.getBoundingClientRect()).filter(box => box.width)
+    const least = side => Math.min(...boxes.map(box => box[side]))
+    const most = side => Math.max(...boxes.map(box => box[side]))
+    return [least('left'), least('top'), most('right'), most('bottom')]
+}"""
+
+
+def take_graph(page: "Page", address: str) -> None:
+    """The graph with its groups open, from top to bottom, cut to what is in it; a closed group is left out."""
+    page.set_viewport_size({"width": 2500, "height": 1900})
+    page.evaluate("""() => {
+        localStorage.setItem('asset-graph-direction', '"vertical"')
+        localStorage.setItem('large-screen-nav-open', 'false')
+    }""")
+    page.goto(address + GRAPH)
+    page.get_by_text("rejected_trips", exact=True).locator("visible=true").first.wait_for()
+    page.wait_for_timeout(10_000)  # the graph settles, and the last run's marks arrive
+    left, top, right, bottom = page.evaluate(BOX, ["places"])
+    clip = {"x": left - MARGIN, "y": top - MARGIN, "width": right - left, "height": bottom - top}
+    clip["width"] += 2 * MARGIN
+    clip["height"] += 2 * MARGIN
+    page.screenshot(path=IMAGES / "graph.png", clip=clip)
 
 
 def main() -> int:
@@ -34,12 +68,7 @@ def main() -> int:
                 page.set_default_timeout(180_000)
                 for month in ("2020-01", "2021-01"):
                     materialise(page, address, month)
-                page.set_viewport_size({"width": 1900, "height": 1500})
-                page.goto(address + GRAPH.replace(",global@global:reports", ""))
-                page.get_by_role("button", name="Hide navigation").click()
-                page.get_by_text("rejected_trips", exact=True).locator("visible=true").first.wait_for()
-                page.wait_for_timeout(8_000)  # the graph settles, and the last run's marks arrive
-                page.screenshot(path=IMAGES / "graph.png", clip={"x": 370, "y": 110, "width": 1480, "height": 1380})
+                take_graph(page, address)
                 page.set_viewport_size({"width": 1280, "height": 760})
                 page.goto(f"{address}/assets/clean_trips?view=checks")
                 page.get_by_text("Succeeded", exact=True).nth(1).wait_for()

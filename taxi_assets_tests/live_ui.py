@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING
 
 import requests
 
+from taxi_assets.jobs import job_name
 from taxi_assets.services.embedded_postgres import EmbeddedPostgres
+from taxi_assets.trips.schema import YELLOW, TaxiKind
 from taxi_assets_tests.processes import REPOSITORY, free_port, running, until
 
 if TYPE_CHECKING:
@@ -20,11 +22,10 @@ GROUPS = ("ingest", "sinks", "reports")
 GRAPH = "/asset-groups?expanded=" + ",".join(f"global@global:{group}" for group in GROUPS)
 """The graph with its groups open."""
 LAST_RUN = "{ runsOrError(limit: 1) { ... on Runs { results { status tags { key value } } } } }"
-JOB = "/locations/taxi_assets.definitions/jobs/load_month"
 
 
 @contextmanager
-def live_ui(home: Path, rows: int = 2000, source: str = "sample") -> Iterator[str]:
+def live_ui(home: Path, rows: int = 2000, source: str = "sample", kinds: str = "yellow") -> Iterator[str]:
     """The UI's address. The home holds a copy of the code, so that nobody's edit reloads it midway."""
     for name in ("dagster.yaml", "workspace.yaml"):
         shutil.copy(REPOSITORY / name, home)
@@ -32,7 +33,7 @@ def live_ui(home: Path, rows: int = 2000, source: str = "sample") -> Iterator[st
     shutil.copytree(REPOSITORY / "taxi_assets", home / "taxi_assets", ignore=no_caches, dirs_exist_ok=True)
     (home / ".taxi").mkdir(exist_ok=True)
     port, log = free_port(), home / "dagster-dev.log"
-    env = {"DAGSTER_HOME": str(home), "TAXI_SOURCE": source, "TAXI_SAMPLE_ROWS": str(rows)}
+    env = {"DAGSTER_HOME": str(home), "TAXI_SOURCE": source, "TAXI_SAMPLE_ROWS": str(rows), "TAXI_KINDS": kinds}
     try:
         with running("-m", "dagster", "dev", "-h", "127.0.0.1", "-p", str(port), env=env, cwd=home, log=log):
             address = f"http://127.0.0.1:{port}"
@@ -49,9 +50,9 @@ def live_ui(home: Path, rows: int = 2000, source: str = "sample") -> Iterator[st
         EmbeddedPostgres(home / ".taxi" / "postgres").remove()
 
 
-def materialise(page: Page, address: str, month: str, seconds: float = 240) -> None:
+def materialise(page: Page, address: str, month: str, kind: TaxiKind = YELLOW, seconds: float = 240) -> None:
     """Load a month as a person does, by clicking through the job's page, and wait until its run succeeded."""
-    page.goto(address + JOB)
+    page.goto(f"{address}/locations/taxi_assets.definitions/jobs/{job_name(kind)}")
     page.get_by_role("button", name="Materialize all").click()
     page.get_by_role("button", name="Show all partitions").click()
     box = page.locator("input[type=text]:visible").last
