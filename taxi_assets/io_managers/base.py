@@ -80,7 +80,7 @@ class MonthIOManager(dg.ConfigurableIOManager, ABC):
                     context.run_id, uuid.uuid4().hex[:12], context.log.info, context.step_context.run_tags
                 )
                 shown, started = preview(trips), time.monotonic()  # looked at first: publishing may move the file
-                metadata = {**self.replace(kind, trips, writing), **shown}
+                metadata = {**origin(trips), **self.replace(kind, trips, writing), **shown}
                 metadata["seconds"] = round(time.monotonic() - started, 3)
                 _add_metadata(context, trips.month, metadata, alone=len(expected) == 1)
                 done.append(trips.month)
@@ -152,6 +152,11 @@ def sql_to_paste(table: str, kind: TaxiKind, month: Month) -> dg.MarkdownMetadat
         f"```sql\nSELECT *\nFROM {table}\nWHERE {kind.pickup} >= '{month.start:%Y-%m-%d}'\n"
         f"  AND {kind.pickup} < '{month.end:%Y-%m-%d}'\nLIMIT 100;\n```"
     )
+
+
+def origin(trips: Trips) -> dict[str, str]:
+    """The source and the version of the published file that the trips come from, where they are known."""
+    return {name: trips.facts.extra[name] for name in ("source", "version") if name in trips.facts.extra}
 
 
 def preview(trips: Trips, rows: int = 10) -> dict[str, Any]:

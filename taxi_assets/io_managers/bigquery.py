@@ -89,15 +89,17 @@ class BigQueryIOManager(MonthIOManager):
         return {
             "dagster/table_name": self._name(kind),
             "dagster/partition_row_count": job.output_rows,
+            "bytes": job.output_bytes,
             "sql": sql_to_paste(f"`{self._name(kind)}`", kind, trips.month),
+            "link": self._console(f"p={table.project}&d={table.dataset_id}&t={table.table_id}&page=table"),
             "job_id": job.job_id,
-            "job": dg.MetadataValue.url(
-                f"https://console.cloud.google.com/bigquery?project={self.project}"
-                f"&j=bq:{job.location}:{job.job_id}&page=queryresults"
-            ),
-            "output_bytes": job.output_bytes,
+            "job": self._console(f"j=bq:{job.location}:{job.job_id}&page=queryresults"),
             "slot_ms": int(job._properties.get("statistics", {}).get("totalSlotMs", 0)),  # no public name for it
         }
+
+    def _console(self, place: str) -> dg.UrlMetadataValue:
+        """A page of BigQuery's console."""
+        return dg.MetadataValue.url(f"https://console.cloud.google.com/bigquery?project={self.project}&{place}")
 
     def read_facts(self, kind: TaxiKind, month: Month) -> Facts | None:
         """Ask the partition for the month's rows, total and span (two columns of it are read); None without a table."""

@@ -20,7 +20,7 @@ from taxi_assets.io_managers.warehouse_month import WarehouseMonth
 from taxi_assets.services.embedded_postgres import EmbeddedPostgres
 from taxi_assets.services.postgres_connection import Server
 from taxi_assets.services.postgres_load import build, patiently, record, swap, take_turn
-from taxi_assets.services.postgres_table import Table, is_partition, relation, settle
+from taxi_assets.services.postgres_table import Table, bytes_of, is_partition, relation, settle
 from taxi_assets.settings import get_settings
 from taxi_assets.trips.files import Facts
 from taxi_assets.trips.month import Month
@@ -76,6 +76,7 @@ class PostgresIOManager(MonthIOManager):
                 started = time.monotonic()
                 name = build(cursor, table, shape, trips, log)
                 built = time.monotonic()
+                size = bytes_of(cursor, table, name)
                 record(cursor, table, trips, writing)
                 patiently(connection, table, month, self.patience, log, lambda cursor: swap(cursor, table, month, name))
             swapped = time.monotonic()
@@ -87,6 +88,7 @@ class PostgresIOManager(MonthIOManager):
         return {
             "dagster/table_name": table.name,
             "dagster/partition_row_count": trips.rows,
+            "bytes": size,
             "sql": sql_to_paste(table.name, kind, month),
             "server": server.name,
             "server_version": version,

@@ -125,6 +125,13 @@ def relation(cursor: psycopg.Cursor, table: Table, name: str) -> tuple[Any, ...]
     return cursor.execute(_RELATION, [table.schema, name]).fetchone()
 
 
+def bytes_of(cursor: psycopg.Cursor, table: Table, name: str) -> int:
+    """Bytes on disk of a table of the table's schema, with its indexes."""
+    found = relation(cursor, table, name)
+    size = cursor.execute("SELECT pg_total_relation_size(%s)", [found and found[0]]).fetchone()
+    return size[0] if size and size[0] else 0
+
+
 def is_partition(cursor: psycopg.Cursor, table: Table, month: Month) -> bool:
     """Whether the month has its partition.
 

@@ -45,6 +45,8 @@ def test_every_materialisation_says_what_it_is(instance, monkeypatch):
     assert made["clean_trips"]["zero_passenger_rows"].value > 0
     for name, metadata in made.items():
         assert "dagster/partition_row_count" in metadata, name
+        assert (metadata["source"].value, metadata["version"].value) == ("sample", "sample-v1-3000"), name
+    assert made["postgres_table"]["bytes"].value > 100_000
     assert "preview" in made["clean_trips"]
 
 

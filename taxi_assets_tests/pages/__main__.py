@@ -70,7 +70,9 @@ class Reader:
             case Serve(extra):
                 self._serve(command.text + extra.format(port=self.port))
             case Run() as run:
-                if run.ui and not self.server:
+                if not run.ui:
+                    self._end_server()
+                elif not self.server:
                     self._serve("make dev")
                 self._run(command, run)
         return "ok"

@@ -10,12 +10,13 @@ import re
 import subprocess
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from itertools import pairwise
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 PAGES = ("README.md", *sorted(path.relative_to(REPOSITORY).as_posix() for path in REPOSITORY.glob("docs/*.md")))
 PROGRAMS = "make|dagster|dg|python3?|docker|gcloud|gsutil|bq|terraform|git|ssh|psql|pip|uv|curl|echo|deploy/gcp/release"
+NEAR = 4
+"""Lines between a command and what it answers, with a closing fence, a blank line and an opening fence."""
 SPAN = re.compile(r"`([^`]+)`")
 COMMAND = re.compile(rf"(?:[A-Z_]+=\S+ )*(?:\.venv/bin/)?(?:{PROGRAMS}) \S")
 
@@ -29,6 +30,13 @@ class Command:
     language: str
     text: str
     shown: str | None = None
+    span: bool = False
+    """Whether it is a code span in the text; one that repeats a command is not tried again."""
+
+    @property
+    def end(self) -> int:
+        """Its last line."""
+        return self.line + self.text.count("\n")
 
 
 @dataclass
@@ -42,21 +50,25 @@ class Block:
 
 @lru_cache
 def commands() -> tuple[Command, ...]:
-    """Every command of every page, in reading order; one that an earlier page or line has already is left out."""
+    """Every command of every page, in reading order."""
     found: list[Command] = []
     for page in PAGES:
         blocks, prose = parse((REPOSITORY / page).read_text(encoding="utf-8"))
-        there = [command for block in blocks for command in _in_block(page, block)]
-        for block, after in pairwise(blocks):
-            if after.language == "text" and there:
-                there = [_shown(c, after) if _ends(c, block, after) else c for c in there]
-        found += sorted([*there, *_in_prose(page, prose)], key=lambda command: command.line)
-    first: dict[tuple[str, str], Command] = {}
-    for command in found:
-        known = first.setdefault((command.language, command.text), command)
-        if command.shown and not known.shown:
-            first[command.language, command.text] = replace(known, shown=command.shown)
-    return tuple(first.values())
+        there = [*(command for block in blocks for command in _in_block(page, block)), *_in_prose(page, prose)]
+        there.sort(key=lambda command: command.line)
+        for block in blocks:
+            above = [i for i, command in enumerate(there) if 0 < block.line - command.end <= NEAR]
+            if block.language == "text" and above:
+                there[above[-1]] = replace(there[above[-1]], shown="\n".join(block.lines).strip("\n"))
+        found += there
+    kept: dict[object, Command] = {}
+    for at, command in enumerate(found):
+        first = kept.get(command.text)
+        if command.span and first:
+            kept[command.text] = replace(first, shown=first.shown or command.shown)
+        else:
+            kept[(command.text, at) if first else command.text] = command
+    return tuple(kept.values())
 
 
 def parse(text: str) -> tuple[list[Block], str]:
@@ -104,22 +116,12 @@ def _in_block(page: str, block: Block) -> list[Command]:
     return [Command(page, block.line + at, "sh", command) for at, command in split(text)]
 
 
-def _ends(command: Command, block: Block, after: Block) -> bool:
-    """Whether the command is the last of its block, and `after` comes right below."""
-    last = block.line + len(block.lines)
-    return block.line <= command.line <= last <= command.line + command.text.count("\n") + 3 and after.line - last <= 3
-
-
-def _shown(command: Command, answer: Block) -> Command:
-    return replace(command, shown="\n".join(answer.lines).strip("\n"))
-
-
 def _in_prose(page: str, prose: str) -> list[Command]:
     found = []
     for match in SPAN.finditer(prose):
         command = " ".join(match[1].split())
         if COMMAND.match(command):
-            found.append(Command(page, prose.count("\n", 0, match.start()) + 1, "sh", command))
+            found.append(Command(page, prose.count("\n", 0, match.start()) + 1, "sh", command, span=True))
     return found
 
 

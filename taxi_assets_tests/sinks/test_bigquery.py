@@ -112,6 +112,7 @@ def test_a_first_load_makes_dataset_and_partitioned_clustered_described_table_an
     assert metadata["dagster/table_name"] == name
     assert metadata["dagster/partition_row_count"] == 500
     assert metadata["job_id"] in metadata["job"].value
+    assert f"&p={PROJECT}&d={sink.dataset}&t=yellow_cab_data&page=table" in metadata["link"].value
     assert holds(sink, trips)
     assert same_trips(sink.read(YELLOW, JANUARY), trips)
     table = client(sink).get_table(name)
