@@ -14,7 +14,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from taxi_assets.reports.figures import Histogram, MonthProfile, month_of, share
+from taxi_assets.reports.figures import Day, Histogram, MonthProfile, month_of, share
 from taxi_assets.reports.words import WEEKDAYS, average, axis_shares, compact, day_name, hour, number, percent, plural
 
 if TYPE_CHECKING:
@@ -229,20 +229,21 @@ def trips_per_day_svg(profile: MonthProfile) -> str:
 
 
 def trips_per_day_bars(profile: MonthProfile) -> str:
-    """The trips per day as bars and nothing else, an SVG image of fewer than 700 characters.
+    """The trips per day and nothing else, a bar beside the other, an SVG image of fewer than 690 characters.
 
-    Dagster's UI shows Markdown of fewer than 1,000 characters at once, and longer one only when it is asked to.
+    Dagster's UI shows Markdown of fewer than 1,000 characters at once, and longer one only when it is asked to: this
+    makes 920 in base64, and the words are to fit, too.
     """
     most, height = max(day.trips + day.rejected for day in profile.days) or 1, 40
-    kept, rejected = "", ""
-    for i, day in enumerate(profile.days):
-        low, high = (height - round(height * rows / most) for rows in (day.trips, day.trips + day.rejected))
-        kept += f"M{i} {height}V{low}" if low < height else ""
-        rejected += f"M{i} {low}V{high}" if high < low else ""
+
+    def bars(rows: Callable[[Day], int]) -> str:
+        tops = (height - round(height * rows(day) / most) for day in profile.days)
+        return f"M0 {height}{''.join(f'V{top}h1' for top in tops)}V{height}"
+
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="372" viewBox="-1 0 {len(profile.days) + 1} {height}" '
-        f'height="64" preserveAspectRatio="none" stroke-width=".7"><path d="{kept}" stroke="#1f6aa5"/>'
-        f'<path d="{rejected}" stroke="#d9601a"/></svg>'
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="372" viewBox="0 0 {len(profile.days)} {height}" '
+        f'height="64" preserveAspectRatio="none"><path d="{bars(lambda day: day.trips + day.rejected)}" '
+        f'fill="#d9601a"/><path d="{bars(lambda day: day.trips)}" fill="#1f6aa5"/></svg>'
     )
 
 

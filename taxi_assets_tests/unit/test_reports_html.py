@@ -253,11 +253,17 @@ def test_a_zone_may_lack_name_and_borough(profile):
     assert f"Zone {top[0].id}" in words(parsed(page))
 
 
-def test_the_small_picture_fits_what_dagster_shows_at_once(tmp_path):
-    svg = trips_per_day_bars(cleaned_sample(tmp_path, 100_000).profile())
-    assert len(base64.b64encode(svg.encode())) < 900
-    kept, rejected = ET.fromstring(svg)
-    assert kept.get("d").count("M") == 31
-    assert rejected.get("d").count("M") > 20
-    lone = ET.fromstring(trips_per_day_bars(cleaned_rows(tmp_path, [{}]).profile()))
-    assert [path.get("d") for path in lone] == ["M0 40V0", ""]
+def test_the_small_picture_fits_what_dagster_shows_at_once(profile):
+    days = tuple(dataclasses.replace(day, trips=1000 + i, rejected=900) for i, day in enumerate(profile.days))
+    svg = trips_per_day_bars(dataclasses.replace(profile, days=days))
+    address = f"data:image/svg+xml;base64,{base64.b64encode(svg.encode()).decode()}"
+    assert len(f"![2021-03: trips per day, kept and rejected]({address})") < 1000
+    every, kept = ET.fromstring(svg)
+    assert len(days) == every.get("d").count("h1") == kept.get("d").count("h1") == 31
+
+
+def test_the_small_picture_of_one_trip(tmp_path):
+    every, kept = ET.fromstring(trips_per_day_bars(cleaned_rows(tmp_path, [{}]).profile()))
+    assert every.get("d") == kept.get("d")
+    assert every.get("d").count("V0h1") == 1
+    assert every.get("d").count("V40h1") == 30
