@@ -221,7 +221,8 @@ def _zones_note(p: MonthProfile) -> str:
         notes.append(f"{plural(p.places.without_zone, 'trip')} without a zone.")
     if p.places.top and not p.places.named:
         notes.append(
-            "The zone lookup was not at hand, so zones go by their number: materialise taxi_zones, then month_report again."
+            "The zone lookup was not at hand, so zones go by their number: materialise taxi_zones (with TAXI_SOURCE=tlc if "
+            "your source has none), then month_report again."
         )
     return " ".join(notes)
 
