@@ -6,7 +6,10 @@ Needs the package's environment. A test holds the files against the schema, so r
 """
 
 import json
+import sys
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from taxi_assets.io_managers.bigquery import SQL_TYPES
 from taxi_assets.trips.schema import KINDS, TaxiKind
