@@ -12,7 +12,7 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from taxi_assets.errors import PermanentError
@@ -137,9 +137,12 @@ class Settings(BaseSettings):
     @field_validator("kinds")
     @classmethod
     def _known_kinds(cls, value: str) -> str:
-        unknown = {name.strip() for name in value.split(",")} - KINDS.keys()
-        if unknown:
-            raise ValueError(f"{', '.join(sorted(unknown))} is not a kind of taxi known here ({', '.join(KINDS)})")
+        names = [name.strip() for name in value.split(",")]
+        if unknown := sorted(set(names) - KINDS.keys()):
+            told = ", ".join(name or "an empty name" for name in unknown)
+            raise ValueError(f"{told} is not a kind of taxi known here ({', '.join(KINDS)})")
+        if len(set(names)) < len(names):
+            raise ValueError("names a kind of taxi twice")
         return value
 
     @field_validator("source")
@@ -158,9 +161,29 @@ class Settings(BaseSettings):
 
     @field_validator("monthly_cron", "reconcile_cron")
     @classmethod
-    def _cron(cls, value: str) -> str:
-        if not re.fullmatch(r"@\w+|[\w*/,\-]+( [\w*/,\-]+){4}", value):
+    def _cron(cls, value: str, info: ValidationInfo) -> str:
+        if value == cls.model_fields[info.field_name or ""].default:
+            return value
+        from dagster._vendored.croniter import croniter  # by which Dagster judges it; it takes seconds to import
+
+        if len(value.split()) not in (1, 5) or not croniter.is_valid(value):
             raise ValueError("must be a cron expression of five fields, for example `0 6 * * *`")
+        return value
+
+    @field_validator("alert_webhook", "smtp_url", "ui_url")
+    @classmethod
+    def _address(cls, value: str | SecretStr | None, info: ValidationInfo) -> str | SecretStr | None:
+        schemes = ("smtp", "smtps") if info.field_name == "smtp_url" else ("http", "https")
+        given = value.get_secret_value() if isinstance(value, SecretStr) else value
+        if given is not None and not re.fullmatch(rf"({'|'.join(schemes)})://[^\s/]\S*", given):
+            raise ValueError(f"must be an address that begins with {schemes[0]}:// or {schemes[1]}://")
+        return value
+
+    @field_validator("alert_email")
+    @classmethod
+    def _mailboxes(cls, value: str | None) -> str | None:
+        if value is not None and not all(re.fullmatch(r"[^\s@,]+@[^\s@,]+", each.strip()) for each in value.split(",")):
+            raise ValueError("must be one mail address, or several separated by commas")
         return value
 
     @model_validator(mode="after")

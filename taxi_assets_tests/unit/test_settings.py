@@ -31,6 +31,17 @@ def test_dot_env_is_read_and_the_environment_wins(monkeypatch, tmp_path):
         ("source", "nowhere", "TAXI_SOURCE: 'nowhere' is neither tlc, datatalks nor sample"),
         ("sample_rows", "0", "TAXI_SAMPLE_ROWS"),
         ("kinds", "yellow,purple", "purple is not a kind of taxi"),
+        ("kinds", "yellow,", "an empty name is not a kind of taxi"),
+        ("kinds", "yellow,yellow", "TAXI_KINDS: names a kind of taxi twice"),
+        ("monthly_cron", "every day", "TAXI_MONTHLY_CRON: must be a cron expression"),
+        ("reconcile_cron", "99 7 20 * *", "TAXI_RECONCILE_CRON: must be a cron expression"),
+        ("reconcile_cron", "0 0 7 20 * *", "TAXI_RECONCILE_CRON: must be a cron expression"),
+        ("sensor_seconds", "-5", "TAXI_SENSOR_SECONDS: Input should be greater than or equal to 5"),
+        ("alert_webhook", "hooks.slack.com/x", "TAXI_ALERT_WEBHOOK: must be an address that begins with http://"),
+        ("smtp_url", "mail.example.com", "TAXI_SMTP_URL: must be an address that begins with smtp://"),
+        ("alert_email", "nobody", "TAXI_ALERT_EMAIL: must be one mail address"),
+        ("alert_email", "me@example.com", "TAXI_SMTP_URL and TAXI_ALERT_EMAIL are needed together"),
+        ("ui_url", "localhost:3000", "TAXI_UI_URL: must be an address that begins with http://"),
         ("object_template", "trips.parquet", "TAXI_OBJECT_TEMPLATE: must contain {month}"),
         ("months_per_run", "none", "TAXI_MONTHS_PER_RUN: must be a positive number or `all`"),
         ("postgres_schema", "a b", "TAXI_POSTGRES_SCHEMA"),
@@ -42,6 +53,12 @@ def test_a_wrong_setting_is_one_sentence_that_names_it(monkeypatch, name, value,
     with pytest.raises(PermanentError) as error:
         get_settings()
     assert sentence in str(error.value)
+
+
+def test_right_settings_of_the_automation_are_taken(monkeypatch):
+    mail = {"smtp_url": "smtps://me%40x:s@mail.example.com", "alert_email": "a@example.com, b@example.com"}
+    set_all(monkeypatch, monthly_cron="@monthly", reconcile_cron="*/5 6-8 * * mon-fri", ui_url="https://taxi", **mail)
+    assert get_settings().monthly_cron == "@monthly"
 
 
 def test_the_password_in_the_url_is_never_shown(monkeypatch):
