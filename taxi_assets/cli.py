@@ -17,7 +17,7 @@ from taxi_assets.trips.month import Month
 from taxi_assets.trips.schema import KINDS, TaxiKind
 
 if TYPE_CHECKING:
-    import dagster as dg
+    pass
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -78,6 +78,7 @@ def _run(asked: argparse.Namespace) -> int:
     import dagster as dg
 
     from taxi_assets.definitions import defs
+    from taxi_assets.failures import run_failures
     from taxi_assets.jobs import job_name
 
     with dg.DagsterInstance.get() as instance:
@@ -88,7 +89,7 @@ def _run(asked: argparse.Namespace) -> int:
             run_config={"loggers": {"terminal": {}}},
             tags={audit.STARTED_BY: "make run", audit.PROCESS: audit.this_process()},
         )
-    failures = _failures(result)
+    failures = run_failures(result)
     if failures:
         print(f"\n{month} was not loaded:", file=sys.stderr)
         for line in failures:
@@ -116,22 +117,6 @@ def _backfill(asked: argparse.Namespace) -> int:
     if asked.jobs is not None and asked.jobs < 1:
         raise PermanentError("--jobs must be at least 1.")
     return backfill(kind, months_between(first, last), asked.jobs or default_jobs(), again=asked.again)
-
-
-def _failures(result: dg.ExecuteInProcessResult) -> list[str]:
-    """The sentence of each step that failed."""
-    lines = []
-    for event in result.all_events:
-        if event.is_step_failure:
-            data = event.step_failure_data
-            error = data.error
-            while error and error.cause:
-                error = error.cause
-            told = data.user_failure_data.description if data.user_failure_data else None
-            lines.append(f"{event.step_key}: {told or (error.message.strip() if error else 'failed')}")
-    if not result.success and not lines:
-        lines.append("the run failed; see the Dagster UI (make dev).")
-    return lines
 
 
 def _summary(asked: argparse.Namespace) -> int:

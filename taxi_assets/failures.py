@@ -33,3 +33,23 @@ def explained(what: str) -> Generator[None, None, None]:
             f"{what}: the disk is full{where}; free some space, or set TAXI_HOME to a larger disk, and run the month again.",
             allow_retries=False,
         ) from error
+
+
+def failure_sentence(event: dg.DagsterEvent) -> str:
+    """The one sentence of a failed step: what was raised on purpose, else the innermost error's first line."""
+    data = event.step_failure_data
+    if data.user_failure_data and data.user_failure_data.description:
+        return data.user_failure_data.description
+    error = data.error
+    while error and error.cause:
+        error = error.cause
+    lines = (error.message.strip() if error else "").splitlines()
+    return lines[0] if lines else "failed"
+
+
+def run_failures(result: dg.ExecuteInProcessResult) -> list[str]:
+    """What a run that was executed here failed with: a sentence for each failed step; none when it succeeded."""
+    failures = [f"{event.step_key}: {failure_sentence(event)}" for event in result.all_events if event.is_step_failure]
+    if not result.success and not failures:
+        failures = ["the run failed; see the Dagster UI (make dev)."]
+    return failures

@@ -5,11 +5,11 @@ to its log always, to a webhook and by mail where they are set (`alert_channels`
 however many months they hit.
 """
 
+import itertools
 import json
-import re
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
@@ -17,6 +17,7 @@ import dagster as dg
 
 from taxi_assets.automation.alert_channels import Message, channels, deliver
 from taxi_assets.automation.deadlines import DEADLINE
+from taxi_assets.automation.outcomes import RETRY_SECONDS, Problem, month_of, outcomes, retry
 from taxi_assets.settings import Settings
 
 EVERY_SECONDS = 30
@@ -34,34 +35,6 @@ STATUSES: dict[str, Literal[dg.DagsterEventType.RUN_FAILURE, dg.DagsterEventType
     "failed": dg.DagsterEventType.RUN_FAILURE,
     "succeeded": dg.DagsterEventType.RUN_SUCCESS,
 }
-_EVENTS = {
-    dg.DagsterEventType.STEP_SUCCESS,
-    dg.DagsterEventType.STEP_FAILURE,
-    dg.DagsterEventType.ASSET_CHECK_EVALUATION,
-}
-
-
-@dataclass
-class Problem:
-    """Something that is broken: `what` (a step or a check) of a month, since when, how often, when told (0: not yet)."""
-
-    month: str
-    what: str
-    sentence: str
-    run_id: str
-    since: float
-    count: int = 1
-    told: float = 0.0
-
-    @property
-    def key(self) -> str:
-        """What it is the same problem as."""
-        return f"{self.month}|{self.what}"
-
-    @property
-    def cause(self) -> str:
-        """What it shares with the same problem of other months: numbers and the month left out."""
-        return f"{self.what}|{re.sub(r'[0-9a-f]{8,}|[0-9]+', '#', self.sentence)}"
 
 
 @dataclass
@@ -150,65 +123,6 @@ def _clock(moment: float) -> str:
     return time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(moment))
 
 
-def month_of(tags: Mapping[str, str]) -> str:
-    """The months a run was about, for people; empty when it was about none."""
-    if partition := tags.get("dagster/partition"):
-        return partition[:7]
-    start, end = (tags.get(f"dagster/asset_partition_range_{edge}", "")[:7] for edge in ("start", "end"))
-    return start if start == end else f"{start} to {end}"
-
-
-def outcomes(instance: dg.DagsterInstance, run: dg.DagsterRun, finished: float) -> tuple[list[Problem], list[str]]:
-    """Of a finished run: what went wrong, and the steps and checks that went well."""
-    month, problems, well, red_steps = month_of(run.tags), [], [], set()
-    steps: list[tuple[str, str]] = []
-    for entry in instance.all_logs(run.run_id, of_type=_EVENTS):
-        event = entry.dagster_event
-        if event is None:
-            continue
-        if event.event_type is dg.DagsterEventType.ASSET_CHECK_EVALUATION:
-            evaluation = event.asset_check_evaluation_data
-            what = f"{evaluation.asset_key.to_user_string()} {evaluation.check_name}"
-            if evaluation.passed:
-                well.append(what)
-            else:
-                red_steps.add(event.step_key)
-                told = evaluation.description or "the check did not pass."
-                problems.append(Problem(month, what, told, run.run_id, finished))
-        elif event.is_step_failure:
-            steps.append((event.step_key or "", failure_sentence(event)))
-        else:
-            well.append(event.step_key or "")
-    problems += [
-        Problem(month, step, sentence, run.run_id, finished) for step, sentence in steps if step not in red_steps
-    ]
-    if run.status is dg.DagsterRunStatus.SUCCESS:
-        well.append(run.job_name)
-    elif not problems:
-        reason = _last_word(instance, run) or "the run ended without a word from a step; see its log."
-        problems.append(Problem(month, run.job_name, reason, run.run_id, finished))
-    return problems, well
-
-
-def failure_sentence(event: dg.DagsterEvent) -> str:
-    """The one sentence of a failed step: what was raised on purpose, else the innermost error's first line."""
-    data = event.step_failure_data
-    if data.user_failure_data and data.user_failure_data.description:
-        return data.user_failure_data.description
-    error = data.error
-    while error and error.cause:
-        error = error.cause
-    lines = (error.message.strip() if error else "").splitlines()
-    return lines[0] if lines else "failed"
-
-
-def _last_word(instance: dg.DagsterInstance, run: dg.DagsterRun) -> str:
-    """What the event that failed the run says."""
-    entries = instance.all_logs(run.run_id, of_type={dg.DagsterEventType.RUN_FAILURE})
-    event = entries[-1].dagster_event if entries else None
-    return ((event.message if event else "") or "").strip().partition("\n")[0]
-
-
 def look(
     instance: dg.DagsterInstance, memory: Memory, settings: Settings, now: float
 ) -> tuple[list[Message], list[Message]]:
@@ -222,12 +136,13 @@ def look(
             after_timestamp=now - LOOK_BACK_SECONDS if seen is None else None,
         )
         records = instance.fetch_run_status_changes(wanted, limit=RUNS, ascending=True).records
+        records = list(itertools.takewhile(lambda record: _is_settled(instance, record.event_log_entry, now), records))
         memory.seen[status] = max([seen or 0, *(record.storage_id for record in records)])
         changes += [(record.storage_id, record.event_log_entry) for record in records]
     recovered = []
     for _, entry in sorted(changes, key=lambda change: change[0]):
         run = instance.get_run_by_id(entry.run_id)
-        if run is None or run.tags.get("dagster/will_retry") == "true":  # the last attempt will tell
+        if run is None or retry(run.tags) == "begun":  # the last attempt will tell
             continue
         problems, well = outcomes(instance, run, entry.timestamp)
         month = month_of(run.tags)
@@ -236,6 +151,14 @@ def look(
         for problem in problems:
             memory.note(problem, settings.alert_repeat_hours * 3600)
     return list(failures_to_tell(memory, now, settings.ui_url)), recovered
+
+
+def _is_settled(instance: dg.DagsterInstance, entry: dg.EventLogEntry, now: float) -> bool:
+    """Whether it is known if the daemon retries the run: Dagster notes that on a failed run some moments after the event."""
+    if not instance.run_retries_enabled or now - entry.timestamp > RETRY_SECONDS:
+        return True
+    run = instance.get_run_by_id(entry.run_id)
+    return run is None or run.status is not dg.DagsterRunStatus.FAILURE or retry(run.tags) not in (None, "coming")
 
 
 def send(messages: Iterable[Message], memory: Memory, settings: Settings, now: float, log: Any) -> int:

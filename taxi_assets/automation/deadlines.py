@@ -10,6 +10,7 @@ import datetime as dt
 import dagster as dg
 from dagster._core.definitions.assets.job.asset_job import JobScopedAssetGraph
 
+from taxi_assets import audit
 from taxi_assets.assets.common import key
 from taxi_assets.assets.ingest import Publisher
 from taxi_assets.assets.sinks import sinks
@@ -119,11 +120,13 @@ def job_of(kind: TaxiKind) -> str:
 
 def deadline_schedule(kind: TaxiKind, settings: Settings) -> dg.ScheduleDefinition:
     """Checks the deadlines when months are reconciled."""
+    name = f"{kind.name}_deadlines"
     return dg.ScheduleDefinition(
-        name=f"{kind.name}_deadlines",
+        name=name,
         job_name=job_of(kind),
         cron_schedule=settings.reconcile_cron,
         execution_timezone=TIMEZONE,
         default_status=status(settings),
+        tags={audit.STARTED_BY: f"schedule {name}"},
         description="Asks whether the newest published month is in every sink; a missed deadline is a red check and an alert.",
     )

@@ -16,6 +16,7 @@ import dagster as dg
 from taxi_assets import audit
 from taxi_assets.assets.common import INGEST, REPORTS, SINKS, group, key
 from taxi_assets.automation.judging import Graph, Known, Made
+from taxi_assets.automation.outcomes import RETRY_SECONDS, retry
 from taxi_assets.jobs import job_name
 from taxi_assets.partitions import monthly
 from taxi_assets.trips.month import Month
@@ -66,6 +67,14 @@ class MonthRecords:
         """Keyword arguments of a RunRequest for these assets, with their checks."""
         keys = self.selection(assets)
         return {"asset_selection": keys, "asset_check_keys": self.checks(keys)}
+
+    def going_on(self, month: Month) -> dict[str, str]:
+        """Tags of a run that finishes what the month's last run began; none when that succeeded, or there was none."""
+        runs = self._instance.get_runs(dg.RunsFilter(tags={PARTITION: month.key}), limit=100)
+        last = next((run for run in runs if self._loads(run)), None)
+        if last is None or last.status is dg.DagsterRunStatus.SUCCESS:
+            return {}
+        return {audit.GOES_ON_WITH: audit.load_id(last.run_id, last.tags)}
 
     def checks(self, assets: Iterable[dg.AssetKey]) -> list[dg.AssetCheckKey]:
         """The checks of the assets that are about a month."""
@@ -135,17 +144,21 @@ class MonthRecords:
         return {partition for partition in untold if latest[partition].run_id in good}
 
     def _running(self) -> dict[str, str]:
-        """The months that are being loaded, with their run."""
+        """The months that are being loaded, with their run; a killed one that the daemon will start again counts."""
         found: dict[str, str] = {}
-        assets = set(self._keys.values())
-        for run in self._instance.get_runs(dg.RunsFilter(statuses=UNDER_WAY), limit=1000):
-            if run.asset_selection and not run.asset_selection & assets:
-                continue
-            if not run.asset_selection and run.job_name != job_name(self._kind):
-                continue
-            for partition in partitions_of(run.tags, self._kind):
-                found[partition] = run.run_id
+        since = dt.datetime.now(dt.UTC) - dt.timedelta(seconds=RETRY_SECONDS)
+        killed = self._instance.get_runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus.FAILURE], updated_after=since))
+        awaited = [run for run in killed if retry(run.tags) == "coming"]
+        for run in [*awaited, *self._instance.get_runs(dg.RunsFilter(statuses=UNDER_WAY), limit=1000)]:
+            if self._loads(run):
+                found.update(dict.fromkeys(partitions_of(run.tags, self._kind), run.run_id))
         return found
+
+    def _loads(self, run: dg.DagsterRun) -> bool:
+        """Whether the run loads months of this kind."""
+        if run.asset_selection:
+            return not run.asset_selection.isdisjoint(self._keys.values())
+        return run.job_name == job_name(self._kind)
 
     def _failures(self) -> dict[str, Counter[str]]:
         """By month and source version, the runs that automation started and that failed lately."""

@@ -6,8 +6,9 @@ from collections.abc import Callable
 import dagster as dg
 import pytest
 
-from taxi_assets.automation.alerts import FOLD_SECONDS, Memory, Problem, alerts_sensor, failures_to_tell
+from taxi_assets.automation.alerts import FOLD_SECONDS, Memory, alerts_sensor, failures_to_tell
 from taxi_assets.automation.deadlines import DEADLINE
+from taxi_assets.automation.outcomes import RETRY_SECONDS, Problem
 from taxi_assets.errors import PermanentError
 from taxi_assets.failures import explained
 from taxi_assets.settings import Settings
@@ -156,9 +157,51 @@ def test_a_missed_deadline_is_told_and_so_is_its_end(world: MakeWorld, hook: Web
 def test_a_failure_that_the_daemon_will_retry_is_not_told_yet(world: MakeWorld, hook: Webhook):
     here = world(alert_webhook=hook.url)
     run = here.load("2021-03", "{month}: no.")
-    here.instance.add_run_tags(run, {"dagster/will_retry": "true"})
+    here.instance.add_run_tags(run, {"dagster/will_retry": "true", "dagster/auto_retry_run_id": "the next"})
     here.tick()
     assert hook.posted == []
+
+
+def test_a_failure_waits_until_it_is_known_whether_the_daemon_will_retry(hook: Webhook, monkeypatch):
+    with dg.instance_for_test(overrides={"run_retries": {"enabled": True}}) as instance:
+        here = World(instance, alert_webhook=hook.url)
+        # as it is between the event of the failure and Dagster's note
+        monkeypatch.setattr(type(instance), "add_run_tags", lambda *_: None)
+        runs = [here.load(month, "{month}: no.") for month in ("2021-03", "2021-04")]
+        here.tick()
+        assert hook.posted == []
+        monkeypatch.undo()
+        for run, will in zip(runs, ("true", "false"), strict=True):
+            here.instance.add_run_tags(run, {"dagster/will_retry": will})
+        here.tick()
+        assert hook.posted == []  # the first is to be retried, and is not yet
+        here.instance.add_run_tags(runs[0], {"dagster/auto_retry_run_id": "the next"})
+        here.tick()
+        (message,) = hook.posted
+        assert "failed: 2021-04" in message["text"]
+
+
+@pytest.mark.parametrize("tags", [{}, {"dagster/will_retry": "true"}])
+def test_a_failure_that_is_not_retried_after_all_is_told_in_the_end(hook: Webhook, monkeypatch, tags):
+    with dg.instance_for_test(overrides={"run_retries": {"enabled": True}}) as instance:
+        here = World(instance, alert_webhook=hook.url)
+        monkeypatch.setattr(type(instance), "add_run_tags", lambda *_: None)
+        here.load("2021-03", "{month}: no.", **tags)
+        later = time.time() + RETRY_SECONDS + 1
+        monkeypatch.setattr("taxi_assets.automation.alerts.time.time", lambda: later)
+        here.tick()
+        assert len(hook.posted) == 1
+
+
+def test_of_a_run_that_was_ended_from_outside_the_reason_is_told(world: MakeWorld, hook: Webhook):
+    here = world(alert_webhook=hook.url)
+    job = here.defs.resolve_job_def("load")
+    run = here.instance.create_run_for_job(job, tags={"dagster/partition": "2021-06-01"})
+    here.instance.report_engine_event("Run execution process was terminated by signal 9 (SIGKILL).", run)
+    here.instance.report_run_failed(run)
+    here.tick()
+    assert "terminated by signal 9" in hook.posted[0]["text"]
+    assert "from outside" not in hook.posted[0]["text"]
 
 
 def test_a_run_that_died_without_a_word_is_told(world: MakeWorld, hook: Webhook):
