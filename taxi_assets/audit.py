@@ -15,6 +15,8 @@ STARTED_BY = "taxi_assets/started_by"
 SOURCE_VERSION = "taxi_assets/source_version"
 """Version of the publisher's file that the run was asked to load."""
 CODE_VERSION = "taxi_assets/code_version"
+GOES_ON_WITH = "taxi_assets/goes_on_with"
+"""The run that began what this one finishes: a month that was cut short."""
 PROCESS = "taxi_assets/process"
 """Host, process id and its start, of a run that works in a process of ours: tells a dead run from a slow one."""
 
@@ -37,6 +39,14 @@ def started_by(tags: Mapping[str, str]) -> str:
         if tag in tags:
             return name if tags[tag] in ("true", "") else f"{name} {tags[tag]}"
     return "user"
+
+
+def load_id(run_id: str, tags: Mapping[str, str]) -> str:
+    """What a load is known by, however many runs it takes: the run that began it.
+
+    Dagster's own retries name it, and our runs that go on with an unfinished month do.
+    """
+    return tags.get(GOES_ON_WITH) or tags.get("dagster/root_run_id") or run_id
 
 
 def this_process() -> str:

@@ -120,7 +120,10 @@ def judge(
         return Judgement(month, State.CHANGED, "the publisher has replaced it since it was loaded")
     left = unfinished(graph, known.made, code)
     if not left:
-        seen = "from the version that is published now" if published else "and its source was not compared"
+        if published:
+            seen = "from the version that is published now"
+        else:
+            seen = "and it is published no more" if asked else "and its source was not compared"
         return Judgement(month, State.CURRENT, f"every asset is loaded by this code, {seen}")
     first = next(iter(left))
     reason = f"{first} {left[first]}"

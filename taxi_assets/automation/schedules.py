@@ -112,7 +112,7 @@ def _launch(
         dg.RunRequest(
             run_key=f"{kind.name}-{judgement.month}-{moment:%Y%m%dT%H%M}",
             partition_key=judgement.month.key,
-            tags=tags,
+            tags={**tags, **(records.going_on(judgement.month) if judgement.assets else {})},
             **(records.part(judgement.assets) if judgement.assets else {}),
         )
         for judgement, tags in due[:runs]
@@ -125,8 +125,11 @@ def summary(answers: Answers, judged: list[Judgement], later: list[Judgement], h
     for state in (*TO_DO, State.OTHER_SOURCE, State.RUNNING, State.CURRENT):
         if months := [j.month for j in judged if j.state is state]:
             lines.append(f"{state.value.capitalize()}: {ranges(months)}.")
-    if len(judged) == 1 and judged[0].state is State.CURRENT:
+    current, asked = [j.month for j in judged if j.state is State.CURRENT], answers.published
+    if len(judged) == len(current) == 1:
         lines = [*lines[:-1], f"{judged[0].month} is skipped: {judged[0].reason}."]
+    elif gone := [month for month in current if month in asked and not asked[month]]:
+        lines.append(f"Of these the publisher has no more: {ranges(gone)}.")
     if later:
         lines.append(f"Left for the next time: {ranges(j.month for j in later)} (or make backfill).")
     if hopeless:

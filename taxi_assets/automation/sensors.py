@@ -5,7 +5,7 @@ What is to be done about a month is `judging`'s decision; alerts are in `alerts`
 
 import datetime as dt
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 
 import dagster as dg
@@ -26,6 +26,8 @@ NEWEST = 4
 """Newest months asked for at every tick, and loaded as soon as they are published (up to 105 days late, median 51)."""
 WINDOW = 6
 """Older months asked for at a tick, in turn: 200 months have their turn within six hours of ten-minute ticks."""
+RUN_KEY = "dagster/run_key"
+TOLD = (State.CHANGED, State.RUNNING, State.UNFINISHED)
 DECLARATIVE_LOOKBACK = dt.timedelta(days=31 * 13)
 """How far back months are that sinks follow by conditions: a year of corrections, and the publisher's delay."""
 
@@ -82,15 +84,18 @@ def new_months_sensor(kind: TaxiKind, settings: Settings) -> dg.SensorDefinition
         ]
         _remember(cursor, turn, newest, judged)
         context.update_cursor(cursor.write())
-        due = [j for j in judged if j.state is State.CHANGED or (j.state is State.MISSING and j.month in newest)]
-        told = summary(kind, answers, judged, cursor)
+        wanted = [j for j in judged if j.state is State.CHANGED or (j.state is State.MISSING and j.month in newest)]
+        keys = {j.month: f"{kind.name}-{j.month}-{known[j.month].version}->{answers.version(j.month)}" for j in wanted}
+        before = run_keys(context.instance, name, keys.values())
+        due = [j for j in wanted if keys[j.month] not in before]
+        told = summary(kind, answers, judged, cursor, [j.month for j in wanted if keys[j.month] in before])
         if not due:
             return dg.SkipReason(told)
         context.log.info(told)
         part = records.part(ingest_names(records)) if settings.automation == "declarative" else {}
         return [
             dg.RunRequest(
-                run_key=f"{kind.name}-{j.month}-{known[j.month].version}->{answers.version(j.month)}",
+                run_key=keys[j.month],
                 partition_key=j.month.key,
                 tags=run_tags(f"sensor {name}", answers.version(j.month)),
                 **part,
@@ -117,12 +122,29 @@ def _remember(cursor: Cursor, turn: list[Month], newest: list[Month], judged: li
         cursor.after = str(month)
 
 
-def summary(kind: TaxiKind, answers: Answers, judged: list[Judgement], cursor: Cursor) -> str:
-    """The tick in sentences: what was asked, what stands in the way, what an operator may want to do."""
+def run_keys(instance: dg.DagsterInstance, sensor: str, keys: Iterable[str]) -> set[str]:
+    """Those of the keys that the sensor has had its run for: Dagster starts no second one, and does not say so."""
+    if not (wanted := list(keys)):
+        return set()
+    runs = instance.get_runs(dg.RunsFilter(tags={RUN_KEY: wanted, "dagster/sensor_name": sensor}))
+    return {run.tags[RUN_KEY] for run in runs}
+
+
+def summary(
+    kind: TaxiKind, answers: Answers, judged: list[Judgement], cursor: Cursor, before: Sequence[Month] = ()
+) -> str:
+    """The tick in sentences: what was asked, what stands in the way, what an operator may want to do.
+
+    `before`: months whose one run was had and that are not loaded all the same.
+    """
     lines = [answers.trouble] if answers.trouble else []
     if judged:
         lines.append(f"Asked for {len(judged)} months: {ranges(j.month for j in judged)}.")
-        lines += [f"{j.month} is {j.state.value}." for j in judged if j.state in (State.CHANGED, State.RUNNING)]
+        lines += [
+            f"{ranges(before)}: had its run and is not loaded (the run failed or was ended); reconciliation tries again, "
+            "up to three times."
+        ] * bool(before)
+        lines += [f"{j.month} is {j.state.value}." for j in judged if j.state in TOLD]
         lines += [f"{j}; load it by hand if TAXI_SOURCE is right." for j in judged if j.state is State.OTHER_SOURCE]
     if cursor.offered:
         offered = [Month.parse(month) for month in cursor.offered]

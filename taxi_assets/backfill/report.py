@@ -73,7 +73,7 @@ def summarise(report: Report, elsewhere: Sequence[Month], *, interrupted: bool) 
     if elsewhere:
         print(f"  elsewhere   {ranges(elsewhere)}: being loaded by another run; run the command again when it is done")
     if left:
-        print(f"  not begun   {left:>5} months; run the same command again to go on")
+        print(f"  left        {left:>5} months; run the same command again to go on")
     if not report.total and not elsewhere:
         print("  nothing to do")
     if interrupted:

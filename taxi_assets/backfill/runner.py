@@ -226,7 +226,8 @@ def _attend(
             return
         assets = task.judgement.assets
         for attempt in range(1, ATTEMPTS + 1):
-            answer = worker.load(kind, task.month, records.part(assets) if assets else None, task.version)
+            begun = records.going_on(task.month) if assets or attempt > 1 else {}
+            answer = worker.load(kind, task.month, records.part(assets) if assets else None, task.version, begun)
             if answer is not None:
                 break
             if stop.is_set():

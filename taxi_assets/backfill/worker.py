@@ -14,6 +14,7 @@ import sys
 import threading
 from typing import TYPE_CHECKING, Any
 
+from taxi_assets import audit
 from taxi_assets.settings import get_settings
 from taxi_assets.trips.month import Month
 from taxi_assets.trips.schema import KINDS, TaxiKind
@@ -33,15 +34,18 @@ class Worker:
         self._process = self._start()
 
     def load(
-        self, kind: TaxiKind, month: Month, part: dict[str, Any] | None, version: str | None
+        self, kind: TaxiKind, month: Month, part: dict[str, Any] | None, version: str | None, tags: dict[str, str]
     ) -> dict[str, Any] | None:
-        """Load a month, or a part (`MonthRecords.part`) of it; rows, seconds and failures, or None: the worker was killed."""
+        """Load a month, or a part (`MonthRecords.part`) of it; rows, seconds and failures, or None: the worker was killed.
+
+        `version` of the publisher's file and `tags` are for the run's tags.
+        """
         task = {
             "kind": kind.name,
             "month": str(month),
             "assets": [asset.path for asset in part["asset_selection"]] if part else [],
             "checks": [[check.asset_key.path, check.name] for check in part["asset_check_keys"]] if part else [],
-            "version": version,
+            "tags": {**tags, audit.SOURCE_VERSION: version} if version else tags,
         }
         assert self._process.stdin is not None
         assert self._process.stdout is not None
@@ -108,9 +112,8 @@ def _load(instance: dg.DagsterInstance, defs: dg.Definitions, task: dict[str, An
 
     import dagster as dg
 
-    from taxi_assets import audit
     from taxi_assets.assets.common import CODE_VERSION, key
-    from taxi_assets.automation.alerts import failure_sentence
+    from taxi_assets.failures import run_failures
     from taxi_assets.jobs import job_name
 
     kind, month, started = KINDS[task["kind"]], Month.parse(task["month"]), time.monotonic()
@@ -118,7 +121,7 @@ def _load(instance: dg.DagsterInstance, defs: dg.Definitions, task: dict[str, An
         audit.STARTED_BY: "make backfill",
         audit.CODE_VERSION: CODE_VERSION,
         audit.PROCESS: audit.this_process(),
-        **({audit.SOURCE_VERSION: task["version"]} if task["version"] else {}),
+        **task["tags"],
     }
     job = defs.resolve_job_def(job_name(kind)).get_subset(  # all of it when there is no part
         asset_selection={dg.AssetKey(path) for path in task["assets"]},
@@ -131,9 +134,7 @@ def _load(instance: dg.DagsterInstance, defs: dg.Definitions, task: dict[str, An
         tags=tags,
         run_config={"loggers": {"terminal": {}}},
     )
-    failures = [f"{event.step_key}: {failure_sentence(event)}" for event in result.all_events if event.is_step_failure]
-    if not result.success and not failures:
-        failures = ["the run failed; see the Dagster UI (make dev)."]
+    failures = run_failures(result)
     rows = [
         materialization.metadata["dagster/partition_row_count"].value
         for event in result.get_asset_materialization_events()

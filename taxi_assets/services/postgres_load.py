@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from taxi_assets.audit import started_by
+from taxi_assets.audit import load_id, started_by
 from taxi_assets.errors import PermanentError, TransientError
 from taxi_assets.services.postgres_table import HISTORY, Shape, Table, is_partition, lock_key, relation
 from taxi_assets.trips.files import Trips
@@ -163,7 +163,11 @@ def patiently(
 
 
 def record(cursor: psycopg.Cursor, table: Table, trips: Trips, writing: Writing) -> None:
-    """Write the load into the history, to become visible with the month."""
+    """Write the load into the history, to become visible with the month.
+
+    A run that goes on for one that was killed after it had loaded the month loads it again: that is the same load, in
+    one row. Writers of a month take turns (`take_turn`), so no other row of it appears in between.
+    """
     from psycopg import sql
 
     extra = trips.facts.extra
@@ -177,7 +181,12 @@ def record(cursor: psycopg.Cursor, table: Table, trips: Trips, writing: Writing)
         "code_version": extra.get("code_version"),
         "run_id": writing.run_id,
         "started_by": started_by(writing.tags),
+        "load_id": load_id(writing.run_id, writing.tags),
     }
+    same = ("table_name", "month", "load_id", "rows", "total_amount", "source_version", "code_version")
+    where = sql.SQL(" AND ").join(sql.SQL("{} IS NOT DISTINCT FROM %s").format(sql.Identifier(name)) for name in same)
+    delete = sql.SQL("DELETE FROM {} WHERE {}").format(table.identifier(HISTORY), where)
+    cursor.execute(delete, [values[name] for name in same])
     names = sql.SQL(", ").join(map(sql.Identifier, values))
     marks = sql.SQL(", ").join([sql.Placeholder()] * len(values))
     insert = sql.SQL("INSERT INTO {} ({}) VALUES ({})").format(table.identifier(HISTORY), names, marks)

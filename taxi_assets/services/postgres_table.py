@@ -39,8 +39,11 @@ _HISTORY_COLUMNS = """
     code_version text,
     run_id text,
     started_by text,
+    load_id text,
     loaded_at timestamptz NOT NULL DEFAULT now()
 """
+_LOAD_ID = "load_id"
+"""The run that began a load (`audit.load_id`). The first histories do not have the column: it is added to them."""
 
 _COLUMNS = """
     SELECT attname, format_type(atttypid, atttypmod), attnotnull FROM pg_catalog.pg_attribute
@@ -173,7 +176,7 @@ def _look(cursor: psycopg.Cursor, table: Table) -> tuple[Shape | None, bool]:
                 f"{table.name} has column {name} as {type_}, trips have it as {wanted[name]}: {remedy}."
             )
     indexes = [definition for (definition,) in cursor.execute(_INDEXES, [oid])]
-    complete = len(columns) == len(wanted) and relation(cursor, table, HISTORY) is not None
+    complete = len(columns) == len(wanted) and _LOAD_ID in _history_columns(cursor, table)
     return Shape([(name, required) for name, _, required in columns], indexes), complete
 
 
@@ -202,10 +205,20 @@ def _make(cursor: psycopg.Cursor, table: Table, shape: Shape | None) -> None:
         if known.name in added:
             target = sql.Identifier(table.schema, table.kind.table, known.name)
             _comment(cursor, sql.SQL("COLUMN {}").format(target), known.description)
-    if relation(cursor, table, HISTORY) is None:
+    kept = _history_columns(cursor, table)
+    if not kept:
         cursor.execute(sql.SQL("CREATE TABLE {} (" + _HISTORY_COLUMNS + ")").format(table.identifier(HISTORY)))
         _comment(cursor, sql.SQL("TABLE {}").format(table.identifier(HISTORY)),
                  "One row a month loaded, written in the transaction that made it visible.")  # fmt: skip
+    elif _LOAD_ID not in kept:
+        names = table.identifier(HISTORY), sql.Identifier(_LOAD_ID)
+        cursor.execute(sql.SQL("ALTER TABLE {} ADD COLUMN {} text").format(*names))
+
+
+def _history_columns(cursor: psycopg.Cursor, table: Table) -> set[str]:
+    """The history's columns; none where there is no history."""
+    found = relation(cursor, table, HISTORY)
+    return {name for name, *_ in cursor.execute(_COLUMNS, [found[0]]).fetchall()} if found else set()
 
 
 def _comment(cursor: psycopg.Cursor, target: Composable, text: str) -> None:

@@ -238,8 +238,9 @@ def test_kinds_keep_separate_tables_and_share_the_history(sink, writing, postgre
 def test_every_load_is_one_row_of_the_history_with_where_it_came_from(sink, postgres_url, tmp_path):
     trips = made(tmp_path)
     trips.facts.extra.update(source="tlc", location="https://there/2021-01.parquet", version="etag-7")
-    for tags in ({"dagster/schedule_name": "monthly"}, {"dagster/backfill": "abc"}, {}):
-        sink.replace(YELLOW, trips, Writing("run-1", "token", print, tags))
+    starters = ({"dagster/schedule_name": "monthly"}, {"dagster/backfill": "abc"}, {})
+    for run, tags in enumerate(starters, 1):
+        sink.replace(YELLOW, trips, Writing(f"run-{run}", "token", print, tags))
     total = "round(total_amount::numeric, 2)::float8"
     columns = f"table_name, month::text, rows, {total}, source, source_version, run_id, started_by"
     rows = rows_of(postgres_url, f"SELECT {columns} FROM ny_taxi.load_history ORDER BY loaded_at")
@@ -250,9 +251,34 @@ def test_every_load_is_one_row_of_the_history_with_where_it_came_from(sink, post
         round(trips.facts.total_amount, 2),
         "https://there/2021-01.parquet",
         "etag-7",
-        "run-1",
     )
-    assert rows == [(*same, starter) for starter in ("schedule monthly", "backfill abc", "user")]
+    told = ("schedule monthly", "backfill abc", "user")
+    assert rows == [(*same, f"run-{run}", starter) for run, starter in enumerate(told, 1)]
+
+
+def test_a_load_that_another_run_finishes_again_stays_one_row_and_a_new_load_is_another(sink, postgres_url, tmp_path):
+    trips, changed = made(tmp_path), made(tmp_path, seed=1)
+    trips.facts.extra["version"] = changed.facts.extra["version"] = None
+    goes_on = {"taxi_assets/goes_on_with": "run-1"}
+    for what, run, tags in (
+        (trips, "run-1", {}),  # killed when the month was in, before anybody heard of it
+        (trips, "run-2", goes_on),
+        (trips, "run-3", {"dagster/root_run_id": "run-1"}),
+        (trips, "run-4", {}),  # loaded again on purpose
+        (changed, "run-5", goes_on),  # begun then, but other trips: not the same load
+    ):
+        sink.replace(YELLOW, what, Writing(run, "token", print, tags))
+    rows = rows_of(postgres_url, "SELECT run_id, load_id FROM ny_taxi.load_history ORDER BY loaded_at")
+    assert rows == [("run-3", "run-1"), ("run-4", "run-4"), ("run-5", "run-1")]
+
+
+def test_a_history_from_before_loads_had_ids_is_kept_and_grown(sink, writing, postgres_url, tmp_path):
+    sink.replace(YELLOW, made(tmp_path), writing)
+    with psycopg.connect(postgres_url) as connection:
+        connection.execute("ALTER TABLE ny_taxi.load_history DROP COLUMN load_id")
+    sink.replace(YELLOW, made(tmp_path, seed=1), writing)
+    rows = rows_of(postgres_url, "SELECT load_id FROM ny_taxi.load_history ORDER BY loaded_at")
+    assert rows == [(None,), (writing.run_id,)]
 
 
 def test_before_the_first_load_reading_a_month_says_what_to_materialise(sink):

@@ -42,6 +42,10 @@ def test_a_loaded_month_whose_source_and_code_are_unchanged_is_current_and_says_
     assert "from the version that is published now" in judgement.reason
 
 
+def test_a_loaded_month_that_the_publisher_withdrew_stays_and_that_is_said():
+    assert judged(None, LOADED).reason.endswith("it is published no more")
+
+
 @pytest.mark.parametrize(
     ("published", "of", "code", "state"),
     [

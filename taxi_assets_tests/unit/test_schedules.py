@@ -11,6 +11,7 @@ from taxi_assets.automation.schedules import ATTEMPTS, monthly_schedule, reconci
 from taxi_assets.automation.sensors import run_tags
 from taxi_assets.definitions import build_defs
 from taxi_assets.jobs import job_name
+from taxi_assets.settings import Settings
 from taxi_assets.trips.schema import YELLOW
 from taxi_assets_tests.loaded_months import BEFORE, NEWEST, OLDER, Loaded, loaded_months
 
@@ -38,6 +39,30 @@ def keys(requests: list[dg.RunRequest]) -> list[str]:
     return [request.partition_key[:7] for request in requests]
 
 
+CLOUD = {
+    "profile": "gcp",
+    "postgres_url": "postgresql://me@127.0.0.1/trips",
+    "bucket": "gs://trips",
+    "bigquery_project": "trips",
+}
+
+
+@pytest.mark.parametrize(
+    ("settings", "on"),
+    [({}, False), ({"automation": "on"}, True), (CLOUD, True), ({**CLOUD, "automation": "off"}, False)],
+)
+def test_every_kind_has_its_schedules_and_sensors_off_at_home_and_on_in_the_cloud(settings, on):
+    repository = build_defs(Settings(kinds="yellow,green", **settings)).get_repository_def()
+    running = {
+        each.name: each.default_status.value == "RUNNING"
+        for each in (*repository.schedule_defs, *repository.sensor_defs)
+        if each.name != "default_automation_condition_sensor"
+    }
+    wanted = [what for kind in ("yellow", "green") for what in (
+        f"new_{kind}_months", f"newest_{kind}_month", f"reconcile_{kind}", f"{kind}_deadlines")]  # fmt: skip
+    assert running == dict.fromkeys((*wanted, "housekeeping", "alerts"), on)
+
+
 def test_a_newest_month_that_is_loaded_is_skipped_with_the_reason(loaded):
     requests, told = tick(loaded, monthly_schedule)
     assert requests == []
@@ -57,6 +82,14 @@ def test_reconciliation_finds_missing_and_changed_months_and_skips_what_is_curre
         requests, _ = tick(loaded, reconciliation)
     assert keys(requests) == [NEWEST, OLDER]
     assert len({request.run_key for request in requests}) == 2
+
+
+def test_a_month_that_the_publisher_withdrew_is_kept_and_named(loaded):
+    with loaded.published(OLDER):
+        loaded.publisher.withdraw(OLDER)
+        requests, told = tick(loaded, reconciliation)
+    assert requests == []
+    assert f"Up to date: {OLDER}, {BEFORE}. Of these the publisher has no more: {OLDER}." in told
 
 
 def test_reconciliation_launches_no_more_than_its_runs_and_leaves_old_months_alone(loaded):
@@ -81,8 +114,12 @@ def test_only_the_sink_that_is_missing_is_loaded_again(loaded):
     assert keys([request]) == [OLDER]
     chosen = {key.to_user_string() for key in request.asset_selection}
     assert {"gcs_parquet", "bq_table"} <= chosen
+    assert audit.GOES_ON_WITH not in request.tags  # the month's last run succeeded
     assert not chosen & {"raw_trips", "clean_trips", "postgres_table", "gcs_partitioned"}
     job = loaded.defs.resolve_job_def("load_month")
+    cut = loaded.instance.create_run_for_job(job, tags={"dagster/partition": request.partition_key})
+    loaded.instance.report_run_failed(cut)
+    assert tick(loaded, reconciliation)[0][0].tags[audit.GOES_ON_WITH] == cut.run_id
     part = job.get_subset(
         asset_selection=set(request.asset_selection), asset_check_selection=set(request.asset_check_keys)
     )
@@ -91,6 +128,22 @@ def test_only_the_sink_that_is_missing_is_loaded_again(loaded):
     assert {"gcs_parquet_matches_clean", "bq_table_matches_clean"} <= checked
     assert DEADLINE not in checked
     assert tick(loaded, reconciliation)[0] == []
+
+
+def test_a_killed_run_that_the_daemon_starts_again_is_left_to_it_and_counts_as_loading(loaded):
+    job = loaded.defs.resolve_job_def(job_name(YELLOW))
+    with loaded.published(NEWEST):
+        tags = {"dagster/partition": f"{NEWEST}-01", "dagster/will_retry": "true"}
+        run = loaded.instance.create_run_for_job(job, tags=tags)
+        loaded.instance.report_run_failed(run)
+        requests, told = tick(loaded, reconciliation)
+        assert requests == []
+        assert f"Being loaded: {NEWEST}" in told
+        loaded.instance.add_run_tags(
+            run.run_id, {audit.PROCESS: "a worker of make backfill"}
+        )  # which the daemon cannot
+        assert keys(tick(loaded, reconciliation)[0]) == [NEWEST]
+        loaded.instance.delete_run(run.run_id)
 
 
 def test_a_month_that_keeps_failing_is_named_and_not_tried_for_ever(loaded):

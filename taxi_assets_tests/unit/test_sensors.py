@@ -7,7 +7,7 @@ import pytest
 
 from taxi_assets.automation.month_records import MonthRecords
 from taxi_assets.automation.sensors import NEWEST as NEWEST_COUNT
-from taxi_assets.automation.sensors import WINDOW, ingest_names, new_months_sensor
+from taxi_assets.automation.sensors import RUN_KEY, WINDOW, ingest_names, new_months_sensor
 from taxi_assets.definitions import build_defs
 from taxi_assets.settings import Settings
 from taxi_assets.trips.schema import YELLOW
@@ -62,6 +62,21 @@ def test_a_month_that_appears_is_asked_for_once_with_its_version(loaded):
     assert request.tags["taxi_assets/started_by"] == "sensor new_yellow_months"
     assert request.tags["taxi_assets/source_version"] in request.run_key
     assert again.run_key == request.run_key  # Dagster launches a run key once
+
+
+def test_a_month_whose_one_run_failed_is_told_and_left_to_the_reconciliation(loaded):
+    with loaded.published(NEWEST):
+        (request,), _, _ = tick(loaded)
+        run = loaded.instance.create_run_for_job(
+            loaded.defs.resolve_job_def("load_month"),
+            tags={RUN_KEY: request.run_key, "dagster/sensor_name": "new_yellow_months"},
+            status=dg.DagsterRunStatus.FAILURE,
+        )
+        requests, told, _ = tick(loaded)
+        loaded.instance.delete_run(run.run_id)
+        assert len(tick(loaded)[0]) == 1
+    assert requests == []
+    assert f"{NEWEST}: had its run and is not loaded" in told
 
 
 def test_a_month_that_is_published_anew_is_asked_for_under_another_key(loaded):
