@@ -117,12 +117,14 @@ def test_only_the_sink_that_is_missing_is_loaded_again(loaded):
     assert audit.GOES_ON_WITH not in request.tags  # the month's last run succeeded
     assert not chosen & {"raw_trips", "clean_trips", "postgres_table", "gcs_partitioned"}
     job = loaded.defs.resolve_job_def("load_month")
-    cut = loaded.instance.create_run_for_job(job, tags={"dagster/partition": request.partition_key})
-    loaded.instance.report_run_failed(cut)
-    assert tick(loaded, reconciliation)[0][0].tags[audit.GOES_ON_WITH] == cut.run_id
     part = job.get_subset(
         asset_selection=set(request.asset_selection), asset_check_selection=set(request.asset_check_keys)
     )
+    cut = loaded.instance.create_run_for_job(
+        part, tags={"dagster/partition": request.partition_key}, asset_selection=frozenset(request.asset_selection)
+    )
+    loaded.instance.report_run_failed(cut)
+    assert tick(loaded, reconciliation)[0][0].tags[audit.GOES_ON_WITH] == cut.run_id
     done = part.execute_in_process(partition_key=request.partition_key, instance=loaded.instance)
     checked = {check.check_name for check in done.get_asset_check_evaluations()}
     assert {"gcs_parquet_matches_clean", "bq_table_matches_clean"} <= checked

@@ -28,7 +28,9 @@ def test_a_terminal_shows_a_bar_that_the_next_line_replaces(monkeypatch):
     reader, writer = pty.openpty()
     with os.fdopen(writer, "w") as stream:
         log(stream, monkeypatch, *LINES)
-        shown = os.read(reader, 10_000).decode()
+        shown = ""
+        while not shown.endswith("rows.\r\n"):  # a terminal hands over a line at a time
+            shown += os.read(reader, 10_000).decode()
     os.close(reader)
     first, second, last = shown.split("\r\x1b[K")
     assert first.endswith("(25 %) [#####...............]")
