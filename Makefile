@@ -63,8 +63,8 @@ lint: $(VENV)/.ready-dev  ## lint, types, and Dagster's own validation
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/ty check
 	@$(BIN)/dagster definitions validate
 
-chaos: $(VENV)/.ready-dev  ## kill and damage every sink's load at random: make chaos [SECONDS=600] [SEED=1]
-	@$(BIN)/python -m taxi_assets_tests.chaos --seconds $(or $(SECONDS),600) $(if $(SEED),--seed $(SEED))
+chaos: $(VENV)/.ready-dev  ## kill and damage every sink's load at random: make chaos [SECONDS=600] [KILLS=50] [SEED=1]
+	@$(BIN)/python -m taxi_assets_tests.chaos --seconds $(or $(SECONDS),600) --kills $(or $(KILLS),50) $(if $(SEED),--seed $(SEED))
 
 bench: $(VENV)/.ready-dev  ## measure against floors and peers, and print the tables
 	@$(BIN)/python -m benchmarks.bench $(ARGS)

@@ -7,7 +7,6 @@ import os
 import shutil
 import tempfile
 import weakref
-from contextlib import suppress
 from pathlib import Path
 
 from taxi_assets.settings import get_settings
@@ -27,10 +26,9 @@ class Scratch:
         staging.mkdir(parents=True, exist_ok=True)
         with (staging / _LOCK).open("wb") as turn:
             fcntl.flock(turn, fcntl.LOCK_EX)
-            for lock in staging.glob(f"*.scratch/{_LOCK}"):
-                with suppress(FileNotFoundError, BlockingIOError), lock.open("rb") as file:
-                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    shutil.rmtree(lock.parent, ignore_errors=True)
+            for folder in staging.glob("*.scratch"):
+                if not _in_use(folder):
+                    shutil.rmtree(folder, ignore_errors=True)
             self.folder = Path(tempfile.mkdtemp(".scratch", f"{label}-", staging))
             held = (self.folder / _LOCK).open("wb")
             fcntl.flock(held, fcntl.LOCK_EX)
@@ -41,6 +39,21 @@ class Scratch:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _in_use(folder: Path) -> bool:
+    """Whether its user lives; to be asked in turn, when nobody is just between a folder and its lock.
+
+    A folder without a lock is of one who was killed there, or just when removing it.
+    """
+    try:
+        with (folder / _LOCK).open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+    return False
 
 
 def _remove(folder: Path, held, maker: int) -> None:

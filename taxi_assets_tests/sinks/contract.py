@@ -4,17 +4,20 @@ at all, whatever happens meanwhile; the others stay as they were; the next load 
 from __future__ import annotations
 
 import random
+import signal
 import threading
 import time
 from collections.abc import Callable, Generator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from multiprocessing.process import BaseProcess
 
 from taxi_assets.errors import TaxiError, TransientError, disk_full
 from taxi_assets.trips.files import TripFile
 from taxi_assets.trips.month import Month
 from taxi_assets_tests.processes import until
-from taxi_assets_tests.sinks.places import Contents, Fault, Place, contents_of
+from taxi_assets_tests.sinks.places.base import Contents, Fault, Place, contents_of
 
 
 def require(place: Place, *allowed: TripFile) -> TripFile:
@@ -45,14 +48,6 @@ class LeftBehind(AssertionError):
     """Something stays after the next success."""
 
 
-def seconds_to_replace(place: Place, trips: TripFile) -> float:
-    """How long a process takes that does it for the first time."""
-    with place.writer(trips) as process:
-        begun = time.monotonic()
-        process.join(60)
-    return time.monotonic() - begun
-
-
 @dataclass(frozen=True)
 class Months:
     """A month as it is, as it shall be, and as a rival writes it at the same time; and another month."""
@@ -64,61 +59,89 @@ class Months:
 
     @staticmethod
     def in_place(place: Place) -> Months:
-        """Made for the place, the old and the other one loaded."""
+        """Made for the place, the old and the other one loaded, and the place's pace taken."""
         old, new, rival = (place.trips("2021-01", place.rows + place.rows // 4 * seed, seed) for seed in range(3))
         other = place.trips("2021-02", 500)
         for trips in (other, old):
             place.replace(trips)
+        with place.writer(old) as process:
+            begun = time.monotonic()
+            process.join(60)
+            place.pace = time.monotonic() - begun
         return Months(old, new, rival, other)
 
+    def after(self, now: TripFile) -> Months:
+        """The months when the one that shall be replaced next is `now`, the old or the new one."""
+        return self if now is self.old else replace(self, old=self.new, new=self.old)
 
-Attempt = Callable[[Place, Months, random.Random, float, str], tuple[TripFile, ...]]
-"""Try to replace the old month by the new one in a run, while something goes wrong within so many seconds; what the
-month may be now."""
+
+@dataclass(frozen=True)
+class Attempted:
+    """What came of an attempt to replace the old month while something goes wrong."""
+
+    allowed: tuple[TripFile, ...]
+    """What the month may be now."""
+    struck: bool
+    """Whether it went wrong before the attempt had ended by itself."""
 
 
-def _raise(place: Place, months: Months, chance: random.Random, seconds: float, run: str) -> tuple[TripFile, ...]:
+Attempt = Callable[[Place, Months, random.Random, str], Attempted]
+"""Try to replace the old month by the new one in a run, while something goes wrong within the place's pace."""
+
+
+def _raise(place: Place, months: Months, chance: random.Random, run: str) -> Attempted:
     try:
         place.replace(place.broken(months.new), run)
     except (ZeroDivisionError, TaxiError):
-        return (months.old,)
+        return Attempted((months.old,), True)
     except Exception as error:
         if "broken midway" in str(error):  # DuckDB wraps what a stream raises
-            return (months.old,)
+            return Attempted((months.old,), True)
         raise
     raise WrongOutcome("broken trips were loaded")
 
 
-def _kill(place: Place, months: Months, chance: random.Random, seconds: float, run: str) -> tuple[TripFile, ...]:
+def _kill(place: Place, months: Months, chance: random.Random, run: str) -> Attempted:
     with place.writer(months.new, run) as process:
-        time.sleep(chance.uniform(0, seconds))
-        process.kill()
-        process.join()
-    return (months.old, months.new) if process.exitcode else (months.new,)
+        begun = time.monotonic()
+        struck = _killed(process, chance.uniform(0, place.pace))
+    if struck:
+        return Attempted((months.old, months.new), True)
+    place.pace = (place.pace + time.monotonic() - begun) / 2
+    return Attempted((months.new,), False)
 
 
-def _kill_rival(place: Place, months: Months, chance: random.Random, seconds: float, run: str) -> tuple[TripFile, ...]:
+def _kill_rival(place: Place, months: Months, chance: random.Random, run: str) -> Attempted:
     """The one that lives gets through, and wins unless the other one came after it."""
-    with place.writer(months.rival) as process:
-        killing = threading.Timer(chance.uniform(0, seconds), process.kill)
-        killing.start()
+    with place.writer(months.rival) as process, ThreadPoolExecutor(1) as pool:
+        struck = pool.submit(_killed, process, chance.uniform(0, place.pace))
         place.replace(months.new, run)
-        killing.join()
-    return months.new, months.rival
+        return Attempted((months.new, months.rival), struck.result())
+
+
+def _killed(process: BaseProcess, seconds: float) -> bool:
+    """Kill the writer after so long; whether it was still at work."""
+    process.join(seconds)
+    process.kill()
+    process.join()
+    if process.exitcode not in (0, -signal.SIGKILL):
+        raise WrongOutcome(f"a writer that nobody disturbed failed: exit code {process.exitcode}")
+    return process.exitcode != 0
 
 
 def _under(fault: Fault) -> Attempt:
-    def attempt(place: Place, months: Months, chance: random.Random, seconds: float, run: str) -> tuple[TripFile, ...]:
-        with fault(chance, seconds):
+    def attempt(place: Place, months: Months, chance: random.Random, run: str) -> Attempted:
+        allowed: tuple[TripFile, ...] = (months.new,)
+        with fault(chance, place.pace) as happened:
             try:
                 place.replace(months.new, run)
             except TransientError:
-                return months.old, months.new
+                allowed = (months.old, months.new)
             except (TaxiError, OSError) as error:  # OSError: of a staged file, see `failures.explained`
-                if disk_full(error):
-                    return months.old, months.new
-                raise WrongOutcome(f"not said to be worth a retry: {error!r}") from error
-        return (months.new,)
+                if not disk_full(error):
+                    raise WrongOutcome(f"not said to be worth a retry: {error!r}") from error
+                allowed = (months.old, months.new)
+        return Attempted(allowed, happened.is_set())
 
     return attempt
 
@@ -127,18 +150,29 @@ EVERYWHERE: dict[str, Attempt] = {"exception": _raise, "kill -9": _kill, "kill -
 """What can happen to every sink; `Place.faults` has the rest."""
 
 
-def disaster(place: Place, kind: str, months: Months, chance: random.Random, seconds: float) -> str:
-    """Replace the old month by the new one while `kind` happens, then load it again.
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a month after a disaster, and what it is since the next load."""
 
-    Returns what became of the month: `old` or `new` (whoever wrote it).
+    struck: bool
+    kept: str
+    """`old` or `new` (whoever wrote it)."""
+    now: TripFile
+
+
+def disaster(place: Place, kind: str, months: Months, chance: random.Random) -> Outcome:
+    """Replace the old month by the new one while `kind` happens, then load one of them again.
 
     Raises:
         WrongOutcome, LeftBehind: what the contract rules out.
     """
     attempt = EVERYWHERE.get(kind) or _under(place.faults[kind])
     run = f"run-{chance.randrange(1 << 40)}"
-    outcome = require(place, *attempt(place, months, chance, seconds, run))
+    attempted = attempt(place, months, chance, run)
+    outcome = require(place, *attempted.allowed)
     require(place, months.other)
+    if kind == "kill -9" and attempted.struck and outcome is months.old:
+        place.pace *= 1.05  # so that the end of the writing has its share of kills however busy the machine is
     again, same_run = chance.choice([months.new, months.old]), chance.random() < 0.5
     try:
         place.replace(again, run if same_run and again is months.new else None)
@@ -147,7 +181,7 @@ def disaster(place: Place, kind: str, months: Months, chance: random.Random, sec
     require(place, again)
     require(place, months.other)
     require_nothing_left(place)
-    return "old" if outcome is months.old else "new"
+    return Outcome(attempted.struck, "old" if outcome is months.old else "new", again)
 
 
 @dataclass

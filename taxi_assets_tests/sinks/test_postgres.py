@@ -1,141 +1,47 @@
 # ruff: noqa: F401, F811 - pytest finds fixtures by their imported names
-"""The Postgres sink: a month is replaced whole or not at all, whoever reads, writes, is killed or goes away meanwhile.
+"""What is particular to the Postgres sink, on real servers: the table it makes, the values it keeps, its history.
 
-What every sink promises is in the contract suite; here is what is particular to Postgres, on real servers.
+What every sink promises is in the contract suite.
 """
 
 from __future__ import annotations
 
-import dataclasses
-import random
-import signal
-import subprocess
-import sys
-import threading
 import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from pathlib import Path
 
-import psycopg
 import pyarrow as pa
 import pytest
 
-from taxi_assets.errors import PermanentError, TransientError
+from taxi_assets.errors import PermanentError
 from taxi_assets.io_managers.base import Writing
 from taxi_assets.io_managers.postgres import PostgresIOManager
-from taxi_assets.services.embedded_postgres import EmbeddedPostgres
-from taxi_assets.trips.files import BATCH_ROWS, Facts, TripFile
-from taxi_assets.trips.month import Month
-from taxi_assets.trips.schema import GREEN, YELLOW, Column, TaxiKind
-from taxi_assets_tests.months import month_of_trips, one_pickup_outside, same_facts, same_trips
+from taxi_assets.trips.files import Facts
+from taxi_assets.trips.schema import GREEN, YELLOW
+from taxi_assets_tests.months import same_trips
 from taxi_assets_tests.postgres_fixtures import (
     OTHERS,
-    PostgresServer,
-    as_user,
     every_postgres_server,
     every_postgres_url,
-    own_postgres_server,
     postgres_server,
     postgres_url,
     rows_of,
     run_sql,
 )
-from taxi_assets_tests.processes import REPOSITORY, free_port, until
-
-JANUARY, FEBRUARY = Month(2021, 1), Month(2021, 2)
-TIP = Column("tip_jar", pa.float64(), "Coins, US dollars.")
-TABLE = "ny_taxi.yellow_cab_data"
+from taxi_assets_tests.postgres_sink_fixtures import (
+    FEBRUARY,
+    JANUARY,
+    TABLE,
+    Streamed,
+    holds,
+    log,
+    made,
+    parts,
+    relations,
+    sink,
+    writing,
+)
 
 ON_OTHER_VERSIONS = pytest.mark.parametrize("every_postgres_server", list(OTHERS), indirect=True)
 """What the contract suite does on the embedded server."""
-
-
-@pytest.fixture
-def sink(postgres_url: str) -> PostgresIOManager:
-    return PostgresIOManager.at(postgres_url)
-
-
-@pytest.fixture
-def log() -> list[str]:
-    return []
-
-
-@pytest.fixture
-def writing(log: list[str]) -> Writing:
-    return Writing("11111111-run", "token", log.append, {})
-
-
-def made(tmp_path: Path, month: str = "2021-01", rows: int = 2_000, seed: int = 0, **options) -> TripFile:
-    return month_of_trips(tmp_path / "made", month, rows, seed, **options)
-
-
-def holds(sink: PostgresIOManager, trips: TripFile) -> bool:
-    return same_facts(sink.read_facts(YELLOW, trips.month), trips.facts)
-
-
-def relations(url: str) -> set[str]:
-    """Every table of the database outside Postgres' own schemas."""
-    query = "SELECT relname FROM pg_class WHERE relkind IN ('r', 'p') AND relnamespace::regnamespace::text !~ %s"
-    return {name for (name,) in rows_of(url, query, "^(pg_|information)")}
-
-
-def parts(*months: str) -> set[str]:
-    return {"load_history", "yellow_cab_data", *(f"yellow_cab_data_{month}" for month in months)}
-
-
-def with_columns(*columns: Column) -> TaxiKind:
-    return dataclasses.replace(YELLOW, columns=columns)
-
-
-class Streamed:
-    """A month that comes batch by batch: each is preceded by a call of `before` with its number."""
-
-    def __init__(self, file: TripFile, before: Callable[[int], object], rows: int = 500) -> None:
-        self._file, self._before, self._rows = file, before, rows
-        self.month, self.rows, self.bytes, self.schema, self.facts = (
-            file.month, file.rows, file.bytes, file.schema, file.facts)  # fmt: skip
-
-    def batches(self, columns: list[str] | None = None, rows: int = BATCH_ROWS) -> Iterator[pa.RecordBatch]:
-        for number, batch in enumerate(self._file.batches(columns, self._rows)):
-            self._before(number)
-            yield batch
-
-    def to_arrow(self) -> pa.Table:
-        return self._file.to_arrow()
-
-
-@dataclasses.dataclass
-class Reader:
-    """What a reader saw that counts a month all the time."""
-
-    counts: set[int] = dataclasses.field(default_factory=set)
-    longest: float = 0.0
-    reads: int = 0
-
-
-@contextmanager
-def reading(url: str, month: Month = JANUARY) -> Iterator[Reader]:
-    seen, enough = Reader(), threading.Event()
-
-    def read() -> None:
-        with psycopg.connect(url, autocommit=True) as connection:
-            while not enough.is_set():
-                begun = time.monotonic()
-                query = f"SELECT count(*) FROM {TABLE} WHERE tpep_pickup_datetime >= %s AND tpep_pickup_datetime < %s"
-                (count,) = connection.execute(query, [month.start, month.end]).fetchone()
-                seen.counts.add(count)
-                seen.longest, seen.reads = max(seen.longest, time.monotonic() - begun), seen.reads + 1
-
-    with ThreadPoolExecutor(1) as pool:
-        future = pool.submit(read)
-        until(lambda: seen.reads > 2 or future.done(), 20, "the reader's first reads")
-        try:
-            yield seen
-        finally:
-            enough.set()
-            future.result()
 
 
 def test_a_first_load_makes_schema_and_described_partitioned_table_and_reads_back_the_same_trips(
@@ -286,233 +192,6 @@ def test_before_the_first_load_reading_a_month_says_what_to_materialise(sink):
         sink.read(YELLOW, JANUARY)
 
 
-@pytest.mark.parametrize("breaks_before", [0, 1, 3])
-def test_a_stream_that_breaks_midway_leaves_the_old_month(sink, writing, postgres_url, tmp_path, breaks_before):
-    old = made(tmp_path)
-    sink.replace(YELLOW, old, writing)
-
-    def break_(number: int) -> None:
-        if number == breaks_before:
-            raise ConnectionResetError("the bucket went away")
-
-    with pytest.raises(ConnectionResetError, match="the bucket went away"):
-        sink.replace(YELLOW, Streamed(made(tmp_path, seed=1), break_), writing)
-    assert same_trips(sink.read(YELLOW, JANUARY), old)
-    assert relations(postgres_url) == parts("2021_01")
-    assert rows_of(postgres_url, "SELECT count(*) FROM ny_taxi.load_history") == [(1,)]
-
-
-def test_a_pickup_outside_the_month_refuses_the_whole_month(sink, writing, tmp_path):
-    old = made(tmp_path)
-    sink.replace(YELLOW, old, writing)
-    with pytest.raises(
-        PermanentError, match=r"2021-01: a trip was picked up outside the month, so none .* clean_trips"
-    ):
-        sink.replace(YELLOW, made(tmp_path, seed=1, change=one_pickup_outside), writing)
-    assert same_trips(sink.read(YELLOW, JANUARY), old)
-
-
-def test_a_month_that_is_shorter_than_announced_is_refused(sink, writing, tmp_path):
-    short = Streamed(made(tmp_path), lambda number: None)
-    short.rows += 1
-    with pytest.raises(PermanentError, match=r"2021-01: 2,001 rows were announced, 2,000 came"):
-        sink.replace(YELLOW, short, writing)
-    assert sink.read_facts(YELLOW, JANUARY) is None
-
-
-@ON_OTHER_VERSIONS
-def test_twenty_months_at_once_on_an_empty_database_all_arrive(every_postgres_url, writing, tmp_path):
-    months = [made(tmp_path, f"{2020 + n // 12}-{n % 12 + 1:02d}", rows=500 + n, seed=n) for n in range(20)]
-    sink = PostgresIOManager.at(every_postgres_url)
-    for _ in range(2):  # the second time every load has an old partition to take away
-        with ThreadPoolExecutor(20) as pool:
-            list(pool.map(lambda trips: sink.replace(YELLOW, trips, writing), months))
-        for trips in months:
-            assert holds(sink, trips)
-    assert len(relations(every_postgres_url)) == 22
-
-
-def test_two_writers_of_a_month_take_turns_and_the_last_one_wins(sink, writing, log, postgres_url, tmp_path):
-    first, second = made(tmp_path), made(tmp_path, rows=1_000, seed=1)
-    midway, go_on = threading.Event(), threading.Event()
-
-    def pause(number: int) -> None:
-        if number == 2:
-            midway.set()
-            assert go_on.wait(30)
-
-    with ThreadPoolExecutor(2) as pool:
-        one = pool.submit(sink.replace, YELLOW, Streamed(first, pause), writing)
-        assert midway.wait(30)
-        two = pool.submit(sink.replace, YELLOW, second, writing)
-        until(lambda: any("waiting for another run" in line for line in log), 20, "the second writer to wait")
-        assert not two.done()
-        go_on.set()
-        one.result()
-        two.result()
-    assert same_trips(sink.read(YELLOW, JANUARY), second)
-    assert relations(postgres_url) == parts("2021_01")
-
-
-def test_a_writer_that_waits_too_long_for_another_gives_up_in_a_sentence(writing, postgres_url, tmp_path):
-    midway, go_on = threading.Event(), threading.Event()
-
-    def pause(number: int) -> None:
-        midway.set()
-        assert go_on.wait(30)
-
-    with ThreadPoolExecutor(1) as pool:
-        one = pool.submit(PostgresIOManager.at(postgres_url).replace, YELLOW, Streamed(made(tmp_path), pause), writing)
-        assert midway.wait(30)
-        with pytest.raises(
-            TransientError, match=r"2021-01: another run has been writing this month of ny_taxi.yellow_cab_data"
-        ):
-            PostgresIOManager.at(postgres_url, patience=0.5).replace(YELLOW, made(tmp_path), writing)
-        go_on.set()
-        one.result()
-
-
-def test_a_reader_throughout_sees_the_old_or_the_new_month_and_never_waits_long(
-    every_postgres_url,
-    writing,
-    tmp_path,
-):
-    sink = PostgresIOManager.at(every_postgres_url)
-    months = [made(tmp_path, rows=rows, seed=rows) for rows in (20_000, 30_000)]
-    sink.replace(YELLOW, months[1], writing)
-    with reading(every_postgres_url) as seen:
-        for _ in range(4):
-            for trips in months:
-                sink.replace(YELLOW, trips, writing)
-    assert seen.counts == {20_000, 30_000}
-    assert seen.longest < 2
-
-
-def test_a_long_transaction_of_a_reader_delays_the_swap_and_other_readers_hardly_notice(
-    writing,
-    log,
-    postgres_url,
-    tmp_path,
-):
-    sink, old, new = PostgresIOManager.at(postgres_url), made(tmp_path), made(tmp_path, rows=3_000, seed=1)
-    sink.replace(YELLOW, old, writing)
-    with ThreadPoolExecutor(1) as pool, reading(postgres_url) as seen:
-        with psycopg.connect(postgres_url, application_name="a notebook") as notebook:
-            assert notebook.execute(f"SELECT count(*) FROM {TABLE}").fetchone() == (2_000,)
-            replaced = pool.submit(sink.replace, YELLOW, new, writing)
-            until(lambda: sum("trying again" in line for line in log) >= 2, 30, "the swap to try twice")
-            assert not replaced.done()
-            assert any(f"in use by process {notebook.info.backend_pid} of taxi (a notebook)" in line for line in log), (
-                log
-            )
-        replaced.result(timeout=30)
-    assert holds(sink, new)
-    assert seen.counts == {2_000, 3_000}
-    assert seen.longest < 4  # 1.2 s in line behind the swap, on a busy machine
-    assert "SELECT" not in "".join(log)
-
-
-def test_a_reader_that_does_not_end_is_named_and_the_month_stays_as_it_was(writing, postgres_url, tmp_path):
-    sink, old = PostgresIOManager.at(postgres_url, patience=2), made(tmp_path)
-    sink.replace(YELLOW, old, writing)
-    with psycopg.connect(postgres_url, application_name="a notebook") as notebook:
-        notebook.execute(f"SELECT count(*) FROM {TABLE}")
-        with pytest.raises(
-            TransientError, match=r"2021-01: .* in use by process \d+ of taxi \(a notebook\), its query begun"
-        ):
-            sink.replace(YELLOW, made(tmp_path, seed=1), writing)
-    assert same_trips(sink.read(YELLOW, JANUARY), old)
-    assert relations(postgres_url) == parts("2021_01")
-
-
-def test_a_server_killed_with_9_midway_fails_the_load_in_a_sentence_and_the_next_one_starts_it_again(
-    own_postgres_server,
-    writing,
-    tmp_path,
-):
-    sink, old, new = PostgresIOManager(), made(tmp_path), made(tmp_path, rows=5_000, seed=1)
-    sink.replace(YELLOW, old, writing)
-    with pytest.raises(
-        TransientError, match=r"2021-01: Postgres on 127.0.0.1:\d+, database postgres says: .*run it again"
-    ):
-        sink.replace(YELLOW, Streamed(new, lambda number: own_postgres_server.kill() if number == 5 else None), writing)
-    assert holds(sink, old)
-    assert relations(own_postgres_server.url) == parts("2021_01")
-    sink.replace(YELLOW, new, writing)
-    assert same_trips(sink.read(YELLOW, JANUARY), new)
-
-
-def test_a_connection_cut_by_the_server_midway_is_told_as_worth_a_retry(sink, writing, postgres_url, tmp_path):
-    def cut(number: int) -> None:
-        if number == 2:
-            ours = "application_name = 'taxi_assets' AND datname = current_database()"
-            run_sql(postgres_url, f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {ours}")
-
-    with pytest.raises(TransientError, match=r"2021-01: Postgres on .* run it again"):
-        sink.replace(YELLOW, Streamed(made(tmp_path), cut), writing)
-    assert sink.read_facts(YELLOW, JANUARY) is None
-
-
-def test_a_statement_that_takes_too_long_is_cancelled(writing, postgres_url, tmp_path):
-    sink = PostgresIOManager.at(postgres_url, statement_timeout=0.5)
-    with pytest.raises(TransientError, match=r"2021-01: .*statement timeout"):
-        sink.replace(YELLOW, Streamed(made(tmp_path), lambda number: time.sleep(0.5)), writing)
-
-
-def test_an_unpartitioned_table_of_our_name_is_refused_and_left_alone(sink, writing, postgres_url, tmp_path):
-    run_sql(postgres_url, "CREATE SCHEMA ny_taxi", f"CREATE TABLE {TABLE} (n int)", f"INSERT INTO {TABLE} VALUES (1)")
-    with pytest.raises(PermanentError, match=rf"{TABLE} exists and is not partitioned .*RENAME TO yellow_cab_data_old"):
-        sink.replace(YELLOW, made(tmp_path), writing)
-    assert rows_of(postgres_url, f"SELECT n FROM {TABLE}") == [(1,)]
-
-
-def test_a_table_that_has_the_name_of_the_months_partition_is_refused_and_left_alone(
-    sink,
-    writing,
-    postgres_url,
-    tmp_path,
-):
-    sink.replace(YELLOW, made(tmp_path, "2021-02"), writing)
-    run_sql(postgres_url, f"CREATE TABLE {TABLE}_2021_01 (n int)", f"INSERT INTO {TABLE}_2021_01 VALUES (1)")
-    with pytest.raises(PermanentError, match=rf"2021-01: {TABLE}_2021_01 exists and is no partition of"):
-        sink.replace(YELLOW, made(tmp_path), writing)
-    assert rows_of(postgres_url, f"SELECT n FROM {TABLE}_2021_01") == [(1,)]
-
-
-def test_a_new_column_is_added_with_its_description_and_empty_in_months_before(
-    sink,
-    writing,
-    postgres_url,
-    tmp_path,
-):
-    fewer = with_columns(*YELLOW.columns[:-4])
-    sink.replace(fewer, made(tmp_path, "2021-02", kind=fewer), writing)
-    trips = made(tmp_path)
-    sink.replace(YELLOW, trips, writing)
-    assert same_trips(sink.read(YELLOW, JANUARY), trips)
-    assert rows_of(postgres_url, f"SELECT count(*), count(dropoff_latitude) FROM {TABLE}_2021_02") == [(2_000, 0)]
-    described = (
-        "SELECT col_description(attrelid, attnum) FROM pg_attribute WHERE attrelid = %s::regclass AND attname = %s"
-    )
-    assert rows_of(postgres_url, described, TABLE, "dropoff_latitude") == [(YELLOW.columns[-1].description,)]
-
-
-def test_a_column_of_another_type_or_one_too_many_is_refused_by_name(sink, writing, tmp_path):
-    more = with_columns(*YELLOW.columns, TIP)
-    sink.replace(more, made(tmp_path, "2021-02", kind=more), writing)
-    with pytest.raises(PermanentError, match=f"{TABLE} has column tip_jar, which trips do not have"):
-        sink.replace(YELLOW, made(tmp_path), writing)
-    other = with_columns(*YELLOW.columns, dataclasses.replace(TIP, type=pa.string()))
-    with pytest.raises(PermanentError, match="column tip_jar as double precision, trips have it as text"):
-        sink.replace(other, made(tmp_path), writing)
-
-
-def test_trips_that_lack_a_column_are_refused_by_name(sink, writing, tmp_path):
-    fewer = with_columns(*YELLOW.columns[:-1])
-    with pytest.raises(PermanentError, match=r"2021-01: column dropoff_latitude of the trips is missing"):
-        sink.replace(YELLOW, made(tmp_path, kind=fewer), writing)
-
-
 def test_indexes_of_the_table_are_on_every_new_partition_and_were_made_before_the_swap(
     every_postgres_url,
     writing,
@@ -533,125 +212,6 @@ def test_indexes_of_the_table_are_on_every_new_partition_and_were_made_before_th
     assert name.startswith("yellow_cab_data_2021_01_new")  # named when its table was not yet swapped in
 
 
-def test_a_role_without_privileges_loads_into_a_schema_that_it_may_create_in(
-    every_postgres_url,
-    every_postgres_server,
-    writing,
-    tmp_path,
-):
-    database = every_postgres_url.rpartition("/")[2]
-    role = f"loader_{database}"
-    run_sql(every_postgres_server.url, f"CREATE ROLE {role} LOGIN PASSWORD 'sesame' NOSUPERUSER")
-    try:
-        sink = PostgresIOManager.at(as_user(every_postgres_url, role, "sesame"))
-        with pytest.raises(PermanentError, match=r"2021-01: .*permission denied for database .*TAXI_POSTGRES_SCHEMA"):
-            sink.replace(YELLOW, made(tmp_path), writing)
-        run_sql(every_postgres_url, f"CREATE SCHEMA ny_taxi AUTHORIZATION {role}")
-        for seed in range(2):
-            trips = made(tmp_path, seed=seed)
-            sink.replace(YELLOW, trips, writing)
-            assert same_trips(sink.read(YELLOW, JANUARY), trips)
-        with pytest.raises(PermanentError, match="permission denied for database"):
-            PostgresIOManager.at(as_user(every_postgres_url, role, "sesame"), schema_name="other").replace(
-                YELLOW, trips, writing
-            )
-    finally:
-        run_sql(every_postgres_url, f"DROP OWNED BY {role} CASCADE", f"DROP ROLE {role}")
-
-
-def test_a_table_of_another_owner_is_refused_in_a_sentence(postgres_url, postgres_server, writing, tmp_path):
-    PostgresIOManager.at(postgres_url).replace(YELLOW, made(tmp_path), writing)
-    role = f"guest_{postgres_url.rpartition('/')[2]}"
-    run_sql(postgres_url, f"CREATE ROLE {role} LOGIN PASSWORD 'sesame'", f"GRANT ALL ON SCHEMA ny_taxi TO {role}",
-            f"GRANT ALL ON ALL TABLES IN SCHEMA ny_taxi TO {role}")  # fmt: skip
-    try:
-        with pytest.raises(PermanentError, match=r"2021-01: .*must be owner of table yellow_cab_data.*owns the tables"):
-            PostgresIOManager.at(as_user(postgres_url, role, "sesame")).replace(YELLOW, made(tmp_path, seed=1), writing)
-    finally:
-        run_sql(postgres_url, f"DROP OWNED BY {role} CASCADE", f"DROP ROLE {role}")
-
-
-SECRET = "s3cr3t%2Fword"
-
-
-@pytest.mark.parametrize(
-    ("address", "error", "sentence"),
-    [
-        ("postgresql://taxi:{word}@127.0.0.1:{closed}/trips", TransientError,
-         r"2021-01: Postgres on 127.0.0.1:\d+, database trips cannot be reached \(.*refused.*\); start it or correct"),
-        ("postgresql://taxi:{word}@no-such-host.invalid/trips", TransientError,
-         r"2021-01: Postgres on no-such-host.invalid:5432, database trips cannot be reached"),
-        ("postgresql://taxi:{word}@127.0.0.1:{open}/postgres", PermanentError,
-         r"2021-01: Postgres on .* refuses the connection \(.*authentication failed.*check the user and password"),
-        ("postgresql://taxi@127.0.0.1:{open}/postgres", PermanentError, r"no password supplied.*add the password"),
-        ("{good}_not_there", PermanentError, r'database ".*not_there" does not exist.*create it, or correct'),
-        ("{good}?sslmode=require", PermanentError, r"does not support SSL.*enable TLS"),
-        ("mysql://taxi:{word}@127.0.0.1/trips", PermanentError, r"^TAXI_POSTGRES_URL is not an address of Postgres"),
-        ("postgresql://taxi:{word}@127.0.0.1:port/trips", PermanentError,
-         r"invalid integer value .*: correct TAXI_POSTGRES_URL"),
-    ],
-)  # fmt: skip
-def test_a_server_that_cannot_be_used_is_told_in_one_sentence_without_the_password(
-    postgres_server,
-    writing,
-    tmp_path,
-    address,
-    error,
-    sentence,
-    capsys,
-):
-    port = postgres_server.url.rpartition(":")[2].partition("/")[0]
-    url = address.format(word=SECRET, closed=free_port(), open=port, good=postgres_server.url)
-    sink = PostgresIOManager.at(url)
-    with pytest.raises(error, match=sentence) as raised:
-        sink.replace(YELLOW, made(tmp_path), writing)
-    told = f"{raised.value!r} {raised.value.__cause__!r} {sink!r} {sink} {capsys.readouterr()}"
-    for word in (SECRET, "s3cr3t/word", postgres_server.url.split(":")[2].partition("@")[0]):
-        assert word not in told
-    assert "\n" not in str(raised.value)
-
-
-def test_the_address_is_nowhere_in_what_dagster_shows_and_is_still_used_in_its_runs(postgres_url, tmp_path):
-    import dagster as dg
-
-    sink = PostgresIOManager.at(postgres_url)
-    assert postgres_url not in repr(sink) + str(sink) + sink.model_dump_json()
-    shown = str(PostgresIOManager.to_config_schema().as_field().config_type.fields.keys())
-    assert "url" not in shown
-    trips = made(tmp_path)
-
-    @dg.asset(partitions_def=dg.MonthlyPartitionsDefinition("2021-01-01"), io_manager_key="postgres")
-    def postgres_table() -> object:
-        return trips
-
-    result = dg.materialize([postgres_table], partition_key="2021-01-01", resources={"postgres": sink})
-    assert result.success
-    assert holds(sink, trips)
-
-
-def test_without_an_address_it_is_the_settings_one_and_else_the_embedded_server(
-    postgres_url,
-    writing,
-    tmp_path,
-    monkeypatch,
-):
-    from taxi_assets.settings import get_settings
-
-    trips = made(tmp_path)
-    monkeypatch.setenv("TAXI_POSTGRES_URL", postgres_url)
-    get_settings.cache_clear()
-    PostgresIOManager(schema_name="by_setting").replace(YELLOW, trips, writing)
-    assert rows_of(postgres_url, "SELECT count(*) FROM by_setting.yellow_cab_data") == [(2_000,)]
-    monkeypatch.delenv("TAXI_POSTGRES_URL")
-    get_settings.cache_clear()
-    embedded = EmbeddedPostgres(tmp_path / ".taxi" / "postgres")
-    try:
-        PostgresIOManager().replace(YELLOW, trips, writing)
-        assert rows_of(embedded.url(), f"SELECT count(*) FROM {TABLE}") == [(2_000,)]
-    finally:
-        embedded.remove()
-
-
 def test_long_loads_tell_how_far_they_are(sink, writing, log, tmp_path):
     sink.replace(YELLOW, Streamed(made(tmp_path), lambda number: time.sleep(0.8)), writing)
     assert any("2021-01: 1,500 rows (75 %)" in line and "rows/s" in line for line in log), log
@@ -670,14 +230,3 @@ def test_facts_agree_with_what_the_writer_of_the_file_found(sink, writing, tmp_p
     )
     sink.replace(YELLOW, made(tmp_path, rows=0), writing)
     assert sink.read_facts(YELLOW, JANUARY) == Facts(0, 0.0, None, None, {})
-
-
-def test_a_reader_of_the_handle_that_stops_early_lets_go_of_the_table(sink, writing, tmp_path):
-    trips = made(tmp_path, rows=200_000)
-    sink.replace(YELLOW, trips, writing)
-    batches = sink.read(YELLOW, JANUARY).batches(rows=1_000)
-    assert next(batches).num_rows == 1_000
-    batches.close()
-    begun = time.monotonic()
-    sink.replace(YELLOW, made(tmp_path, rows=10), writing)
-    assert time.monotonic() - begun < 5

@@ -1,0 +1,114 @@
+"""What tests of the Postgres sink share: the sink in an empty database, trips that come in batches, a reader who counts.
+
+Import the fixtures you use (and those they use, of `postgres_fixtures`) by name into the test module.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+import psycopg
+import pyarrow as pa
+import pytest
+
+from taxi_assets.io_managers.base import Writing
+from taxi_assets.io_managers.postgres import PostgresIOManager
+from taxi_assets.trips.files import BATCH_ROWS, TripFile
+from taxi_assets.trips.month import Month
+from taxi_assets.trips.schema import YELLOW
+from taxi_assets_tests.months import month_of_trips, same_facts
+from taxi_assets_tests.postgres_fixtures import (
+    rows_of,
+)
+from taxi_assets_tests.processes import until
+
+JANUARY, FEBRUARY = Month(2021, 1), Month(2021, 2)
+TABLE = "ny_taxi.yellow_cab_data"
+
+
+@pytest.fixture
+def sink(postgres_url: str) -> PostgresIOManager:
+    return PostgresIOManager.at(postgres_url)
+
+
+@pytest.fixture
+def log() -> list[str]:
+    return []
+
+
+@pytest.fixture
+def writing(log: list[str]) -> Writing:
+    return Writing("11111111-run", "token", log.append, {})
+
+
+def made(tmp_path: Path, month: str = "2021-01", rows: int = 2_000, seed: int = 0, **options) -> TripFile:
+    return month_of_trips(tmp_path / "made", month, rows, seed, **options)
+
+
+def holds(sink: PostgresIOManager, trips: TripFile) -> bool:
+    return same_facts(sink.read_facts(YELLOW, trips.month), trips.facts)
+
+
+def relations(url: str) -> set[str]:
+    """Every table of the database outside Postgres' own schemas."""
+    query = "SELECT relname FROM pg_class WHERE relkind IN ('r', 'p') AND relnamespace::regnamespace::text !~ %s"
+    return {name for (name,) in rows_of(url, query, "^(pg_|information)")}
+
+
+def parts(*months: str) -> set[str]:
+    return {"load_history", "yellow_cab_data", *(f"yellow_cab_data_{month}" for month in months)}
+
+
+class Streamed:
+    """A month that comes batch by batch: each is preceded by a call of `before` with its number."""
+
+    def __init__(self, file: TripFile, before: Callable[[int], object], rows: int = 500) -> None:
+        self._file, self._before, self._rows = file, before, rows
+        self.month, self.rows, self.bytes, self.schema, self.facts = (
+            file.month, file.rows, file.bytes, file.schema, file.facts)  # fmt: skip
+
+    def batches(self, columns: list[str] | None = None, rows: int = BATCH_ROWS) -> Iterator[pa.RecordBatch]:
+        for number, batch in enumerate(self._file.batches(columns, self._rows)):
+            self._before(number)
+            yield batch
+
+    def to_arrow(self) -> pa.Table:
+        return self._file.to_arrow()
+
+
+@dataclasses.dataclass
+class Reader:
+    """What a reader saw that counts a month all the time."""
+
+    counts: set[int] = dataclasses.field(default_factory=set)
+    longest: float = 0.0
+    reads: int = 0
+
+
+@contextmanager
+def reading(url: str, month: Month = JANUARY) -> Iterator[Reader]:
+    seen, enough = Reader(), threading.Event()
+
+    def read() -> None:
+        with psycopg.connect(url, autocommit=True) as connection:
+            while not enough.is_set():
+                begun = time.monotonic()
+                query = f"SELECT count(*) FROM {TABLE} WHERE tpep_pickup_datetime >= %s AND tpep_pickup_datetime < %s"
+                (count,) = connection.execute(query, [month.start, month.end]).fetchone()
+                seen.counts.add(count)
+                seen.longest, seen.reads = max(seen.longest, time.monotonic() - begun), seen.reads + 1
+
+    with ThreadPoolExecutor(1) as pool:
+        future = pool.submit(read)
+        until(lambda: seen.reads > 2 or future.done(), 20, "the reader's first reads")
+        try:
+            yield seen
+        finally:
+            enough.set()
+            future.result()

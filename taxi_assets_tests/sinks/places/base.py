@@ -1,0 +1,272 @@
+"""A sink as the contract sees it: how to have one in a fresh place, what its ordinary client reads there, how it is
+broken, and what counts as left behind. What is promised of all of them is in `contract`.
+
+A `Place` is used by one test at a time: it sets this process' environment while it is open.
+"""
+
+from __future__ import annotations
+
+import functools
+import gc
+import hashlib
+import multiprocessing
+import os
+import random
+import threading
+import uuid
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from pathlib import Path
+from typing import Any, Protocol
+from unittest.mock import patch
+
+import pyarrow as pa
+from pyarrow import csv
+
+from taxi_assets.io_managers import month_journal
+from taxi_assets.io_managers.base import Writing
+from taxi_assets.io_managers.daily_object import DailyObjectIOManager
+from taxi_assets.io_managers.day_folders import DayFoldersIOManager
+from taxi_assets.io_managers.duckdb_warehouse import DuckDBWarehouseIOManager
+from taxi_assets.io_managers.parquet_object import ParquetObjectIOManager
+from taxi_assets.io_managers.postgres import PostgresIOManager
+from taxi_assets.services import gcs_bucket
+from taxi_assets.settings import get_settings
+from taxi_assets.trips.files import TripFile
+from taxi_assets.trips.month import Month
+from taxi_assets.trips.schema import YELLOW
+from taxi_assets_tests.bigquery_fixtures import BigQueryServer, bigquery_sink
+from taxi_assets_tests.gcs_fixtures import GcsServer
+from taxi_assets_tests.months import month_of_trips
+from taxi_assets_tests.postgres_fixtures import PostgresServer
+
+COLUMNS = YELLOW.schema.names
+JANUARY = Month(2021, 1)
+PATIENCE = 1.0
+"""Seconds that a server which is away is waited for: long enough to outlast a fault, short enough to see it give up."""
+
+Contents = str
+"""All of a month's rows, in one line that tells two months apart: their number, and a hash of them in order."""
+Fault = Callable[[random.Random, float], AbstractContextManager[threading.Event]]
+"""Breaks the place at a random moment of the next so many seconds; the event is set when it has happened. At the end of
+the block all is well again."""
+PRELOADED = (__name__, "google.cloud.bigquery", "google.cloud.storage", "duckdb", "pgpq", "psycopg", "psycopg.sql")
+"""What writers import, some of it late: done once, in the server that they are forked from."""
+
+
+class Servers(Protocol):
+    """The servers that sinks talk to, started when they are first asked for."""
+
+    @property
+    def postgres(self) -> PostgresServer: ...
+    @property
+    def gcs(self) -> GcsServer: ...
+    @property
+    def bigquery(self) -> BigQueryServer: ...
+
+
+def contents(rows: pa.Table) -> Contents:
+    in_order = rows.select(COLUMNS).cast(YELLOW.schema).sort_by([(name, "ascending") for name in COLUMNS])
+    text = pa.BufferOutputStream()
+    csv.write_csv(in_order, text)  # exact, and tells null from empty text
+    return f"{rows.num_rows} rows {hashlib.sha256(text.getvalue()).hexdigest()[:12]}"
+
+
+@functools.cache
+def contents_of(trips: TripFile) -> Contents:
+    return contents(trips.to_arrow())
+
+
+def table_of(rows: Iterable[tuple]) -> pa.Table:
+    """A client's rows, of COLUMNS."""
+    columns = list(zip(*rows, strict=True)) or [()] * len(COLUMNS)
+    arrays = [pa.array(values, field.type) for values, field in zip(columns, YELLOW.schema, strict=True)]
+    return pa.table(arrays, schema=YELLOW.schema)
+
+
+class _FirstOfMonth:
+    """gcs_daily as a month: its first day, by the methods of the other sinks."""
+
+    def __init__(self, location: str) -> None:
+        self._daily = DailyObjectIOManager(location=location)
+
+    def replace(self, kind: Any, trips: TripFile, writing: Writing) -> Any:
+        return self._daily.replace(kind, trips.month.start.date(), trips, writing)
+
+    def read_facts(self, kind: Any, month: Month) -> Any:
+        return self._daily.read_facts(kind, month.start.date())
+
+    def read(self, kind: Any, month: Month) -> Any:
+        return self._daily.read(kind, month.start.date())
+
+
+def on_the_first(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """The batch with all its pickups on the first of the month."""
+    index = batch.schema.get_field_index(YELLOW.pickup)
+    late = batch.column(index).to_numpy(zero_copy_only=False)
+    first = late.astype("datetime64[M]").astype("datetime64[us]") + (late - late.astype("datetime64[D]"))
+    return batch.set_column(index, batch.schema.field(index), pa.array(first, pa.timestamp("us")))
+
+
+MAKE: dict[str, Callable[[str], Any]] = {
+    "postgres": lambda where: PostgresIOManager.at(where, patience=60),
+    "object": lambda where: ParquetObjectIOManager(location=where, template="nyc/{kind}_tripdata_{month}.parquet"),
+    "days": lambda where: DayFoldersIOManager(location=where, prefix="nyc/{kind}_by_day"),
+    "daily": _FirstOfMonth,
+    "duckdb": lambda where: DuckDBWarehouseIOManager(path=where),
+    "bigquery": lambda where: bigquery_sink(*where.split(), retry_seconds=PATIENCE),
+}
+"""A sink, in whatever process, from one word that says where."""
+
+
+class Broken:
+    """Trips that fail after half of their rows, as those of a damaged source do."""
+
+    def __init__(self, file: TripFile) -> None:
+        self.month, self.rows, self.bytes, self.schema, self.facts, self._file = (
+            file.month, file.rows, file.bytes, file.schema, file.facts, file)  # fmt: skip
+
+    def batches(self, columns: list[str] | None = None, rows: int = 0) -> Iterator[pa.RecordBatch]:
+        yield next(self._file.batches(columns, max(1, self.rows // 2)))
+        raise ZeroDivisionError("broken midway")
+
+    def to_arrow(self) -> pa.Table:
+        raise ZeroDivisionError("broken midway")
+
+
+class Place:
+    """A sink in a fresh place. Subclasses say what is particular to it."""
+
+    change: Callable[[pa.RecordBatch], pa.RecordBatch] = staticmethod(lambda batch: batch)
+    environment: dict[str, str] = {}
+    rows = 2_000
+    """Rows of a month that takes long enough to be broken in the middle."""
+    where: str
+    faults: dict[str, Fault]
+    pace = 1.0
+    """Seconds that a writer takes, as last seen."""
+
+    def __init__(self, name: str, servers: Servers, folder: Path, stack: ExitStack) -> None:
+        self.name, self.make, self.folder = name, MAKE[name.removeprefix("gcs-")], folder
+        self.home = folder / "home"
+        self.home.mkdir(parents=True)
+        self.faults = {}
+        self.prepare(servers, stack)
+        self.environment = self.environment | {"DAGSTER_HOME": str(self.home)}
+        stack.enter_context(patch.dict(os.environ, self.environment))
+        stack.callback(get_settings.cache_clear)
+        get_settings.cache_clear()
+        stack.enter_context(patch.object(gcs_bucket, "PATIENCE", PATIENCE))
+        stack.enter_context(patch.object(month_journal, "HELP_AFTER", 0.2))
+        self.sink = self.make(self.where)
+
+    def prepare(self, servers: Servers, stack: ExitStack) -> None:
+        """Set `where`, `environment` and `faults`."""
+        raise NotImplementedError
+
+    def held(self, month: Month) -> Contents | None:
+        """The month as the sink's ordinary client reads it, none of our code; None when it is not there."""
+        raise NotImplementedError
+
+    def look(self, month: Month) -> Contents | None:
+        """What a reader sees who may look at any moment: the ordinary client where nothing else is promised."""
+        return self.held(month)
+
+    def settle(self, month: Month) -> None:
+        """Wait for, or do, what a reader through the sink never notices."""
+
+    def extra(self) -> list[str]:
+        """What is in the place besides months."""
+        raise NotImplementedError
+
+    def trips(self, month: str, rows: int, seed: int = 0) -> TripFile:
+        """A month that this sink can be given."""
+        return month_of_trips(self.folder / "made", month, rows, seed, change=self.change)
+
+    def broken(self, trips: TripFile) -> Any:
+        """The same month, failing midway."""
+        return Broken(trips)
+
+    def replace(self, trips: Any, run: str | None = None) -> None:
+        self.sink.replace(YELLOW, trips, _writing(run))
+
+    def leftovers(self) -> list[str]:
+        """What nobody will need, here and in the folder for staged files."""
+        if found := self._leftovers():
+            gc.collect()  # handles take their files along
+            found = self._leftovers()
+        return found
+
+    def _leftovers(self) -> list[str]:
+        staged = [str(path) for path in get_settings().staging_folder.glob("**/*") if path.name != ".lock"]
+        return sorted(staged + self.extra())
+
+    @contextmanager
+    def writer(self, trips: TripFile, run: str | None = None) -> Generator[Any]:
+        """A process that is about to replace the month; killed at the end of the block if it still lives."""
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(list(PRELOADED))
+        ready = context.Event()
+        told = (self.name, self.where, trips, self.environment, run, ready)
+        process = context.Process(target=_replace_in_process, args=told)
+        process.start()
+        try:
+            assert ready.wait(60), f"a process to write {self.name} did not start"
+            yield process
+        finally:
+            process.kill()
+            process.join()
+
+
+def _replace_in_process(
+    name: str, where: str, trips: TripFile, environment: dict[str, str], run: str | None, ready: Any
+) -> None:
+    os.environ.update(environment)
+    get_settings.cache_clear()
+    gcs_bucket.PATIENCE, month_journal.HELP_AFTER = 10.0, 0.2
+    sink = MAKE[name.removeprefix("gcs-")](where)
+    ready.set()
+    sink.replace(YELLOW, trips, _writing(run))
+    os._exit(0)  # so that its end tells how long that took
+
+
+def month_query(table: str, start: str, end: str) -> str:
+    return f"SELECT {', '.join(COLUMNS)} FROM {table} WHERE {YELLOW.pickup} >= {start} AND {YELLOW.pickup} < {end}"
+
+
+def _writing(run: str | None) -> Writing:
+    return Writing(run or str(uuid.uuid4()), uuid.uuid4().hex[:12], lambda line: None, {})
+
+
+@contextmanager
+def at_some_moment(seconds: float, chance: random.Random, break_: Callable[[], None]) -> Generator[threading.Event]:
+    happened = threading.Event()
+
+    def break_now() -> None:
+        happened.set()
+        break_()
+
+    timer = threading.Timer(chance.uniform(0, seconds), break_now)
+    timer.start()
+    try:
+        yield happened
+    finally:
+        timer.cancel()
+        timer.join()
+
+
+@contextmanager
+def disturbed(server: Any, disturb: Callable[[Any], Any]) -> Generator[threading.Event]:
+    """The server or wire, with trouble for the requests that `disturb` picks."""
+    usual, happened = server.disturb, threading.Event()
+
+    def disturb_and_tell(request: Any) -> Any:
+        if trouble := disturb(request):
+            happened.set()
+        return trouble
+
+    server.disturb = disturb_and_tell
+    try:
+        yield happened
+    finally:
+        server.disturb = usual

@@ -1,0 +1,122 @@
+# ruff: noqa: F401, F811 - pytest finds fixtures by their imported names
+"""Downloads by processes that are killed, race each other, or run out of disk."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from taxi_assets.errors import PermanentError, TransientError
+from taxi_assets.trips import local_copy
+from taxi_assets.trips.download import Patience
+from taxi_assets.trips.local_copy import Part
+from taxi_assets.trips.offer import Published
+from taxi_assets_tests.download_fixtures import (
+    MONTH,
+    NAME,
+    OLD,
+    fetch,
+    holds,
+    server,
+)
+from taxi_assets_tests.misbehaving_server import Fault, MisbehavingServer, wait_for_bytes
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+CHILD = """
+import sys
+from pathlib import Path
+from taxi_assets.errors import TaxiError
+from taxi_assets.trips.download import Downloader, Patience
+address, target = sys.argv[1], Path(sys.argv[2])
+downloader = Downloader(Patience(attempts=2, first_pause=0.01, read_seconds=20), *map(eval, sys.argv[3:]))
+try:
+    print(downloader.fetch(address, target, "yellow 2021-01", lambda: downloader.probe(address, "x").published).fresh)
+except TaxiError as error:
+    print(type(error).__name__, error)
+"""
+
+
+def child(server: MisbehavingServer, folder: Path, *arguments: str, before: tuple[str, ...] = ()) -> subprocess.Popen:
+    return subprocess.Popen(
+        [*before, sys.executable, "-c", CHILD, server.address + MONTH, str(folder / NAME), *arguments],
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+class TestProcesses:
+    def test_a_killed_download_is_continued_by_the_next(self, server, tmp_path):
+        server.script(MONTH, Fault(stall_after=100_000))
+        process = child(server, tmp_path)
+        wait_for_bytes(server, 100_000)
+        until = time.monotonic() + 5
+        while (tmp_path / f"{NAME}.part").stat().st_size < 90_000 and time.monotonic() < until:
+            time.sleep(0.01)
+        process.send_signal(signal.SIGKILL)
+        process.communicate(timeout=10)
+        had = (tmp_path / f"{NAME}.part").stat().st_size
+        assert not (tmp_path / NAME).exists()
+        assert had >= 90_000
+
+        fetch(server, tmp_path)
+        assert holds(tmp_path, OLD)
+        assert server.asked("GET")[-1].range == f"bytes={had}-"
+        assert server.asked("GET")[-1].sent == len(OLD) - had
+
+    def test_two_at_once_both_end_with_the_file_and_it_is_sent_once(self, server, tmp_path):
+        server.script(MONTH, Fault(piece=30_000, pause=0.1))
+        both = [child(server, tmp_path) for _ in range(2)]
+        told = [process.communicate(timeout=20) for process in both]
+        assert sorted(out for out, _ in told) == ["False\n", "True\n"], told
+        assert len(server.asked("GET")) == 1
+        assert holds(tmp_path, OLD)
+
+    def test_waiting_for_another_process_is_bounded(self, server, tmp_path):
+        server.script(MONTH, Fault(stall_after=100_000))
+        process = child(server, tmp_path)
+        try:
+            wait_for_bytes(server, 100_000)
+            with pytest.raises(TransientError, match=r"another process has been busy with /\S+ for 0 seconds"):
+                fetch(server, tmp_path, patience=Patience(total_seconds=0.2))
+        finally:
+            process.kill()
+            process.communicate(timeout=10)
+
+    def test_a_disk_that_fills_up_is_told_and_gets_its_space_back(self, server, tmp_path):
+        in_small_disk = (
+            "unshare",
+            "-rm",
+            "sh",
+            "-c",
+            f'mount -t tmpfs -o size=200k tmpfs {tmp_path} && exec "$@"',
+            "sh",
+        )
+        if not shutil.which("unshare") or subprocess.run([*in_small_disk, "true"], capture_output=True).returncode:
+            pytest.skip("a small disk of its own needs a mount namespace, which is not permitted here")
+        out, err = child(server, tmp_path, "lambda _: 10**9", before=in_small_disk).communicate(timeout=20)
+        assert "PermanentError yellow 2021-01: the disk of" in out, err
+        assert "is full (300,000 bytes are needed); free some space, or set TAXI_HOME" in out
+        out, _ = child(server, tmp_path, before=in_small_disk).communicate(timeout=20)
+        assert "PermanentError yellow 2021-01: 300,000 bytes are needed in" in out
+
+
+def test_a_full_disk_takes_the_part_with_it(tmp_path):
+    def fill(part: Part) -> None:
+        with local_copy.disk_troubles("yellow", tmp_path, part), Path("/dev/full").open("wb", buffering=0) as full:
+            full.write(b"1")
+
+    part = Part(tmp_path / NAME)
+    part.begin(Published("x", "1", 5, None)).close()
+    assert len(list(tmp_path.iterdir())) == 2
+    with pytest.raises(PermanentError, match=r"disk of .* is full"):
+        fill(part)
+    assert list(tmp_path.iterdir()) == []
