@@ -1,4 +1,5 @@
-"""Real Postgres servers for tests: the embedded one, and any other version that Debian's packages have installed.
+"""Real Postgres servers for tests: the embedded one, and any other version that is installed where Debian's packages put
+it, or in another folder of that shape (`13/bin/postgres`, …) that POSTGRES_SERVERS names.
 
 Import the fixtures you use (and those they use) by name into the test module.
 """
@@ -7,10 +8,12 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import shutil
 import signal
 import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
@@ -20,10 +23,15 @@ from psycopg.conninfo import conninfo_to_dict
 
 from taxi_assets.services.embedded_postgres import EmbeddedPostgres
 from taxi_assets.services.embedded_postgres_home import Home
-from taxi_assets_tests.processes import free_port
+from taxi_assets_tests.processes import free_port, until
 
-OTHERS = {path.parent.name: path / "pg_ctl" for path in sorted(Path("/usr/lib/postgresql").glob("*/bin"))}
-"""Other installed versions, by major number."""
+OTHERS = {
+    path.parent.name: path
+    for path in sorted(Path(os.environ.get("POSTGRES_SERVERS") or "/usr/lib/postgresql").glob("*/bin"))
+}
+"""The programs of other installed versions, by major number."""
+ON_OTHER_VERSIONS = pytest.mark.parametrize("every_postgres_server", list(OTHERS), indirect=True)
+"""For what the contract suite does on the embedded server."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,7 +70,7 @@ def every_postgres_server(
     if request.param == "embedded":
         yield request.getfixturevalue("postgres_server")
     else:
-        yield from _installed(OTHERS[request.param].parent)
+        yield from _installed(OTHERS[request.param])
 
 
 @pytest.fixture
@@ -83,6 +91,27 @@ def own_postgres_server(tmp_path: Path) -> Iterator[PostgresServer]:
     embedded = EmbeddedPostgres(tmp_path / ".taxi" / "postgres")
     yield PostgresServer(embedded.url(), embedded.data)
     embedded.remove()
+
+
+@contextmanager
+def encrypting(server: PostgresServer, certificate: Path, key: Path) -> Generator[None]:
+    """The server with TLS switched on; skips the test where it was built without."""
+    owner = server.data.stat()
+    for source, name in ((certificate, "server.crt"), (key, "server.key")):
+        target = server.data / name
+        shutil.copyfile(source, target)
+        target.chmod(0o600)
+        os.chown(target, owner.st_uid, owner.st_gid)
+    try:
+        run_sql(server.url, "ALTER SYSTEM SET ssl = on", "SELECT pg_reload_conf()")
+    except psycopg.errors.InvalidParameterValue:
+        pytest.skip("this server was built without TLS")
+    try:
+        until(lambda: rows_of(server.url, "SHOW ssl") == [("on",)], 20, "the server to switch TLS on")
+        yield
+    finally:
+        run_sql(server.url, "ALTER SYSTEM RESET ssl", "SELECT pg_reload_conf()")
+        until(lambda: rows_of(server.url, "SHOW ssl") == [("off",)], 20, "the server to switch TLS off")
 
 
 def rows_of(url: str, query: str, *parameters: object) -> list[tuple]:

@@ -6,13 +6,14 @@ one run, the types an asset may return and a reader may ask for, metadata.
 
 from __future__ import annotations
 
+import datetime as dt
 import time
 import uuid
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import dagster as dg
 import pyarrow as pa
@@ -26,6 +27,8 @@ from taxi_assets.trips.schema import KINDS, TaxiKind
 
 __all__ = ["KIND_METADATA", "MonthIOManager", "Trips", "Writing", "kind_of", "sql_to_paste"]
 
+Part = TypeVar("Part", Month, dt.date)
+"""What a partition is: a month, or a day of one."""
 KIND_METADATA = "taxi_kind"
 """Every asset's definition metadata names its kind of taxi under this key."""
 
@@ -69,30 +72,52 @@ class MonthIOManager(dg.ConfigurableIOManager, ABC):
 
     def handle_output(self, context: dg.OutputContext, obj: Any) -> None:
         """Publish every month of the run's partitions, each on its own, in order."""
-        kind, asset = kind_of(context), context.asset_key.to_user_string()
-        expected = [Month.parse(key) for key in context.asset_partition_keys]
-        done: list[Month] = []
-        with explained(f"{asset} {', '.join(map(str, expected))}"):
-            for trips in months_in(obj, kind, expected):
-                if trips.month not in expected:
-                    raise PermanentError(f"{asset} was given {trips.month}, which is not in this run.")
-                writing = Writing(
-                    context.run_id, uuid.uuid4().hex[:12], context.log.info, context.step_context.run_tags
-                )
-                shown, started = preview(trips), time.monotonic()  # looked at first: publishing may move the file
-                metadata = {**origin(trips), **self.replace(kind, trips, writing), **shown}
-                metadata["seconds"] = round(time.monotonic() - started, 3)
-                _add_metadata(context, trips.month, metadata, alone=len(expected) == 1)
-                done.append(trips.month)
-            if missing := sorted(set(expected) - set(done)):
-                raise PermanentError(f"{asset} got no trips for {', '.join(map(str, missing))}.")
+        kind = kind_of(context)
+        months = {Month.parse(key): key for key in context.asset_partition_keys}
+        given = ((trips.month, trips) for trips in months_in(obj, kind, list(months)))
+        publish(context, months, given, lambda _, trips, writing: self.replace(kind, trips, writing))
 
     def load_input(self, context: dg.InputContext) -> Any:
         """Load the months that the reader's annotation asks for: a handle by default, a table or a frame on request."""
-        kind = kind_of(context.upstream_output) if context.upstream_output else KINDS["yellow"]
-        with explained(f"reading {context.asset_key.to_user_string()}"):
-            loaded = [self.read(kind, Month.parse(key)) for key in context.asset_partition_keys]
-        return as_asked(context, loaded)
+        return load(context, lambda kind, key: self.read(kind, Month.parse(key)))
+
+
+def publish(
+    context: dg.OutputContext,
+    expected: Mapping[Part, str],
+    given: Iterable[tuple[Part, Trips]],
+    replace: Callable[[Part, Trips, Writing], Mapping[str, Any]],
+) -> None:
+    """Replace every month or day of a run by the trips given for it, each on its own, in the order given.
+
+    `expected` are the run's months or days with their partition keys, `replace` returns metadata for the one it replaced.
+    """
+    asset, done = context.asset_key.to_user_string(), set()
+    with explained(f"{asset} {', '.join(map(str, expected))}"):
+        for part, trips in given:
+            if part not in expected:
+                raise PermanentError(f"{asset} was given {part}, which is not in this run.")
+            writing = Writing(context.run_id, uuid.uuid4().hex[:12], context.log.info, context.step_context.run_tags)
+            shown, started = preview(trips), time.monotonic()  # looked at first: publishing may move the file
+            metadata = {**replace(part, trips, writing), **shown}
+            metadata["seconds"] = round(time.monotonic() - started, 3)
+            if len(expected) == 1:
+                context.add_output_metadata(metadata)
+            else:  # a range run would put the same metadata on every partition
+                context.step_context.add_asset_metadata(
+                    metadata, asset_key=context.asset_key, partition_key=expected[part]
+                )
+            done.add(part)
+        if missing := [str(part) for part in expected if part not in done]:
+            raise PermanentError(f"{asset} got no trips for {', '.join(missing)}.")
+
+
+def load(context: dg.InputContext, read: Callable[[TaxiKind, str], Trips]) -> Any:
+    """What the run's partitions hold, by `read` of a partition's key, as the reader's annotation asks for it."""
+    kind = kind_of(context.upstream_output) if context.upstream_output else KINDS["yellow"]
+    with explained(f"reading {context.asset_key.to_user_string()}"):
+        loaded = [read(kind, key) for key in context.asset_partition_keys]
+    return as_asked(context, loaded)
 
 
 def as_asked(context: dg.InputContext, loaded: Sequence[Trips]) -> Any:
@@ -169,10 +194,3 @@ def preview(trips: Trips, rows: int = 10) -> dict[str, Any]:
     for row in batch.slice(0, rows).to_pylist():
         lines.append(" | ".join("" if value is None else str(value).replace("|", "\\|") for value in row.values()))
     return {"preview": dg.MetadataValue.md("\n".join(f"| {line} |" for line in lines))}
-
-
-def _add_metadata(context: dg.OutputContext, month: Month, metadata: Mapping[str, Any], *, alone: bool) -> None:
-    if alone:
-        context.add_output_metadata(dict(metadata))
-    else:  # a range run would put the same metadata on every partition
-        context.step_context.add_asset_metadata(metadata, asset_key=context.asset_key, partition_key=month.key)

@@ -7,8 +7,6 @@ months. The original pipeline exported one such object, with the date as its par
 from __future__ import annotations
 
 import datetime as dt
-import time
-import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -17,15 +15,14 @@ import pyarrow as pa
 from pydantic import Field
 
 from taxi_assets.errors import PermanentError
-from taxi_assets.failures import explained
-from taxi_assets.io_managers.base import Trips, Writing, as_asked, kind_of, months_in
+from taxi_assets.io_managers.base import Trips, Writing, kind_of, load, months_in, publish
 from taxi_assets.io_managers.day_split import split_days
 from taxi_assets.io_managers.trip_objects import TripObject, as_file, fill, object_facts, replace_object
 from taxi_assets.services.buckets import open_bucket
 from taxi_assets.settings import get_settings
 from taxi_assets.trips.files import Facts, TripFile
 from taxi_assets.trips.month import Month
-from taxi_assets.trips.schema import KINDS, TaxiKind
+from taxi_assets.trips.schema import TaxiKind
 
 TEMPLATE = "{year}/{month}/{day}/daily-trips.parquet"
 """The original's object names. With more than one kind of taxi the template needs {kind}, too."""
@@ -90,37 +87,24 @@ class DailyObjectIOManager(dg.ConfigurableIOManager):
 
     def handle_output(self, context: dg.OutputContext, obj: Any) -> None:
         """Publish every day of the run's partitions, each on its own, in the order given."""
-        kind, asset = kind_of(context), context.asset_key.to_user_string()
-        expected = [dt.date.fromisoformat(key) for key in context.asset_partition_keys]
-        done: set[dt.date] = set()
-        with explained(f"{asset} {', '.join(map(str, expected))}"):
-            for day, value in days_in(obj, expected):
-                if day not in expected:
-                    raise PermanentError(f"{asset} was given {day}, which is not in this run.")
-                writing = Writing(
-                    context.run_id, uuid.uuid4().hex[:12], context.log.info, context.step_context.run_tags
-                )
-                started = time.monotonic()
-                for trips in months_in(value, kind, [Month(day.year, day.month)]):
-                    metadata = dict(self.replace(kind, day, trips, writing))
-                    _discard(trips)
-                metadata["seconds"] = round(time.monotonic() - started, 3)
-                if len(expected) == 1:
-                    context.add_output_metadata(metadata)
-                else:  # a range run would put the same metadata on every partition
-                    context.step_context.add_asset_metadata(
-                        metadata, asset_key=context.asset_key, partition_key=str(day)
-                    )
-                done.add(day)
-            if missing := sorted(set(expected) - done):
-                raise PermanentError(f"{asset} got no trips for {', '.join(map(str, missing))}.")
+        kind = kind_of(context)
+        days = {dt.date.fromisoformat(key): key for key in context.asset_partition_keys}
+        given = (
+            (day, trips)
+            for day, value in days_in(obj, list(days))
+            for trips in months_in(value, kind, [Month(day.year, day.month)])
+        )
+
+        def replace(day: dt.date, trips: Trips, writing: Writing) -> Mapping[str, Any]:
+            metadata = self.replace(kind, day, trips, writing)
+            _discard(trips)
+            return metadata
+
+        publish(context, days, given, replace)
 
     def load_input(self, context: dg.InputContext) -> Any:
         """Load days as the reader's annotation asks: a handle or a list of them by default, a table or a frame."""
-        kind = kind_of(context.upstream_output) if context.upstream_output else KINDS["yellow"]
-        with explained(f"reading {context.asset_key.to_user_string()}"):
-            loaded = [self.read(kind, dt.date.fromisoformat(key)) for key in context.asset_partition_keys]
-        return as_asked(context, loaded)
+        return load(context, lambda kind, key: self.read(kind, dt.date.fromisoformat(key)))
 
 
 def days_in(obj: Any, expected: list[dt.date]) -> Iterator[tuple[dt.date, Any]]:

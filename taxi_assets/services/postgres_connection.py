@@ -32,13 +32,13 @@ _LASTING = {
     "password authentication failed": "check the user and password in TAXI_POSTGRES_URL",
     "no password supplied": "add the password to TAXI_POSTGRES_URL",
     "no pg_hba.conf entry": "let the server accept this user from this machine (or use TLS: ?sslmode=require)",
+    "root certificate file": "name the server's certificate authority: &sslrootcert=FILE in TAXI_POSTGRES_URL",
     "does not exist": "create it, or correct TAXI_POSTGRES_URL",
     "permission denied for database": "grant CONNECT on it, or correct TAXI_POSTGRES_URL",
     "for connection option": "correct TAXI_POSTGRES_URL",
     "invalid sslmode value": "correct TAXI_POSTGRES_URL",
     "does not support SSL": "enable TLS on the server, or remove sslmode from TAXI_POSTGRES_URL",
     "certificate verify failed": "name the server's certificate authority: &sslrootcert=FILE in TAXI_POSTGRES_URL",
-    "root certificate file": "name the server's certificate authority: &sslrootcert=FILE in TAXI_POSTGRES_URL",
     "does not match host name": "use the host name of its certificate in TAXI_POSTGRES_URL",
 }
 """What is wrong when connecting fails and would fail again (libpq gives no code then, only text), and what to do."""

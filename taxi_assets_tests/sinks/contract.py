@@ -4,14 +4,11 @@ at all, whatever happens meanwhile; the others stay as they were; the next load 
 from __future__ import annotations
 
 import random
-import signal
 import threading
 import time
 from collections.abc import Callable, Generator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from multiprocessing.process import BaseProcess
 
 from taxi_assets.errors import TaxiError, TransientError, disk_full
 from taxi_assets.trips.files import TripFile
@@ -64,10 +61,8 @@ class Months:
         other = place.trips("2021-02", 500)
         for trips in (other, old):
             place.replace(trips)
-        with place.writer(old) as process:
-            begun = time.monotonic()
-            process.join(60)
-            place.pace = time.monotonic() - begun
+        with place.writer(old) as writer:
+            place.pace = writer.seconds() or place.pace
         return Months(old, new, rival, other)
 
     def after(self, now: TripFile) -> Months:
@@ -102,31 +97,19 @@ def _raise(place: Place, months: Months, chance: random.Random, run: str) -> Att
 
 
 def _kill(place: Place, months: Months, chance: random.Random, run: str) -> Attempted:
-    with place.writer(months.new, run) as process:
-        begun = time.monotonic()
-        struck = _killed(process, chance.uniform(0, place.pace))
-    if struck:
+    with place.writer(months.new, run, chance.uniform(0, place.pace)) as writer:
+        seconds = writer.seconds()
+    if seconds is None:
         return Attempted((months.old, months.new), True)
-    place.pace = (place.pace + time.monotonic() - begun) / 2
+    place.pace = (place.pace + seconds) / 2
     return Attempted((months.new,), False)
 
 
 def _kill_rival(place: Place, months: Months, chance: random.Random, run: str) -> Attempted:
     """The one that lives gets through, and wins unless the other one came after it."""
-    with place.writer(months.rival) as process, ThreadPoolExecutor(1) as pool:
-        struck = pool.submit(_killed, process, chance.uniform(0, place.pace))
+    with place.writer(months.rival, killed_after=chance.uniform(0, place.pace)) as rival:
         place.replace(months.new, run)
-        return Attempted((months.new, months.rival), struck.result())
-
-
-def _killed(process: BaseProcess, seconds: float) -> bool:
-    """Kill the writer after so long; whether it was still at work."""
-    process.join(seconds)
-    process.kill()
-    process.join()
-    if process.exitcode not in (0, -signal.SIGKILL):
-        raise WrongOutcome(f"a writer that nobody disturbed failed: exit code {process.exitcode}")
-    return process.exitcode != 0
+        return Attempted((months.new, months.rival), rival.seconds() is None)
 
 
 def _under(fault: Fault) -> Attempt:

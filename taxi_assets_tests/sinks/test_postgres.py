@@ -18,7 +18,7 @@ from taxi_assets.trips.files import Facts
 from taxi_assets.trips.schema import GREEN, YELLOW
 from taxi_assets_tests.months import same_trips
 from taxi_assets_tests.postgres_fixtures import (
-    OTHERS,
+    ON_OTHER_VERSIONS,
     every_postgres_server,
     every_postgres_url,
     postgres_server,
@@ -39,9 +39,6 @@ from taxi_assets_tests.postgres_sink_fixtures import (
     sink,
     writing,
 )
-
-ON_OTHER_VERSIONS = pytest.mark.parametrize("every_postgres_server", list(OTHERS), indirect=True)
-"""What the contract suite does on the embedded server."""
 
 
 def test_a_first_load_makes_schema_and_described_partitioned_table_and_reads_back_the_same_trips(

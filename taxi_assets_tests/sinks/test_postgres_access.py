@@ -9,9 +9,11 @@ from taxi_assets.errors import PermanentError, TransientError
 from taxi_assets.io_managers.postgres import PostgresIOManager
 from taxi_assets.services.embedded_postgres import EmbeddedPostgres
 from taxi_assets.trips.schema import YELLOW
+from taxi_assets_tests.certificates import own_certificate
 from taxi_assets_tests.months import same_trips
 from taxi_assets_tests.postgres_fixtures import (
     as_user,
+    encrypting,
     every_postgres_server,
     every_postgres_url,
     postgres_server,
@@ -106,6 +108,27 @@ def test_a_server_that_cannot_be_used_is_told_in_one_sentence_without_the_passwo
     for word in (SECRET, "s3cr3t/word", postgres_server.url.split(":")[2].partition("@")[0]):
         assert word not in told
     assert "\n" not in str(raised.value)
+
+
+def test_tls_is_asked_for_by_the_address_and_the_certificate_is_checked(
+    every_postgres_server,
+    every_postgres_url,
+    writing,
+    tmp_path,
+    monkeypatch,
+):
+    monkeypatch.setenv("HOME", str(tmp_path))  # libpq looks for a certificate authority there
+    certificate, key = own_certificate(tmp_path)
+    with encrypting(every_postgres_server, certificate, key):
+        trips, encrypted = made(tmp_path), f"{every_postgres_url}?sslmode=verify-full"
+        for address in (encrypted, f"{encrypted}&sslrootcert={own_certificate(tmp_path / 'other')[0]}"):
+            with pytest.raises(PermanentError, match="name the server's certificate authority: &sslrootcert=FILE"):
+                PostgresIOManager.at(address).replace(YELLOW, trips, writing)
+        sink = PostgresIOManager.at(f"{encrypted}&sslrootcert={certificate}")
+        sink.replace(YELLOW, trips, writing)
+        assert holds(sink, trips)
+        with sink.transaction("is it so") as cursor:
+            assert cursor.execute("SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()").fetchone() == (True,)
 
 
 def test_the_address_is_nowhere_in_what_dagster_shows_and_is_still_used_in_its_runs(postgres_url, tmp_path):

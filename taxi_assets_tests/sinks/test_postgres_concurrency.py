@@ -15,7 +15,7 @@ from taxi_assets.io_managers.postgres import PostgresIOManager
 from taxi_assets.trips.schema import YELLOW
 from taxi_assets_tests.months import same_trips
 from taxi_assets_tests.postgres_fixtures import (
-    OTHERS,
+    ON_OTHER_VERSIONS,
     every_postgres_server,
     every_postgres_url,
     postgres_server,
@@ -35,9 +35,6 @@ from taxi_assets_tests.postgres_sink_fixtures import (
     writing,
 )
 from taxi_assets_tests.processes import until
-
-ON_OTHER_VERSIONS = pytest.mark.parametrize("every_postgres_server", list(OTHERS), indirect=True)
-"""What the contract suite does on the embedded server."""
 
 
 @ON_OTHER_VERSIONS

@@ -1,12 +1,9 @@
 # ruff: noqa: F401, F811 - pytest finds fixtures by their imported names
 """A server that is slow, down or refusing: how long it is asked, and what is said then, without secrets."""
 
-import shutil
 import ssl
-import subprocess
 import time
 import traceback
-from pathlib import Path
 
 import pytest
 
@@ -14,6 +11,7 @@ from taxi_assets.errors import PermanentError, TransientError
 from taxi_assets.trips.download import Patience
 from taxi_assets.trips.offer import redact
 from taxi_assets.trips.web import Again, Web, retry_after
+from taxi_assets_tests.certificates import own_certificate
 from taxi_assets_tests.download_fixtures import (
     MONTH,
     NAME,
@@ -209,26 +207,3 @@ class TestSecrets:
             Web(1, 1).ask("GET", address)
         assert "p/q" not in str(caught.value)
         assert "p?q" not in str(caught.value)
-
-
-def own_certificate(folder: Path) -> tuple[Path, Path]:
-    """A certificate that nobody trusts."""
-    if not shutil.which("openssl"):
-        pytest.skip("a certificate of one's own needs openssl")
-    certificate, key = folder / "certificate.pem", folder / "key.pem"
-    subject = ["-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1", "-days", "2"]
-    command = [
-        "openssl",
-        "req",
-        "-x509",
-        "-newkey",
-        "rsa:2048",
-        "-nodes",
-        *subject,
-        "-keyout",
-        key,
-        "-out",
-        certificate,
-    ]
-    subprocess.run(command, check=True, capture_output=True)
-    return certificate, key

@@ -12,10 +12,16 @@ import hashlib
 import multiprocessing
 import os
 import random
+import signal
+import sys
 import threading
+import time
 import uuid
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any, Protocol
 from unittest.mock import patch
@@ -144,7 +150,7 @@ class Place:
     where: str
     faults: dict[str, Fault]
     pace = 1.0
-    """Seconds that a writer takes, as last seen."""
+    """Seconds that a writer in a process of its own takes, as last seen."""
 
     def __init__(self, name: str, servers: Servers, folder: Path, stack: ExitStack) -> None:
         self.name, self.make, self.folder = name, MAKE[name.removeprefix("gcs-")], folder
@@ -202,32 +208,60 @@ class Place:
         return sorted(staged + self.extra())
 
     @contextmanager
-    def writer(self, trips: TripFile, run: str | None = None) -> Generator[Any]:
-        """A process that is about to replace the month; killed at the end of the block if it still lives."""
+    def writer(self, trips: TripFile, run: str | None = None, killed_after: float | None = None) -> Generator[Writer]:
+        """A process that has begun to replace the month, and is killed after so many seconds of writing."""
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(list(PRELOADED))
-        ready = context.Event()
-        told = (self.name, self.where, trips, self.environment, run, ready)
+        ours, its = context.Pipe()
+        told = (self.name, self.where, trips, self.environment, run, killed_after, its)
         process = context.Process(target=_replace_in_process, args=told)
         process.start()
+        its.close()
         try:
-            assert ready.wait(60), f"a process to write {self.name} did not start"
-            yield process
+            assert ours.poll(60), f"a process to write {self.name} did not start"
+            ours.recv()
+            yield Writer(process, ours)
         finally:
             process.kill()
             process.join()
+            ours.close()
+
+
+@dataclass(frozen=True)
+class Writer:
+    """A process that replaces a month."""
+
+    _process: BaseProcess
+    _wire: Connection
+
+    def seconds(self) -> float | None:
+        """Wait until it has ended: how long it wrote, or None when it was killed before it was done."""
+        self._process.join(120)
+        assert self._process.exitcode in (0, -signal.SIGKILL), f"a writer ended with {self._process.exitcode}"
+        return None if self._process.exitcode else self._wire.recv()
 
 
 def _replace_in_process(
-    name: str, where: str, trips: TripFile, environment: dict[str, str], run: str | None, ready: Any
+    name: str,
+    where: str,
+    trips: TripFile,
+    environment: dict[str, str],
+    run: str | None,
+    killed_after: float | None,
+    wire: Connection,
 ) -> None:
     os.environ.update(environment)
     get_settings.cache_clear()
     gcs_bucket.PATIENCE, month_journal.HELP_AFTER = 10.0, 0.2
     sink = MAKE[name.removeprefix("gcs-")](where)
-    ready.set()
+    wire.send("begun")
+    if killed_after is not None:  # by itself: on a busy machine another process would come too late
+        sys.setswitchinterval(0.0005)
+        threading.Timer(killed_after, os.kill, (os.getpid(), signal.SIGKILL)).start()
+    begun = time.monotonic()
     sink.replace(YELLOW, trips, _writing(run))
-    os._exit(0)  # so that its end tells how long that took
+    wire.send(time.monotonic() - begun)
+    os._exit(0)
 
 
 def month_query(table: str, start: str, end: str) -> str:
