@@ -29,6 +29,8 @@ __all__ = ["KIND_METADATA", "MonthIOManager", "Trips", "Writing", "kind_of", "sq
 
 Part = TypeVar("Part", Month, dt.date)
 """What a partition is: a month, or a day of one."""
+Given = TypeVar("Given")
+"""What is given for it."""
 KIND_METADATA = "taxi_kind"
 """Every asset's definition metadata names its kind of taxi under this key."""
 
@@ -75,7 +77,9 @@ class MonthIOManager(dg.ConfigurableIOManager, ABC):
         kind = kind_of(context)
         months = {Month.parse(key): key for key in context.asset_partition_keys}
         given = ((trips.month, trips) for trips in months_in(obj, kind, list(months)))
-        publish(context, months, given, lambda _, trips, writing: self.replace(kind, trips, writing))
+        publish(  # looked at first: replacing may move the file
+            context, months, given, lambda _, trips, writing: {**preview(trips), **self.replace(kind, trips, writing)}
+        )
 
     def load_input(self, context: dg.InputContext) -> Any:
         """Load the months that the reader's annotation asks for: a handle by default, a table or a frame on request."""
@@ -85,10 +89,10 @@ class MonthIOManager(dg.ConfigurableIOManager, ABC):
 def publish(
     context: dg.OutputContext,
     expected: Mapping[Part, str],
-    given: Iterable[tuple[Part, Trips]],
-    replace: Callable[[Part, Trips, Writing], Mapping[str, Any]],
+    given: Iterable[tuple[Part, Given]],
+    replace: Callable[[Part, Given, Writing], Mapping[str, Any]],
 ) -> None:
-    """Replace every month or day of a run by the trips given for it, each on its own, in the order given.
+    """Replace every month or day of a run by what is given for it, each on its own, in the order given.
 
     `expected` are the run's months or days with their partition keys, `replace` returns metadata for the one it replaced.
     """
@@ -98,9 +102,8 @@ def publish(
             if part not in expected:
                 raise PermanentError(f"{asset} was given {part}, which is not in this run.")
             writing = Writing(context.run_id, uuid.uuid4().hex[:12], context.log.info, context.step_context.run_tags)
-            shown, started = preview(trips), time.monotonic()  # looked at first: publishing may move the file
-            metadata = {**replace(part, trips, writing), **shown}
-            metadata["seconds"] = round(time.monotonic() - started, 3)
+            started = time.monotonic()
+            metadata = {**replace(part, trips, writing), "seconds": round(time.monotonic() - started, 3)}
             if len(expected) == 1:
                 context.add_output_metadata(metadata)
             else:  # a range run would put the same metadata on every partition
@@ -109,7 +112,7 @@ def publish(
                 )
             done.add(part)
         if missing := [str(part) for part in expected if part not in done]:
-            raise PermanentError(f"{asset} got no trips for {', '.join(missing)}.")
+            raise PermanentError(f"{asset} got nothing for {', '.join(missing)}.")
 
 
 def load(context: dg.InputContext, read: Callable[[TaxiKind, str], Trips]) -> Any:

@@ -7,9 +7,8 @@ run puts it right. What the summary is, is `reports.daily_summary`.
 
 from __future__ import annotations
 
-import time
-import uuid
-from collections.abc import Iterable, Mapping
+import dataclasses
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, LiteralString
 
 import dagster as dg
@@ -19,7 +18,7 @@ import pyarrow.parquet as pq
 
 from taxi_assets.errors import PermanentError
 from taxi_assets.failures import explained
-from taxi_assets.io_managers.base import Writing, kind_of, sql_to_paste
+from taxi_assets.io_managers.base import Writing, kind_of, publish, sql_to_paste
 from taxi_assets.io_managers.bigquery import BigQueryIOManager
 from taxi_assets.io_managers.duckdb_warehouse import DuckDBWarehouseIOManager
 from taxi_assets.io_managers.parquet_object import ParquetObjectIOManager
@@ -114,32 +113,18 @@ class SummaryIOManager(dg.IOManager):
 
     def handle_output(self, context: dg.OutputContext, obj: Any) -> None:
         """Publish one month's frame, or (month, frame) by (month, frame) in a run over several months."""
-        kind, expected = kind_of(context), [Month.parse(key) for key in context.asset_partition_keys]
-        frames: Iterable[tuple[Month, pd.DataFrame]] = [(expected[0], obj)] if _is_frame(obj) else obj
-        done = []
-        with explained(f"daily_summary {', '.join(map(str, expected))}"):
-            if _is_frame(obj) and len(expected) != 1:
-                raise PermanentError("A frame holds one month; return (month, frame) pairs in a run over several.")
-            for month, frame in frames:
-                started, summary = time.monotonic(), as_summary(frame)
-                writing = Writing(
-                    context.run_id, uuid.uuid4().hex[:12], context.log.debug, context.step_context.run_tags
-                )
-                metadata = {**self.replace(kind, month, summary, writing), **_shown(summary)}
-                metadata["seconds"] = round(time.monotonic() - started, 3)
-                context.log.info(
-                    f"{month}: {summary.num_rows:,} rows of daily summary in the bucket, Postgres and the warehouse, "
-                    f"{metadata['seconds']:.1f} s."
-                )
-                if len(expected) == 1:
-                    context.add_output_metadata(metadata)
-                else:  # a range run would put the same metadata on every partition
-                    context.step_context.add_asset_metadata(
-                        metadata, asset_key=context.asset_key, partition_key=month.key
-                    )
-                done.append(month)
-            if missing := sorted(set(expected) - set(done)):
-                raise PermanentError(f"daily_summary got nothing for {', '.join(map(str, missing))}.")
+        kind, months = kind_of(context), {Month.parse(key): key for key in context.asset_partition_keys}
+
+        def replace(month: Month, frame: pd.DataFrame, writing: Writing) -> Mapping[str, Any]:
+            summary = as_summary(frame)
+            quiet = dataclasses.replace(writing, log=context.log.debug)
+            metadata = {**self.replace(kind, month, summary, quiet), **_shown(summary)}
+            writing.log(
+                f"{month}: {summary.num_rows:,} rows of daily summary in the bucket, Postgres and the warehouse."
+            )
+            return metadata
+
+        publish(context, months, _frames_in(obj, list(months)), replace)
 
     def load_input(self, context: dg.InputContext) -> Any:
         """The summary as a frame, or as a `pyarrow.Table` where the reader's annotation asks for one."""
@@ -215,8 +200,13 @@ def summary_io_manager(context: dg.InitResourceContext) -> SummaryIOManager:
     return SummaryIOManager(context.resources.postgres, context.resources.parquet_object, context.resources.warehouse)
 
 
-def _is_frame(obj: Any) -> bool:
-    return isinstance(obj, pa.Table) or type(obj).__name__ == "DataFrame"
+def _frames_in(obj: Any, expected: list[Month]) -> Iterator[tuple[Month, pd.DataFrame]]:
+    if not isinstance(obj, pa.Table) and type(obj).__name__ != "DataFrame":
+        yield from obj
+    elif len(expected) == 1:
+        yield expected[0], obj
+    else:
+        raise PermanentError("A frame holds one month; return (month, frame) pairs in a run over several.")
 
 
 def _names() -> Any:

@@ -160,7 +160,7 @@ def test_a_run_holds_a_window_of_days_across_months(january: TripFile, tmp_path:
 
 def test_a_day_of_the_window_that_did_not_come_is_missed(january: TripFile, tmp_path: Path) -> None:
     sink = DailyObjectIOManager(location=str(tmp_path / "bucket"))
-    with pytest.raises(dg.Failure, match="gcs_daily got no trips for 2021-01-06"):
+    with pytest.raises(dg.Failure, match="gcs_daily got nothing for 2021-01-06"):
         run(sink, lambda days: {FIFTH: split_day(january, YELLOW, FIFTH)}, "2021-01-05", "2021-01-06")
     with pytest.raises(dg.Failure, match="One value is one day"):
         run(sink, lambda days: january, "2021-01-05", "2021-01-06")
