@@ -3,6 +3,7 @@ at all, whatever happens meanwhile; the others stay as they were; the next load 
 
 from __future__ import annotations
 
+import os
 import random
 import threading
 import time
@@ -15,6 +16,10 @@ from taxi_assets.trips.files import TripFile
 from taxi_assets.trips.month import Month
 from taxi_assets_tests.processes import until
 from taxi_assets_tests.sinks.places.base import Contents, Fault, Place, contents_of
+
+SEED = int(os.environ.get("CONTRACT_SEED") or random.SystemRandom().randrange(1 << 32))
+"""What the tests' choices follow; a failure prints it."""
+KILLS = int(os.environ.get("CONTRACT_KILLS") or 5)
 
 
 def require(place: Place, *allowed: TripFile) -> TripFile:

@@ -1,6 +1,6 @@
 """The journal's rules, with three small objects, and writers, readers and helpers that stumble, sleep and die anywhere.
 
-A failure names its seed; SINK_TEST_SEED=<seed> plays the same actors again, as far as threads repeat themselves.
+A failure names its seed; CONTRACT_SEED=<seed> plays the same actors again, as far as threads repeat themselves.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from taxi_assets.io_managers import month_journal
 from taxi_assets.io_managers.month_journal import MonthOfObjects
 from taxi_assets.services.buckets import LocalBucket, Stat
 from taxi_assets.trips.month import Month
-from taxi_assets_tests.sinks.bucket_contract import KILLS, SEED
+from taxi_assets_tests.sinks.contract import KILLS, SEED
 
 JANUARY = Month(2021, 1)
 
