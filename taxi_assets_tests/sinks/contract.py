@@ -194,7 +194,9 @@ def reader(place: Place, month: Month, allowed: set[Contents | None], rest: floa
         while not enough.wait(pause):
             begun = time.monotonic()
             try:
-                if (found := place.look(month)) not in allowed:
+                with place.looking:
+                    found = place.look(month)
+                if found not in allowed:
                     seen.wrong.append(str(found))
                 seen.looks += 1
             except TransientError:

@@ -154,6 +154,7 @@ class Place:
 
     def __init__(self, name: str, servers: Servers, folder: Path, stack: ExitStack) -> None:
         self.name, self.make, self.folder = name, MAKE[name.removeprefix("gcs-")], folder
+        self.looking = threading.Lock()  # what a reader of this process holds is not left behind
         self.home = folder / "home"
         self.home.mkdir(parents=True)
         self.faults = {}
@@ -198,10 +199,11 @@ class Place:
 
     def leftovers(self) -> list[str]:
         """What nobody will need, here and in the folder for staged files."""
-        if found := self._leftovers():
-            gc.collect()  # handles take their files along
-            found = self._leftovers()
-        return found
+        with self.looking:
+            if found := self._leftovers():
+                gc.collect()  # handles take their files along
+                found = self._leftovers()
+            return found
 
     def _leftovers(self) -> list[str]:
         staged = [str(path) for path in get_settings().staging_folder.glob("**/*") if path.name != ".lock"]
