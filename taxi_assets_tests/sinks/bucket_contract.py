@@ -1,26 +1,35 @@
-"""What the bucket sinks have in common and other sinks have not: handles that read objects, facts counted from their
-pages, a server that goes away at any request. What every sink promises is in `contract`.
+"""What every bucket sink promises, as tests: a month (or day) is replaced whole or not at all.
 
 `test_parquet_object`, `test_day_folders` and `test_daily_object` run it, each in a directory and in the emulator of
-Google Cloud Storage. A failure names the seed; CONTRACT_SEED=<seed> repeats the same choices.
+Google Cloud Storage. A failure names the seed; CONTRACT_SEED=<seed> repeats the same choices, CONTRACT_KILLS kills
+more often.
 """
 
 from __future__ import annotations
 
 import gc
+import multiprocessing
+import os
 import random
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pyarrow as pa
 import pytest
 
 from taxi_assets.errors import TransientError
 from taxi_assets.io_managers import month_journal
 from taxi_assets.io_managers.base import Trips, Writing
+from taxi_assets.io_managers.daily_object import DailyObjectIOManager
+from taxi_assets.io_managers.day_folders import DayFoldersIOManager
+from taxi_assets.io_managers.parquet_object import ParquetObjectIOManager
 from taxi_assets.services import gcs_bucket
 from taxi_assets.services.buckets import open_bucket
 from taxi_assets.settings import get_settings
@@ -28,13 +37,88 @@ from taxi_assets.trips.files import Facts, TripFile
 from taxi_assets.trips.month import Month
 from taxi_assets.trips.schema import YELLOW
 from taxi_assets_tests.months import month_of_trips, same_facts, same_trips
-from taxi_assets_tests.sinks.contract import SEED
-from taxi_assets_tests.sinks.places.base import MAKE, on_the_first
+from taxi_assets_tests.sinks.contract import KILLS, SEED
 
 if TYPE_CHECKING:
     from taxi_assets_tests.gcs_fixtures import GcsServer, Request
 
+
 WRITING = Writing("run-1", "token", lambda line: None, {})
+
+
+class _DailyAsMonthly:
+    """The first of each month, by the methods of the other sinks."""
+
+    def __init__(self, location: str) -> None:
+        self.daily = DailyObjectIOManager(location=location)
+
+    def replace(self, kind: Any, trips: Trips, writing: Writing) -> Mapping[str, Any]:
+        return self.daily.replace(kind, trips.month.start.date(), trips, writing)
+
+    def read_facts(self, kind: Any, month: Month) -> Facts | None:
+        return self.daily.read_facts(kind, month.start.date())
+
+    def read(self, kind: Any, month: Month) -> Trips:
+        return self.daily.read(kind, month.start.date())
+
+
+def on_the_first(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """The batch with all its pickups on the first of the month."""
+    index = batch.schema.get_field_index(YELLOW.pickup)
+    late = batch.column(index).to_numpy(zero_copy_only=False)
+    first = late.astype("datetime64[M]").astype("datetime64[us]") + (late - late.astype("datetime64[D]"))
+    return batch.set_column(index, batch.schema.field(index), pa.array(first, pa.timestamp("us")))
+
+
+SINKS: dict[str, Callable[[str], Any]] = {
+    "object": lambda where: ParquetObjectIOManager(location=where, template="nyc/{kind}_tripdata_{month}.parquet"),
+    "days": lambda where: DayFoldersIOManager(location=where, prefix="nyc/{kind}_by_day"),
+    "daily": _DailyAsMonthly,
+}
+
+
+def replace_in_process(name: str, location: str, file: TripFile, environment: dict[str, str], ready: Any) -> None:
+    """What a process that may be killed does."""
+    os.environ.update(environment)
+    get_settings.cache_clear()
+    month_journal.HELP_AFTER = 0.2
+    sink = SINKS[name](location)
+    open_bucket(location)  # imports what it needs
+    ready.set()
+    sink.replace(YELLOW, file, WRITING)
+
+
+@dataclass
+class Writer:
+    """A process that replaces a month."""
+
+    process: Any
+    ready: Any
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.join()
+
+
+class Breaking:
+    """Trips that fail halfway, as a damaged source or a full disk would."""
+
+    def __init__(self, file: TripFile, error: Exception) -> None:
+        self.month, self.rows, self.bytes, self.schema, self.facts = (
+            file.month,
+            file.rows,
+            file.bytes,
+            file.schema,
+            file.facts,
+        )
+        self._file, self._error = file, error
+
+    def batches(self, columns: list[str] | None = None, rows: int = 100) -> Iterator[pa.RecordBatch]:
+        yield next(self._file.batches(columns, 100))
+        raise self._error
+
+    def to_arrow(self) -> pa.Table:
+        raise self._error
 
 
 class BucketSinkContract:
@@ -46,7 +130,7 @@ class BucketSinkContract:
     def sink(self, location: str, monkeypatch: pytest.MonkeyPatch) -> Any:
         monkeypatch.setattr(month_journal, "HELP_AFTER", 0.2)
         monkeypatch.setattr(gcs_bucket, "PATIENCE", 3.0)
-        return MAKE[self.name](location)
+        return SINKS[self.name](location)
 
     @pytest.fixture
     def month(self, tmp_path: Path) -> Callable[..., TripFile]:
@@ -80,6 +164,23 @@ class BucketSinkContract:
             left += [path.name for path in Path(location, ".bucket").iterdir() if path.name != "lock"]
         assert left == [], f"left behind: {left} (seed {SEED})"
 
+    @contextmanager
+    def start(self, location: str, file: TripFile) -> Iterator[Writer]:
+        """Begin replacing a month in a process of its own."""
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload([__name__, gcs_bucket.__name__])
+        names = ("STORAGE_EMULATOR_HOST", "DAGSTER_HOME")
+        environment = {name: os.environ[name] for name in names if name in os.environ}
+        ready = context.Event()
+        process = context.Process(target=replace_in_process, args=(self.name, location, file, environment, ready))
+        process.start()
+        try:
+            assert ready.wait(60)
+            yield Writer(process, ready)
+        finally:
+            process.kill()
+            process.join()
+
     def test_a_month_that_was_never_written_is_absent(self, sink, month) -> None:
         assert sink.read_facts(YELLOW, Month(2021, 1)) is None
         with pytest.raises(Exception, match=r"2021-01.*materialise"):
@@ -99,11 +200,91 @@ class BucketSinkContract:
         del found
         self.require_nothing_left(location)
 
+    def test_the_same_again_changes_nothing(self, sink, month, location) -> None:
+        file = month()
+        for _ in range(3):
+            self.replace(sink, file)
+        assert same_trips(sink.read(YELLOW, file.month), file)
+        self.require_nothing_left(location)
+
+    @pytest.mark.parametrize("rows", [700, 500, 20, 0])
+    def test_a_changed_smaller_or_empty_month_replaces_the_old_one_whole(
+        self, sink, month, location, rows: int
+    ) -> None:
+        old, new = month(), month(rows=rows, seed=1)
+        self.replace(sink, old)
+        self.replace(sink, new)
+        self.require(sink, new)
+        assert same_trips(sink.read(YELLOW, new.month), new)
+        self.require_nothing_left(location)
+
     def test_an_empty_month_is_there_and_has_no_rows(self, sink, month) -> None:
         self.replace(sink, month(rows=0))
         assert sink.read_facts(YELLOW, Month(2021, 1)) == Facts(0, 0.0, None, None, {})
 
-    def test_who_counts_the_month_all_the_time_finds_the_old_one_or_the_new_one(self, sink, month, chance) -> None:
+    def test_other_months_stay_as_they_are(self, sink, month) -> None:
+        january, february = month("2021-01"), month("2021-02")
+        self.replace(sink, january)
+        self.replace(sink, february)
+        self.replace(sink, month("2021-01", 10, 7))
+        self.require(sink, february)
+        assert sink.read_facts(YELLOW, Month(2021, 3)) is None
+
+    def test_twenty_months_at_once_each_arrive(self, sink, month, location) -> None:
+        files = [month(f"{2020 + i // 12}-{1 + i % 12:02d}", 50 + i) for i in range(20)]
+        with ThreadPoolExecutor(20) as pool:
+            list(pool.map(lambda file: self.replace(sink, file), files))
+        for file in files:
+            self.require(sink, file)
+        self.require_nothing_left(location)
+
+    def test_one_month_written_by_four_threads_at_once_ends_as_one_of_them(self, sink, month, location) -> None:
+        files = [month(rows=100 * i, seed=i) for i in range(1, 5)]
+        with ThreadPoolExecutor(4) as pool:
+            list(pool.map(lambda file: self.replace(sink, file), files))
+        last = self.require(sink, *files)
+        assert same_trips(sink.read(YELLOW, last.month), last)
+        self.require_nothing_left(location)
+
+    def test_one_month_written_by_two_processes_at_once_ends_as_one_of_them(self, sink, month, location) -> None:
+        files = [month(rows=100 * i, seed=i) for i in range(1, 3)]
+        with self.start(location, files[0]) as one, self.start(location, files[1]) as other:
+            for writer in (one, other):
+                writer.process.join(60)
+                assert writer.process.exitcode == 0
+        last = self.require(sink, *files)
+        assert same_trips(sink.read(YELLOW, last.month), last)
+        self.require_nothing_left(location)
+
+    def test_an_exception_midway_leaves_the_old_month(self, sink, month, location) -> None:
+        old, new = month(), month(seed=1)
+        self.replace(sink, old)
+        with pytest.raises(ZeroDivisionError):
+            self.replace(sink, Breaking(new, ZeroDivisionError()))
+        assert same_trips(sink.read(YELLOW, old.month), old)
+        self.require_nothing_left(location)
+
+    def test_a_killed_writer_leaves_the_old_month_or_the_new_one(self, sink, month, location, chance) -> None:
+        months = [month(rows=400 + 50 * i, seed=i) for i in range(2)]
+        self.replace(sink, months[0])
+        with self.start(location, months[1]) as whole:
+            started = time.monotonic()
+            whole.process.join(60)
+            seconds = time.monotonic() - started
+        outcomes = []
+        for _ in range(KILLS):
+            before = self.require(sink, *months)
+            after = months[1 - months.index(before)]
+            with self.start(location, after) as writer:
+                time.sleep(chance.uniform(0, seconds))
+                writer.kill()
+            outcomes.append("new" if self.require(sink, before, after) is after else "old")
+        print(f"seed {SEED}: killed {KILLS} times, then {outcomes}")
+        self.replace(sink, months[0])
+        assert same_trips(sink.read(YELLOW, months[0].month), months[0])
+        self.require_nothing_left(location)
+
+    def test_a_reader_sees_the_old_month_or_the_new_one_all_the_time(self, sink, month, chance) -> None:
         months = [month(rows=400 + 50 * i, seed=i) for i in range(2)]
         self.replace(sink, months[0])
         stop, wrong, looks = threading.Event(), [], []
@@ -129,7 +310,29 @@ class BucketSinkContract:
         assert wrong == []
         assert len(looks) >= 6
 
-    def test_a_server_that_goes_away_at_any_request_leaves_the_old_month_or_the_new_one(
+    def test_faults_of_the_server_leave_the_old_month_or_the_new_one(
+        self, sink, month, location, chance, request
+    ) -> None:
+        """Busy answers, resets, and answers lost after the work was done, at random."""
+        gcs = self._gcs(location, request)
+        months, failures = [month(rows=400 + 50 * i, seed=i) for i in range(2)], 0
+        self.replace(sink, months[0])
+        for i in range(4):
+            gcs.disturb = lambda request: chance.choice(["503", "reset", "lost"]) if chance.random() < 0.2 else None
+            try:
+                self.replace(sink, months[1 - i % 2])
+                allowed = [months[1 - i % 2]]
+            except TransientError:
+                failures += 1
+                allowed = months
+            gcs.disturb = lambda request: None
+            self.require(sink, *allowed)
+        print(f"seed {SEED}: {failures} of 4 gave up")
+        self.replace(sink, months[0])
+        self.require(sink, months[0])
+        self.require_nothing_left(location)
+
+    def test_a_server_that_goes_away_midway_leaves_the_old_month_or_the_new_one(
         self, sink, month, location, chance, request, monkeypatch
     ) -> None:
         monkeypatch.setattr(gcs_bucket, "PATIENCE", 0.5)
