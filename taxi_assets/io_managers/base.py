@@ -77,9 +77,12 @@ class MonthIOManager(dg.ConfigurableIOManager, ABC):
         kind = kind_of(context)
         months = {Month.parse(key): key for key in context.asset_partition_keys}
         given = ((trips.month, trips) for trips in months_in(obj, kind, list(months)))
-        publish(  # looked at first: replacing may move the file
-            context, months, given, lambda _, trips, writing: {**preview(trips), **self.replace(kind, trips, writing)}
-        )
+
+        def replace(_: Month, trips: Trips, writing: Writing) -> Mapping[str, Any]:
+            told = {**origin(trips), **preview(trips)}  # looked at first: replacing may move the file
+            return {**told, **self.replace(kind, trips, writing)}
+
+        publish(context, months, given, replace)
 
     def load_input(self, context: dg.InputContext) -> Any:
         """Load the months that the reader's annotation asks for: a handle by default, a table or a frame on request."""

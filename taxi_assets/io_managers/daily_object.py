@@ -15,7 +15,7 @@ import pyarrow as pa
 from pydantic import Field
 
 from taxi_assets.errors import PermanentError
-from taxi_assets.io_managers.base import Trips, Writing, kind_of, load, months_in, publish
+from taxi_assets.io_managers.base import Trips, Writing, kind_of, load, months_in, origin, publish
 from taxi_assets.io_managers.day_split import split_days
 from taxi_assets.io_managers.trip_objects import TripObject, as_file, fill, object_facts, replace_object
 from taxi_assets.services.buckets import open_bucket
@@ -96,7 +96,7 @@ class DailyObjectIOManager(dg.ConfigurableIOManager):
         )
 
         def replace(day: dt.date, trips: Trips, writing: Writing) -> Mapping[str, Any]:
-            metadata = self.replace(kind, day, trips, writing)
+            metadata = {**origin(trips), **self.replace(kind, day, trips, writing)}
             _discard(trips)
             return metadata
 
