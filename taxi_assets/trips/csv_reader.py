@@ -212,13 +212,15 @@ def _split_plain(data: bytes, width: int, types: dict[str, pa.DataType], odd: li
     """
 
     def left_out(row: pa_csv.InvalidRow) -> str:
+        if odd is None:
+            return "error"
         odd.append(row.number - 1)
         return "skip"
 
     return pa_csv.read_csv(
         pa.py_buffer(data),
         pa_csv.ReadOptions(use_threads=False, block_size=len(data) + 1, column_names=[str(i) for i in range(width)]),
-        pa_csv.ParseOptions(quote_char=False, invalid_row_handler=None if odd is None else left_out),
+        pa_csv.ParseOptions(quote_char=False, invalid_row_handler=left_out),
         pa_csv.ConvertOptions(
             column_types=types,
             include_columns=list(types),

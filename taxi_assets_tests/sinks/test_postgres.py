@@ -177,8 +177,7 @@ def test_a_load_that_another_run_finishes_again_stays_one_row_and_a_new_load_is_
 
 def test_a_history_from_before_loads_had_ids_is_kept_and_grown(sink, writing, postgres_url, tmp_path):
     sink.replace(YELLOW, made(tmp_path), writing)
-    with psycopg.connect(postgres_url) as connection:
-        connection.execute("ALTER TABLE ny_taxi.load_history DROP COLUMN load_id")
+    run_sql(postgres_url, "ALTER TABLE ny_taxi.load_history DROP COLUMN load_id")
     sink.replace(YELLOW, made(tmp_path, seed=1), writing)
     rows = rows_of(postgres_url, "SELECT load_id FROM ny_taxi.load_history ORDER BY loaded_at")
     assert rows == [(None,), (writing.run_id,)]
