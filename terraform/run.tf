@@ -27,11 +27,16 @@ locals {
   }
   lake_path = "/mnt/lake"
 
-  # Variable => secret and version. A version's number, not `latest`: a new password then is a new revision everywhere.
-  secret_env = {
-    dagster = { name = "DAGSTER_POSTGRES_URL", secret = google_secret_manager_secret.url["dagster"].secret_id, version = google_secret_manager_secret_version.url["dagster"].version }
-    trips   = { name = "TAXI_POSTGRES_URL", secret = google_secret_manager_secret.url["trips"].secret_id, version = google_secret_manager_secret_version.url["trips"].version }
-  }
+  # role => what its container is told: the above, and the URLs it may read. Secrets are named by a version's number, not
+  # `latest`: a new password then is a new revision everywhere.
+  secret_names = { dagster = "DAGSTER_POSTGRES_URL", trips = "TAXI_POSTGRES_URL" }
+  environment = { for role, databases in local.secrets : role => concat(
+    [for name, value in local.env : { name = name, value = value, secret = null }],
+    [for database in databases : { name = local.secret_names[database], value = null, secret = {
+      secret_id = google_secret_manager_secret.url[database].secret_id
+      version   = google_secret_manager_secret_version.url[database].version
+    } }],
+  ) }
 
   jobs = {
     run     = { cpu = var.run_resources.cpu, memory = var.run_resources.memory, timeout = "3600s", lake = true }
@@ -101,21 +106,17 @@ resource "google_cloud_run_v2_service" "webserver" {
       }
 
       dynamic "env" {
-        for_each = local.env
+        for_each = local.environment.webserver
         content {
-          name  = env.key
-          value = env.value
-        }
-      }
-
-      dynamic "env" {
-        for_each = [for database in local.secrets.webserver : local.secret_env[database]]
-        content {
-          name = env.value.name
-          value_source {
-            secret_key_ref {
-              secret  = env.value.secret
-              version = env.value.version
+          name  = env.value.name
+          value = env.value.value
+          dynamic "value_source" {
+            for_each = env.value.secret[*]
+            content {
+              secret_key_ref {
+                secret  = value_source.value.secret_id
+                version = value_source.value.version
+              }
             }
           }
         }
@@ -183,21 +184,17 @@ resource "google_cloud_run_v2_worker_pool" "daemon" {
       }
 
       dynamic "env" {
-        for_each = local.env
+        for_each = local.environment.daemon
         content {
-          name  = env.key
-          value = env.value
-        }
-      }
-
-      dynamic "env" {
-        for_each = [for database in local.secrets.daemon : local.secret_env[database]]
-        content {
-          name = env.value.name
-          value_source {
-            secret_key_ref {
-              secret  = env.value.secret
-              version = env.value.version
+          name  = env.value.name
+          value = env.value.value
+          dynamic "value_source" {
+            for_each = env.value.secret[*]
+            content {
+              secret_key_ref {
+                secret  = value_source.value.secret_id
+                version = value_source.value.version
+              }
             }
           }
         }
@@ -267,21 +264,17 @@ resource "google_cloud_run_v2_job" "this" {
         }
 
         dynamic "env" {
-          for_each = local.env
+          for_each = local.environment[each.key]
           content {
-            name  = env.key
-            value = env.value
-          }
-        }
-
-        dynamic "env" {
-          for_each = [for database in local.secrets[each.key] : local.secret_env[database]]
-          content {
-            name = env.value.name
-            value_source {
-              secret_key_ref {
-                secret  = env.value.secret
-                version = env.value.version
+            name  = env.value.name
+            value = env.value.value
+            dynamic "value_source" {
+              for_each = env.value.secret[*]
+              content {
+                secret_key_ref {
+                  secret  = value_source.value.secret_id
+                  version = value_source.value.version
+                }
               }
             }
           }
