@@ -50,8 +50,8 @@ def celery_config(settings: Settings) -> dict[str, Any]:
     assert settings.celery_broker is not None  # the settings insist on it
     backend = settings.celery_backend or settings.celery_broker
     return {
-        "broker": settings.celery_broker.get_secret_value(),
-        "backend": backend.get_secret_value(),
+        "broker": _with_certificates(settings.celery_broker.get_secret_value()),
+        "backend": _with_certificates(backend.get_secret_value()),
         "config_source": {
             "task_acks_late": True,
             "task_reject_on_worker_lost": True,
@@ -66,6 +66,13 @@ def celery_config(settings: Settings) -> dict[str, Any]:
             },
         },
     }
+
+
+def _with_certificates(url: str) -> str:
+    """The address, told to check the server's certificate if it is Redis by TLS and says nothing of it (Celery insists)."""
+    if not url.startswith("rediss://") or "ssl_cert_reqs=" in url:
+        return url
+    return f"{url}{'&' if '?' in url else '?'}ssl_cert_reqs=CERT_REQUIRED"
 
 
 def celery_app(settings: Settings) -> Celery:

@@ -65,6 +65,20 @@ def test_workers_answer_through_the_broker_unless_another_place_is_named():
     assert celery_config(celery_settings(celery_backend="redis://other/1"))["backend"] == "redis://other/1"
 
 
+@pytest.mark.parametrize(
+    ("address", "told"),
+    [
+        ("redis://host:6379/0", "redis://host:6379/0"),
+        ("rediss://host:6379/0", "rediss://host:6379/0?ssl_cert_reqs=CERT_REQUIRED"),
+        ("rediss://host/0?ssl_ca_certs=/ca.pem", "rediss://host/0?ssl_ca_certs=/ca.pem&ssl_cert_reqs=CERT_REQUIRED"),
+        ("rediss://host/0?ssl_cert_reqs=CERT_NONE", "rediss://host/0?ssl_cert_reqs=CERT_NONE"),
+    ],
+)
+def test_a_redis_by_tls_must_show_its_certificate_unless_the_address_says_otherwise(address, told):
+    config = celery_config(Settings(executor="celery", celery_broker=address, postgres_url=DATABASE))
+    assert (config["broker"], config["backend"]) == (told, told)
+
+
 def test_runs_and_workers_agree_on_broker_and_queue_and_the_ui_is_not_told_the_password():
     pytest.importorskip("dagster_celery", reason="dagster-celery is not installed (requirements-deploy.lock)")
     settings = celery_settings()
