@@ -1,6 +1,9 @@
 """docker-compose.yml, read as text: what it publishes, limits, waits for and knows. `make verify-deploy` starts it."""
 
+import os
 import re
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -144,3 +147,20 @@ def test_the_workspace_names_the_code_servers_service_and_port() -> None:
     assert location["grpc_server"] == {"host": "code", "port": 4000, "location_name": "taxi_assets"}
     assert SERVICES["code"]["expose"] == ["4000"]
     assert '"--port", "4000"' in (REPOSITORY / "deploy/compose/code-server").read_text()
+
+
+def test_make_up_writes_a_password_once_that_nobody_else_may_read(tmp_path: Path) -> None:
+    shutil.copy(REPOSITORY / "Makefile", tmp_path)
+    docker = tmp_path / "bin/docker"
+    docker.parent.mkdir()
+    docker.write_text(f'#!/bin/sh\necho "$@" >> {tmp_path}/calls\n')
+    docker.chmod(0o755)
+    environment = {**os.environ, "PATH": f"{docker.parent}:{os.environ['PATH']}"}
+    written = []
+    for _ in range(2):
+        subprocess.run(["make", "up"], cwd=tmp_path, env=environment, check=True, timeout=60)
+        written.append((tmp_path / ".env").read_text())
+    assert re.fullmatch(r"POSTGRES_PASSWORD=[0-9a-f]{48}\n", written[0])
+    assert written[1] == written[0]
+    assert (tmp_path / ".env").stat().st_mode & 0o077 == 0
+    assert (tmp_path / "calls").read_text() == "compose up --detach --build --wait\n" * 2
