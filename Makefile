@@ -89,7 +89,7 @@ verify-terraform: $(VENV)/.ready-dev  ## terraform, its policies, checkov, the w
 	@PATH="$(CURDIR)/.venv-verify/bin:$$PATH" $(BIN)/python -m pytest -q taxi_assets_tests/deploy
 
 verify-deploy: $(VENV)/.ready-dev  ## build the image, bring the stack up, load, back up, restore, scale out (needs Docker)
-	@$(BIN)/python deploy/verify
+	@PATH="$(CURDIR)/.venv-verify/bin:$$PATH" $(BIN)/python deploy/verify
 
 up:  ## one server with Docker: write a password to .env once, build and start the stack
 	@grep -qs '^POSTGRES_PASSWORD=.' .env || (umask 077; echo "POSTGRES_PASSWORD=$$(od -An -tx1 -N24 /dev/urandom | tr -d ' \n')" >> .env)

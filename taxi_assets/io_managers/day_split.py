@@ -42,6 +42,7 @@ def split_days(
             for day in month.days
         ]
         pending = np.zeros(len(days), dtype=np.int64)
+        flushing: TripFileWriter | None = None
         for batch in trips.batches():
             index = _day_index(batch, kind, trips)
             rows = np.bincount(index, minlength=len(days))
@@ -57,7 +58,10 @@ def split_days(
             while pending.sum() > PENDING_ROWS:
                 fullest = int(pending.argmax())
                 if writer := days[fullest]:
+                    if flushing:  # one at a time, or what is being written would add up
+                        flushing.settle()
                     writer.flush()
+                    flushing = writer
                 pending[fullest] = 0
         extra = trips.facts.extra
         files = {}

@@ -10,9 +10,10 @@ import json
 import os
 import uuid
 from collections.abc import Generator, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
@@ -27,8 +28,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
 BATCH_ROWS = 65_536
-ROW_GROUP_ROWS = 262_144
-"""Rows written together: large enough to compress and scan well, small enough that a writer holds about 50 MB."""
+ROW_GROUP_ROWS = 131_072
+"""Rows written together: large enough to compress and scan well, small enough that a writer holds about 50 MB: a group
+that is being written, and the next one as it comes in."""
 
 _FACTS = b"taxi_assets"
 
@@ -156,6 +158,7 @@ class TripFileWriter:
         self._last: Any = None
         self._pending: list[pa.RecordBatch] = []
         self._pending_rows = 0
+        self._writing: Future[None] | None = None
         self._writer = pq.ParquetWriter(path, schema, **parquet_options(schema, codec))
 
     def write(self, batch: pa.RecordBatch) -> None:
@@ -174,15 +177,24 @@ class TripFileWriter:
             self.flush()
 
     def flush(self) -> None:
-        """Write what is pending as a row group, for a caller that must hold less in memory."""
+        """Begin to write what is pending as a row group, while the caller goes on; the one before it is in the file then."""
         if self._pending:
-            rows = self._pending_rows  # in one group; a limit of ROW_GROUP_ROWS would leave a small one behind each
-            self._writer.write_table(pa.Table.from_batches(self._pending, self._schema), row_group_size=rows)
+            self.settle()
+            table = pa.Table.from_batches(self._pending, self._schema)
+            # in one group; a limit of ROW_GROUP_ROWS would leave a small one behind each
+            self._writing = _writers().submit(self._writer.write_table, table, row_group_size=self._pending_rows)
             self._pending, self._pending_rows = [], 0
+
+    def settle(self) -> None:
+        """Wait until what was flushed is in the file; what went wrong with it is raised here."""
+        if writing := self._writing:
+            self._writing = None
+            writing.result()
 
     def close(self) -> TripFile:
         """Finish the file and return its handle."""
         self.flush()
+        self.settle()
         text = lambda moment: moment.isoformat(sep=" ") if moment else None  # noqa: E731
         facts = Facts(self.rows, self._total, text(self._first), text(self._last), self.extra)
         self._writer.add_key_value_metadata({_FACTS.decode(): json.dumps(facts.__dict__)})
@@ -192,6 +204,7 @@ class TripFileWriter:
     def abandon(self) -> None:
         """Give up: close and remove the staged file."""
         try:
+            self.settle()
             self._writer.close()
         except (OSError, pa.ArrowException):
             pass
@@ -209,6 +222,15 @@ def parquet_options(schema: pa.Schema, codec: str) -> dict[str, Any]:
     only the next step does."""
     dictionary = [name for name in schema.names if not any(part in name for part in NO_DICTIONARY)]
     return {"compression": codec, "compression_level": 1 if codec == "zstd" else None, "use_dictionary": dictionary}
+
+
+@cache
+def _writers() -> ThreadPoolExecutor:
+    """Threads that write: encoding a row group takes as long as making the next one, and needs no lock of Python's."""
+    return ThreadPoolExecutor(2, "taxi-write")
+
+
+os.register_at_fork(after_in_child=_writers.cache_clear)  # a child has none of its parent's threads
 
 
 @contextmanager

@@ -71,6 +71,7 @@ TABLE: tuple[tuple[str, How], ...] = (
     (r"dagster dev$", Serve(" --port {port}")),
     (r"dagster (asset materialize|definitions validate|job execute)\b", Run()),
     (r"TAXI_MONTHS_PER_RUN=all dagster asset materialize", Run(TWO_MONTHS)),
+    (r"TAXI_DAILY=true dagster asset materialize", Run()),
     (r"dagster instance migrate$", STACK),
     (r"\.venv/bin/python -c ", Run()),
     (r"python docs/data_tables\.py$", Run()),
