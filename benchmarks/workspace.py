@@ -54,7 +54,11 @@ class Workspace:
             "BENCH_POSTGRES_PASSWORD": server.password,
             "BENCH_POSTGRES_DATABASE": server.path.lstrip("/"),
         }
-        kept = {k: v for k, v in os.environ.items() if not k.startswith(("TAXI_", "BENCH_", "DAGSTER_", "PYTHONPATH"))}
+        kept = {
+            k: v
+            for k, v in os.environ.items()
+            if not k.startswith(("TAXI_", "BENCH_", "DAGSTER_", "PYTHONPATH", "PYTHONDONTWRITE"))
+        }
         return {**kept, "PYTHONPATH": str(REPOSITORY), **{k: str(v) for k, v in {**ours, **bench}.items()}}
 
     @contextmanager
