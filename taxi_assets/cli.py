@@ -8,16 +8,12 @@ from __future__ import annotations
 import argparse
 import shutil
 import sys
-from typing import TYPE_CHECKING
 
 from taxi_assets import audit
 from taxi_assets.errors import PermanentError, TaxiError
 from taxi_assets.settings import get_settings
 from taxi_assets.trips.month import Month
 from taxi_assets.trips.schema import KINDS, TaxiKind
-
-if TYPE_CHECKING:
-    pass
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -74,7 +74,9 @@ def initialised(tmp_path_factory: pytest.TempPathFactory) -> Path:
             )
             (providers / "result").write_text(json.dumps(_init(providers)))
         if unavailable := json.loads((providers / "result").read_text()):
-            pytest.skip(f"terraform's providers cannot be had (TF_CLI_CONFIG_FILE may name a mirror): {unavailable}")
+            pytest.skip(
+                f"terraform's providers cannot be had (TF_CLI_CONFIG_FILE may name a mirror): {unavailable[:160]}"
+            )
         if not folder.exists():
             shutil.copytree(SOURCE, folder, ignore=shutil.ignore_patterns(".terraform*", "*.tfvars", "*.tfstate*"))
             (folder / "backend_override.tf").write_text('terraform {\n  backend "local" {}\n}\n')
@@ -84,7 +86,7 @@ def initialised(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def _init(folder: Path) -> str:
     done = terraform(folder, "init", "-backend=false", "-input=false", "-no-color")
-    return "" if done.returncode == 0 else done.stderr[-800:]
+    return "" if done.returncode == 0 else " ".join(done.stderr.split())
 
 
 @pytest.fixture(scope="session")
