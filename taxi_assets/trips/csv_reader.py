@@ -119,7 +119,8 @@ def split_at_once(layout: Layout, block: Block, numbers: bool = False) -> tuple[
     quoted, or could be read all the same without its surplus fields.
 
     Raises:
-        pa.ArrowInvalid: with `numbers`, when not every number is written as plainly as Arrow reads them.
+        pa.ArrowInvalid: with `numbers`, when not every number is written as plainly as Arrow reads them; or a line has
+            not the expected fields and the block is not ASCII, as Arrow tells lines in UTF-8 only.
     """
     data = block.data
     if block.longest > LINE_BYTES or b'"' in data or data.count(b"\r") != data.count(b"\r\n"):
@@ -131,7 +132,7 @@ def split_at_once(layout: Layout, block: Block, numbers: bool = False) -> tuple[
     odd: list[int] = []
     types = {str(i): _type_read(layout, name) if numbers else pa.string() for name, i in layout.positions.items()}
     types |= {str(i): pa.string() for i in surplus}
-    table = _split_plain(data, width + layout.surplus, types, odd)
+    table = _split_plain(data, width + layout.surplus, types, odd if data.isascii() else None)
     if table.num_rows + len(odd) != block.lines or any(table[str(i)].null_count != table.num_rows for i in surplus):
         return None
     if numbers and any(pc.any(pc.is_inf(column)).as_py() for column in table.columns if column.type == pa.float64()):
@@ -210,17 +211,10 @@ def _split_plain(data: bytes, width: int, types: dict[str, pa.DataType], odd: li
     Raises:
         pa.ArrowInvalid: a value is not of its column's type; or a line is odd and `odd` is None.
     """
-
-    def left_out(row: pa_csv.InvalidRow) -> str:
-        if odd is None:
-            return "error"
-        odd.append(row.number - 1)
-        return "skip"
-
     return pa_csv.read_csv(
         pa.py_buffer(data),
         pa_csv.ReadOptions(use_threads=False, block_size=len(data) + 1, column_names=[str(i) for i in range(width)]),
-        pa_csv.ParseOptions(quote_char=False, invalid_row_handler=left_out),
+        pa_csv.ParseOptions(quote_char=False, invalid_row_handler=None if odd is None else _leave_out(odd)),
         pa_csv.ConvertOptions(
             column_types=types,
             include_columns=list(types),
@@ -229,6 +223,14 @@ def _split_plain(data: bytes, width: int, types: dict[str, pa.DataType], odd: li
             check_utf8=False,
         ),
     )
+
+
+def _leave_out(odd: list[int]) -> Callable[[pa_csv.InvalidRow], str]:
+    def left_out(row: pa_csv.InvalidRow) -> str:
+        odd.append(row.number - 1)
+        return "skip"
+
+    return left_out
 
 
 def _columns(layout: Layout, table: pa.Table | None) -> dict[str, tuple[str, pa.Array]]:

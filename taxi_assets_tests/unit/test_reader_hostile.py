@@ -369,3 +369,13 @@ def test_a_damaged_parquet_footer_never_ends_the_process(tmp_path: Path) -> None
     done = subprocess.run([sys.executable, "-c", DAMAGE_FOOTERS, path], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr[-2000:]
     assert int(done.stdout) > 50
+
+
+def test_odd_lines_that_are_no_utf8_are_kept_without_a_word_on_the_terminal(tmp_path: Path) -> None:
+    path = tmp_path / "yellow_tripdata_2019-06.csv"
+    path.write_bytes(f"{HEADER}\n{ROW}\n".encode() + b"\xe1\xff,2\n" + f"{ROW}\n".encode())
+    done = subprocess.run(
+        [sys.executable, "-c", MEASURE, path], capture_output=True, text=True, check=True, timeout=120
+    )
+    assert done.stdout.split()[0] == "3"
+    assert done.stderr == ""

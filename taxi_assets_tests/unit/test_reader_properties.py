@@ -220,11 +220,12 @@ def test_any_text_in_a_field_is_a_value_nothing_or_unreadable_alike_in_both_ways
     assert by_line.num_rows == 5
     assert read_block(layout, block).equals(by_line)
     block = Block(data.replace(b",\n1,2", b"\n1,2"), 2, 5, len(data))
-    at_once = split_at_once(layout, block)
-    assert at_once is not None
     by_line = raw_rows(YELLOW, *split_by_line(layout, block))
-    assert raw_rows(YELLOW, *at_once).equals(by_line)
     assert read_block(layout, block).equals(by_line)
+    if text.isascii():  # only then Arrow tells the odd line
+        at_once = split_at_once(layout, block)
+        assert at_once is not None
+        assert raw_rows(YELLOW, *at_once).equals(by_line)
 
 
 def test_the_kept_text_is_capped() -> None:
