@@ -6,6 +6,7 @@ this process. How Google's errors are read is in `services.bigquery_client`.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
@@ -217,7 +218,7 @@ class BigQueryIOManager(MonthIOManager):
 
         The job's id says table, month, object generation, run and attempt: a step that is retried after a lost answer
         or a crash finds its own job; another run makes another job, so that loading an older object again does load. A
-        job that failed is passed over by the next attempt number.
+        job that failed, or whose month another run has replaced since, is passed over by the next attempt number.
         """
         from google.api_core.exceptions import Conflict
         from google.cloud import bigquery
@@ -247,12 +248,21 @@ class BigQueryIOManager(MonthIOManager):
             except Conflict:
                 job = client.get_job(job_id, retry=self._retry_until_found, timeout=REQUEST_SECONDS)
                 assert isinstance(job, bigquery.LoadJob)  # the id is ours
-                if job.state != "DONE" or job.error_result is None:
+                if job.state != "DONE" or (job.error_result is None and self._holds(kind, trips)):
                     writing.log(f"{trips.month}: joining load job {job_id}, which this run has started before.")
                     return job
         raise PermanentError(
             f"{trips.month}: {_ATTEMPTS} load jobs of this run failed for {self._name(kind)}; look at {job_id} in "
             "BigQuery's job history, then materialise again."
+        )
+
+    def _holds(self, kind: TaxiKind, trips: Trips) -> bool:
+        """Whether the month is these trips, as far as counting and summing tell."""
+        found, ours = self.read_facts(kind, trips.month), trips.facts
+        return (
+            found is not None
+            and (found.rows, found.first_pickup, found.last_pickup) == (ours.rows, ours.first_pickup, ours.last_pickup)
+            and math.isclose(found.total_amount, ours.total_amount, rel_tol=1e-9, abs_tol=0.01)
         )
 
     def _finish(self, job: bigquery.LoadJob, kind: TaxiKind, trips: Trips, writing: Writing) -> None:

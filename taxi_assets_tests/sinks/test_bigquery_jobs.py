@@ -51,6 +51,15 @@ def test_a_step_retried_in_the_same_run_joins_and_another_run_loads_an_older_obj
     assert same_trips(sink.read(YELLOW, JANUARY), old)
 
 
+def test_a_step_retried_after_another_run_replaced_the_month_loads_it_again(sink, made):
+    ours, theirs = made(), made(seed=1)
+    for trips, run in ((ours, "a"), (theirs, "b")):
+        sink.replace(YELLOW, trips, a_run(run))
+    job = sink.replace(YELLOW, ours, a_run("a"))["job_id"]
+    assert job.endswith("-a-2")
+    assert same_trips(sink.read(YELLOW, JANUARY), ours)
+
+
 def test_a_job_that_failed_is_followed_by_the_next_attempt_of_the_run(sink, made, server, tmp_path):
     trips = made()
     spoilt = server.upload(month_of_trips(tmp_path, "2021-01", 500, change=one_pickup_outside))
