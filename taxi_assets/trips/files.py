@@ -7,6 +7,7 @@ under a staged name first, a crash publishes nothing.
 from __future__ import annotations
 
 import json
+import math
 import os
 import uuid
 from collections.abc import Generator, Iterator
@@ -48,6 +49,14 @@ class Facts:
     first_pickup: str | None
     last_pickup: str | None
     extra: dict[str, Any]
+
+    def differences(self, found: Facts) -> list[str]:
+        """The names of what differs: rows, span, or the sum by more than a cent in ten million (sums add up in any order)."""
+        names = [
+            name for name in ("rows", "first_pickup", "last_pickup") if getattr(self, name) != getattr(found, name)
+        ]
+        same = math.isclose(self.total_amount, found.total_amount, rel_tol=1e-9, abs_tol=0.01)
+        return names if same else [*names, "total_amount"]
 
 
 @runtime_checkable
