@@ -148,8 +148,22 @@ class Settings(BaseSettings):
     @field_validator("source")
     @classmethod
     def _known_source(cls, value: str) -> str:
-        if value not in ("tlc", "datatalks", "sample") and "{month}" not in value:
-            raise ValueError(f"{value!r} is neither tlc, datatalks nor sample, nor does it contain {{month}}")
+        if value in ("tlc", "datatalks", "sample"):
+            return value
+        if "{month}" not in value:  # not told: it may hold a password
+            raise ValueError("is neither tlc, datatalks nor sample, nor does it contain {month}")
+        scheme, separator, _ = value.partition("://")
+        if separator and scheme.lower() not in ("http", "https", "file"):
+            raise ValueError(f"{scheme}:// is not supported; use https://, a path, tlc, datatalks or sample")
+        return value
+
+    @field_validator("bucket", "lake")
+    @classmethod
+    def _known_place(cls, value: str | None, info: ValidationInfo) -> str | None:
+        scheme, separator, _ = (value or "").partition("://")
+        if separator and not (info.field_name == "bucket" and scheme == "gs"):  # or it would be a directory `s3:`
+            allowed = "gs://name or a directory" if info.field_name == "bucket" else "a directory that every worker has"
+            raise ValueError(f"{scheme}:// is not supported; use {allowed}")
         return value
 
     @field_validator("months_per_run")
@@ -168,6 +182,10 @@ class Settings(BaseSettings):
 
         if len(value.split()) not in (1, 5) or not croniter.is_valid(value):
             raise ValueError("must be a cron expression of five fields, for example `0 6 * * *`")
+        try:
+            croniter(value).get_next()
+        except ValueError:  # croniter's own is one
+            raise ValueError("names a day that never comes") from None
         return value
 
     @field_validator("alert_webhook", "smtp_url", "ui_url")

@@ -28,7 +28,11 @@ def test_dot_env_is_read_and_the_environment_wins(monkeypatch, tmp_path):
 @pytest.mark.parametrize(
     ("name", "value", "sentence"),
     [
-        ("source", "nowhere", "TAXI_SOURCE: 'nowhere' is neither tlc, datatalks nor sample"),
+        ("source", "nowhere", "TAXI_SOURCE: is neither tlc, datatalks nor sample"),
+        ("source", "ftp://host/{month}.csv", "TAXI_SOURCE: ftp:// is not supported; use https://"),
+        ("bucket", "s3://trips", "TAXI_BUCKET: s3:// is not supported; use gs://name or a directory"),
+        ("lake", "gs://lake", "TAXI_LAKE: gs:// is not supported; use a directory"),
+        ("monthly_cron", "0 0 31 2 *", "TAXI_MONTHLY_CRON: names a day that never comes"),
         ("sample_rows", "0", "TAXI_SAMPLE_ROWS"),
         ("kinds", "yellow,purple", "purple is not a kind of taxi"),
         ("kinds", "yellow,", "an empty name is not a kind of taxi"),
