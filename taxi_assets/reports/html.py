@@ -7,7 +7,6 @@ are `charts`, its figures `figures`. The same profile always gives the same page
 from __future__ import annotations
 
 import datetime as dt
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -49,19 +48,16 @@ class SinkState:
 
     @classmethod
     def compare(cls, name: str, clean: Facts, found: Facts | None, where: str = "") -> SinkState:
-        """Compare rows, total (to a cent in ten million), first and last pickup."""
+        """What `Facts.differences` finds, in words."""
         if found is None:
             return cls(name, None, ("has no such month",), where)
-        differences = [
-            f"{words} {getattr(found, field) or 'none'}, not {getattr(clean, field) or 'none'}"
-            for field, words in (("first_pickup", "first pickup"), ("last_pickup", "last pickup"))
-            if getattr(found, field) != getattr(clean, field)
-        ]
-        if found.rows != clean.rows:
-            differences.insert(0, f"{number(found.rows)} rows, not {number(clean.rows)}")
-        if not math.isclose(found.total_amount, clean.total_amount, rel_tol=1e-9, abs_tol=0.01):
-            differences.append(f"{dollars(found.total_amount)} in all, not {dollars(clean.total_amount)}")
-        return cls(name, found.rows, tuple(differences), where)
+        words = {
+            "rows": f"{number(found.rows)} rows, not {number(clean.rows)}",
+            "first_pickup": f"first pickup {found.first_pickup or 'none'}, not {clean.first_pickup or 'none'}",
+            "last_pickup": f"last pickup {found.last_pickup or 'none'}, not {clean.last_pickup or 'none'}",
+            "total_amount": f"{dollars(found.total_amount)} in all, not {dollars(clean.total_amount)}",
+        }
+        return cls(name, found.rows, tuple(words[each] for each in clean.differences(found)), where)
 
 
 @dataclass(frozen=True)
