@@ -32,7 +32,7 @@ def main() -> None:
     kind, month = KINDS["yellow"], Month.parse(MONTH)
     with igzip.open(PUBLISHED) as source, CSV.open("wb") as target:
         shutil.copyfileobj(source, target, 4 << 20)
-    with stage(PARTS, month, kind.raw_schema, kind.pickup, "raw") as writer:
+    with stage(PARTS, month, kind.raw_schema, kind.pickup, "raw", "lz4") as writer:
         for batch in read_trips(PUBLISHED, kind, month):
             writer.write(batch)
         writer.extra = {"source": "benchmark", "location": "benchmark", "version": "1", "generated": True}

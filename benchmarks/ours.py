@@ -43,7 +43,7 @@ def library_api_to_postgres() -> Callable[[], object]:
 
     def work() -> None:
         fetched = publisher.open().fetch(kind, month, settings.home_folder / "downloads")
-        with stage(settings.staging_folder, month, kind.raw_schema, kind.pickup, "raw") as writer:
+        with stage(settings.staging_folder, month, kind.raw_schema, kind.pickup, "raw", "lz4") as writer:
             for batch in read_trips(fetched.path, kind, month):
                 writer.write(batch)
             writer.extra = {"source": "benchmark", "location": "local", "version": fetched.sha256, "generated": True}
@@ -72,8 +72,11 @@ def sink(name: str) -> Callable[[], object]:
     from taxi_assets.trips.month import Month
     from taxi_assets.trips.schema import KINDS
 
-    manager, kind = resources(get_settings())[name], KINDS["yellow"]
-    clean = TripFile(Path(inputs.CLEAN), Month.parse(inputs.MONTH))
+    settings, kind = get_settings(), KINDS["yellow"]
+    managers = resources(settings)
+    manager, clean = managers[name], TripFile(Path(inputs.CLEAN), Month.parse(inputs.MONTH))
+    if name == "warehouse" and settings.bigquery_project:  # which loads the object that parquet_object has written
+        clean = managers["parquet_object"].read(kind, clean.month)
     if name == "postgres":  # a running server and a driver in memory, as for the floor
         import pgpq  # noqa: F401
 

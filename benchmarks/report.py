@@ -13,6 +13,7 @@ from typing import Any
 
 from benchmarks.measure import Case, Sample, summary
 from benchmarks.targets import API_TO_POSTGRES_FLOORS, GRAPH_FLOORS, TARGETS, values
+from benchmarks.workspace import ROWS
 
 RECORDED = Path(__file__).with_name("recorded.json")
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "performance.md"
@@ -142,7 +143,24 @@ def scale_table(section: Mapping[str, Any]) -> str:
         )
         for line in section["lines"]
     ]
-    return f"{_where(section)}\n\n" + table(("case", "rows", "s", "µs a row", "peak MB"), lines)
+    return (
+        f"{_where(section)}\n\n"
+        + table(("case", "rows", "s", "µs a row", "peak MB"), lines)
+        + "\n\n"
+        + table(("case", "from rows", "to rows", "peak, times (promised: at most 1.1)"), growth(section["lines"]))
+    )
+
+
+def growth(lines: Sequence[Mapping[str, Any]]) -> list[tuple[str, str, str, str]]:
+    """For each case how many times the peak at the usual month's rows its peak at the most rows is."""
+    peaks: dict[str, dict[int, float]] = {}
+    for line in lines:
+        peaks.setdefault(line["case"], {})[line["rows"]] = line["peak"]
+    return [
+        (f"`{case}`", f"{ROWS:,}", f"{max(of):,}", f"{of[max(of)] / of[ROWS]:.2f}")
+        for case, of in peaks.items()
+        if ROWS in of
+    ]
 
 
 def backfill_table(section: Mapping[str, Any]) -> str:

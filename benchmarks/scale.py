@@ -14,14 +14,23 @@ from benchmarks.workspace import ROWS, Workspace
 
 SIZES = (100_000, ROWS, 5_000_000, 15_000_000)
 """The largest is a month of 2014 (13.8 million on average, 15.4 at most)."""
+WIRED = (ROWS, SIZES[-1])
+"""Sizes that are measured over the wire, too."""
 
 
 def measure(folder: Path, most: int | None, repeat: int, say: Callable[[str], None]) -> dict[str, Any]:
-    """The graph and each sink alone at every size up to `most` rows."""
+    """The graph and each sink alone at every size up to `most` rows, on this machine's disk and over the wire."""
     from benchmarks.bench import once_in
 
     cases = [case for case in ours.CASES if case.name == "graph" or case.name.startswith("sink_")]
     lines = []
+
+    def line(case: Case, rows: int, name: str) -> None:
+        samples = [once(case) for _ in range(repeat)]
+        seconds, peak = statistics.median(sample.seconds for sample in samples), max(sample.peak for sample in samples)
+        lines.append({"case": name, "rows": rows, "seconds": round(seconds, 3), "peak": round(peak, 1)})
+        say(f"{name:<36} {rows:>12,} {seconds:8.2f} s {peak:7.0f} MB")
+
     for rows in [size for size in SIZES if size <= (most or SIZES[-1])] or [most]:
         space = Workspace(folder, rows)
         with space.ready():
@@ -29,13 +38,11 @@ def measure(folder: Path, most: int | None, repeat: int, say: Callable[[str], No
             once = once_in(space)
             once(Case("inputs", "", (sys.executable, "-m", "benchmarks.inputs")))
             for case in cases:
-                samples = [once(case) for _ in range(repeat)]
-                line = {
-                    "case": case.name,
-                    "rows": rows,
-                    "seconds": round(statistics.median(sample.seconds for sample in samples), 3),
-                    "peak": round(max(sample.peak for sample in samples), 1),
-                }
-                lines.append(line)
-                say(f"{case.name:<24} {rows:>12,} {line['seconds']:8.2f} s {line['peak']:7.0f} MB")
+                line(case, rows, case.name)
+            if rows in WIRED:
+                space.forget()
+                with space.wired():
+                    for case in cases:
+                        if case.name != "sink_postgres":  # the same server by the same protocol either way
+                            line(case, rows, f"{case.name}, over the wire")
     return {**report.machine(), "lines": sorted(lines, key=lambda line: (line["case"], line["rows"]))}

@@ -32,6 +32,7 @@ class Workspace:
         self.inputs = self.folder / f"months-{rows}"
         self.home = self.folder / "home"
         self._url = self._postgres = ""
+        self._wire: dict[str, str] = {}
 
     def env(self, folder: str = "", home: str = "home") -> dict[str, str]:
         """The environment of a case, with the months of a folder of the publisher's; no TAXI_* of the user's."""
@@ -59,7 +60,11 @@ class Workspace:
             for k, v in os.environ.items()
             if not k.startswith(("TAXI_", "BENCH_", "DAGSTER_", "PYTHONPATH", "PYTHONDONTWRITE"))
         }
-        return {**kept, "PYTHONPATH": str(REPOSITORY), **{k: str(v) for k, v in {**ours, **bench}.items()}}
+        return {
+            **kept,
+            "PYTHONPATH": str(REPOSITORY),
+            **{k: str(v) for k, v in {**ours, **self._wire, **bench}.items()},
+        }
 
     @contextmanager
     def ready(self, months: tuple[str, ...] = (MONTH,)) -> Generator[Workspace]:
@@ -72,6 +77,22 @@ class Workspace:
         (self.folder / "scratch").mkdir(exist_ok=True)
         with postgres(self.folder / "postgres") as self._postgres, publisher(self.inputs) as self._url:
             yield self
+
+    @contextmanager
+    def wired(self) -> Generator[None]:
+        """The bucket and the warehouse over the wire: emulators of Cloud Storage and BigQuery, which hold nothing yet."""
+        from taxi_assets_tests.emulators.__main__ import start, stop
+        from taxi_assets_tests.processes import free_port
+
+        folder = self.folder / "emulators"
+        shutil.rmtree(folder, ignore_errors=True)
+        try:
+            self._wire = start(folder, (free_port(), free_port(), free_port()))
+            self._wire["TAXI_POSTGRES_URL"] = self._postgres
+            yield
+        finally:
+            self._wire = {}
+            stop(folder)
 
     def settle(self) -> None:
         """Before each run: nothing downloaded is at hand, and no run pays for what an earlier one left to be written."""

@@ -10,6 +10,7 @@ from benchmarks import report
 from benchmarks.backfill import month_seconds
 from benchmarks.measure import Case, CaseFailed, Sample, interleave, run, summary
 from benchmarks.targets import TARGETS, regressions, values
+from benchmarks.workspace import ROWS
 
 REPOSITORY = Path(report.__file__).resolve().parent.parent
 TARGET = {target.name: target for target in TARGETS}
@@ -155,3 +156,13 @@ def test_the_no_op_graph_has_the_shape_of_ours() -> None:
     """
     done = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
+
+
+def test_growth_is_the_peak_at_the_most_rows_over_that_at_the_usual_month_s() -> None:
+    lines = [
+        {"case": "graph", "rows": rows, "peak": peak}
+        for rows, peak in ((100_000, 300), (ROWS, 400), (5_000_000, 430), (15_000_000, 420))
+    ]
+    assert report.growth([*lines, {"case": "sink", "rows": 100_000, "peak": 1}]) == [
+        ("`graph`", f"{ROWS:,}", "15,000,000", "1.05")
+    ]
