@@ -57,7 +57,7 @@ def write_raw() -> Callable[[], object]:
     """Write the month, in memory, as Parquet with the codec and dictionaries of ours."""
     import pyarrow.parquet as pq
 
-    from taxi_assets.trips.files import parquet_options
+    from taxi_assets.trips.staging import parquet_options
 
     table = pq.read_table(inputs.RAW)
     return lambda: pq.write_table(
@@ -70,9 +70,9 @@ def write_clean() -> Callable[[], object]:
     import pyarrow.compute as pc
     import pyarrow.parquet as pq
 
-    from taxi_assets.trips.files import parquet_options
     from taxi_assets.trips.month import Month
     from taxi_assets.trips.schema import KINDS
+    from taxi_assets.trips.staging import parquet_options
 
     kind, month = KINDS["yellow"], Month.parse(inputs.MONTH)
     pickup = pc.field(kind.pickup)

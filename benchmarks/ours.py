@@ -27,11 +27,12 @@ def library_api_to_postgres() -> Callable[[], object]:
     from taxi_assets.assets.ingest import Publisher
     from taxi_assets.resources import resources
     from taxi_assets.settings import get_settings
-    from taxi_assets.trips.cleaning import CleaningRules, clean_month
-    from taxi_assets.trips.files import stage
+    from taxi_assets.trips.cleaning import clean_month
     from taxi_assets.trips.month import Month
     from taxi_assets.trips.reader import read_trips
+    from taxi_assets.trips.rules import CleaningRules
     from taxi_assets.trips.schema import KINDS
+    from taxi_assets.trips.staging import stage
 
     settings, kind, month = get_settings(), KINDS["yellow"], Month.parse(inputs.MONTH)
     managers = resources(settings)
@@ -66,6 +67,7 @@ def library_api_to_postgres() -> Callable[[], object]:
 
 def sink(name: str) -> Callable[[], object]:
     """One sink's replace alone, of a clean month that lies on disk."""
+    import taxi_assets.io_managers.day_split  # noqa: F401 - Arrow and NumPy in memory, as for the floors
     from taxi_assets.resources import resources
     from taxi_assets.settings import get_settings
     from taxi_assets.trips.files import TripFile

@@ -12,7 +12,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from taxi_assets.trips.encodings import CODES, NULL_TEXTS
 from taxi_assets.trips.eras import ALIASES, ERAS, METER
 from taxi_assets.trips.rows import REASONS
-from taxi_assets.trips.schema import GREEN, REJECT_FIELDS, YELLOW
+from taxi_assets.trips.schema import GREEN, REJECT_COLUMNS, YELLOW
 
 PAGE = Path(__file__).with_name("data.md")
 
@@ -32,7 +32,7 @@ def schema() -> str:
         [
             (
                 f"`{c.name}`" + (" (green)" if c.name in green else ""),
-                str(c.type),
+                c.type,
                 c.description,
                 "yes" if c.required else "",
             )
@@ -102,7 +102,7 @@ def reject_fields() -> str:
     """The columns a raw month has besides the trip's."""
     return table(
         ("column", "type", "what it is"),
-        [(f"`{f.name}`", str(f.type), f.metadata[b"description"].decode()) for f in REJECT_FIELDS],
+        [(f"`{c.name}`", c.type, c.description) for c in REJECT_COLUMNS],
     )
 
 

@@ -5,11 +5,9 @@ All block: a wrong month goes no further in its run, and the run fails.
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
-import pyarrow as pa
-import pyarrow.compute as pc
 
 from taxi_assets.assets.common import key
 from taxi_assets.assets.sinks import Sink, sinks
@@ -21,6 +19,9 @@ from taxi_assets.settings import Settings
 from taxi_assets.trips.files import Facts, Trips
 from taxi_assets.trips.month import Month
 from taxi_assets.trips.schema import TaxiKind
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 Problems = tuple[list[str], dict]
 """What is wrong with a month, one sentence each (none: the check passes), and metadata to show."""
@@ -49,6 +50,8 @@ def raw_has_rows(kind: TaxiKind, month: Month, raw: Trips) -> Problems:
 
 def clean_is_clean(kind: TaxiKind, month: Month, clean: Trips) -> Problems:
     """No trip without passengers (unless the rule was switched off), none picked up outside the month."""
+    import pyarrow.compute as pc
+
     zero = unknown = outside = 0
     for batch in clean.batches(columns=["passenger_count", kind.pickup]):
         count, pickup = batch.column("passenger_count"), batch.column(kind.pickup)
@@ -94,7 +97,7 @@ def same_month(month: Month, sink: str, expected: Facts | None, found: Facts | N
     ], told
 
 
-def summary_is_whole(month: Month, clean: Facts | None, held: Mapping[str, pa.Table]) -> Problems:
+def summary_is_whole(month: Month, clean: Facts | None, held: Mapping[str, "pa.Table"]) -> Problems:
     """Each place holds the same summary, which adds up to the clean month: every trip and every dollar once."""
     if clean is None:
         return [f"{month}: there is no clean month to compare the summary with; materialise clean_trips."], {}

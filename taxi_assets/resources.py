@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
 
 from taxi_assets.assets.ingest import Publisher
 from taxi_assets.io_managers.bigquery import BigQueryIOManager
@@ -12,9 +14,11 @@ from taxi_assets.io_managers.duckdb_warehouse import DuckDBWarehouseIOManager
 from taxi_assets.io_managers.lake import LakeIOManager
 from taxi_assets.io_managers.parquet_object import ParquetObjectIOManager
 from taxi_assets.io_managers.postgres import PostgresIOManager
-from taxi_assets.io_managers.summary import summary_io_manager
 from taxi_assets.io_managers.zones import ZonesIOManager
 from taxi_assets.settings import Settings, project_folder
+
+if TYPE_CHECKING:
+    from taxi_assets.io_managers.summary import SummaryIOManager
 
 
 def resources(settings: Settings) -> dict[str, Any]:
@@ -48,3 +52,14 @@ def resources(settings: Settings) -> dict[str, Any]:
         "summary": summary_io_manager,
         "zones": ZonesIOManager(folder=str(settings.lake_folder)),
     }
+
+
+@dg.io_manager(
+    required_resource_keys={"postgres", "parquet_object", "warehouse"},
+    description="Keeps the daily summary with the connections of postgres_table, gcs_parquet and bq_table.",
+)
+def summary_io_manager(context: dg.InitResourceContext) -> SummaryIOManager:
+    """Made of the other sinks' resources, so that whatever replaces one of them replaces it here, too."""
+    from taxi_assets.io_managers.summary import SummaryIOManager
+
+    return SummaryIOManager(context.resources.postgres, context.resources.parquet_object, context.resources.warehouse)

@@ -10,7 +10,6 @@ import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import pyarrow as pa
 import pytest
 from google.auth.credentials import AnonymousCredentials
 from google.cloud import bigquery as google
@@ -32,7 +31,7 @@ from taxi_assets_tests.bigquery_fixtures import (
 from taxi_assets_tests.months import month_of_trips, same_facts
 
 JANUARY, FEBRUARY = Month(2021, 1), Month(2021, 2)
-TIP = Column("tip_jar", pa.float64(), "Coins, US dollars.")
+TIP = Column("tip_jar", "double", "Coins, US dollars.")
 
 
 @pytest.fixture

@@ -10,9 +10,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from taxi_assets.trips.files import BATCH_ROWS, Facts, TripFile, Trips, stage
+from taxi_assets.trips.files import BATCH_ROWS, Facts, TripFile, Trips
 from taxi_assets.trips.month import Month
 from taxi_assets.trips.schema import YELLOW, TaxiKind
+from taxi_assets.trips.staging import stage
 
 
 def month_of_trips(
@@ -40,10 +41,10 @@ def month_of_trips(
 def _batch(kind: TaxiKind, month: Month, rows: int, chance: np.random.Generator) -> pa.RecordBatch:
     seconds = int((month.end - month.start).total_seconds())
     make = {
-        pa.int16(): lambda: pa.array(chance.integers(1, 200, rows), pa.int16(), mask=chance.random(rows) < 0.05),
-        pa.float64(): lambda: pa.array(np.round(chance.gamma(2, 8, rows), 2)),
-        pa.string(): lambda: pa.array(chance.choice(["Y", "N"], rows)),
-        pa.timestamp("us"): lambda: pa.array(
+        "int16": lambda: pa.array(chance.integers(1, 200, rows), pa.int16(), mask=chance.random(rows) < 0.05),
+        "double": lambda: pa.array(np.round(chance.gamma(2, 8, rows), 2)),
+        "string": lambda: pa.array(chance.choice(["Y", "N"], rows)),
+        "timestamp[us]": lambda: pa.array(
             np.datetime64(month.start) + chance.integers(0, seconds, rows).astype("timedelta64[s]"), pa.timestamp("us")
         ),
     }

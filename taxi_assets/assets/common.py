@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import dagster as dg
-import pyarrow as pa
 
 from taxi_assets.io_managers.base import KIND_METADATA
 from taxi_assets.settings import Settings
-from taxi_assets.trips.schema import TaxiKind
+from taxi_assets.trips.schema import Column, TaxiKind
 
 OWNERS = ["team:taxi-data"]
 INGEST, SINKS, DAILY, REPORTS = "ingest", "sinks", "daily", "reports"
@@ -48,19 +47,15 @@ def backfill_policy(settings: Settings) -> dg.BackfillPolicy | None:
     return dg.BackfillPolicy.multi_run(max_partitions_per_run=int(settings.months_per_run))
 
 
-def column_schema(schema: pa.Schema, kind: TaxiKind) -> dg.TableSchema:
-    """The schema with the columns' meaning and units, for the UI."""
-    told = {column.name: column.description for column in kind.columns}
-    for field in schema:
-        if field.metadata:
-            told[field.name] = field.metadata[b"description"].decode()
-    return dg.TableSchema([dg.TableColumn(f.name, str(f.type), description=told.get(f.name)) for f in schema])
+def column_schema(columns: Sequence[Column]) -> dg.TableSchema:
+    """The columns with their meaning and units, for the UI."""
+    return dg.TableSchema([dg.TableColumn(c.name, c.type, description=c.description) for c in columns])
 
 
-def metadata(kind: TaxiKind, schema: pa.Schema, upstream: str | None = None) -> Mapping[str, Any]:
+def metadata(kind: TaxiKind, columns: Sequence[Column], upstream: str | None = None) -> Mapping[str, Any]:
     """Definition metadata of an asset that keeps months; `upstream` has the same columns, and they come from there."""
-    told = {KIND_METADATA: kind.name, "dagster/column_schema": column_schema(schema, kind)}
-    same = {name: name for name in schema.names}
+    told = {KIND_METADATA: kind.name, "dagster/column_schema": column_schema(columns)}
+    same = {column.name: column.name for column in columns}
     return {**told, **({"dagster/column_lineage": lineage(key(kind, upstream), same)} if upstream else {})}
 
 

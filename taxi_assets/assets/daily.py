@@ -8,7 +8,6 @@ import dagster as dg
 
 from taxi_assets.assets.common import CODE_VERSION, DAILY, OWNERS, group, key, metadata, prefix
 from taxi_assets.failures import RETRY, explained
-from taxi_assets.io_managers.day_split import split_days
 from taxi_assets.partitions import daily
 from taxi_assets.settings import Settings, get_settings
 from taxi_assets.trips.files import Trips
@@ -31,7 +30,7 @@ def daily_asset(kind: TaxiKind, settings: Settings) -> dg.AssetsDefinition:
         tags={"taxi": kind.name, "layer": "sink"},
         retry_policy=RETRY,
         backfill_policy=dg.BackfillPolicy.single_run(),
-        metadata=metadata(kind, kind.schema, "clean_trips"),
+        metadata=metadata(kind, kind.columns, "clean_trips"),
         description=f"One day's trips as one object, `{settings.daily_template}`, from the clean month that holds the day. "
         "A run or a backfill takes any window of days; each day is replaced on its own.",
     )
@@ -44,6 +43,8 @@ def daily_asset(kind: TaxiKind, settings: Settings) -> dg.AssetsDefinition:
 
 def _days_of(months: list[Trips], kind: TaxiKind, days: list[dt.date]) -> Iterator[tuple[dt.date, Any]]:
     """The wanted days of each month, split in one pass a month."""
+    from taxi_assets.io_managers.day_split import split_days
+
     for trips in months:
         wanted = [day for day in days if (day.year, day.month) == tuple(trips.month)]
         with explained(f"gcs_daily {trips.month}"):

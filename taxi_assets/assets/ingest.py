@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 from pydantic import Field
@@ -22,12 +22,14 @@ from taxi_assets.assets.common import (
 from taxi_assets.failures import RETRY, explained
 from taxi_assets.partitions import monthly
 from taxi_assets.settings import Settings, get_settings
-from taxi_assets.trips.cleaning import RULES, Cleaned, CleaningRules, clean_month
-from taxi_assets.trips.files import TripFile, stage
+from taxi_assets.trips.files import TripFile
 from taxi_assets.trips.month import Month
-from taxi_assets.trips.reader import read_trips
+from taxi_assets.trips.rules import RULES, CleaningRules
 from taxi_assets.trips.schema import TaxiKind
 from taxi_assets.trips.source import TripSource, trip_source
+
+if TYPE_CHECKING:
+    from taxi_assets.trips.cleaning import Cleaned
 
 
 class Publisher(dg.ConfigurableResource):
@@ -56,6 +58,9 @@ class CleaningConfig(dg.Config):
 
 def load_raw_month(context: dg.AssetExecutionContext, source: TripSource, kind: TaxiKind, month: Month) -> TripFile:
     """Fetch a month and conform it to the canonical schema in a staged file; unreadable lines are rows with a reason."""
+    from taxi_assets.trips.reader import read_trips
+    from taxi_assets.trips.staging import stage
+
     settings, pace, started = get_settings(), Pace(context.log.info), time.monotonic()
     fetched = source.fetch(
         kind,
@@ -116,7 +121,7 @@ def raw_metadata(file: TripFile) -> dict[str, Any]:
     }
 
 
-def cleaned_metadata(raw_rows: int, cleaned: Cleaned) -> dict[str, Any]:
+def cleaned_metadata(raw_rows: int, cleaned: "Cleaned") -> dict[str, Any]:
     """What was kept and what was thrown out, for the UI."""
     rejected = cleaned.rejected.rows
     return {
@@ -145,7 +150,7 @@ def ingest_assets(kind: TaxiKind, settings: Settings) -> list[dg.AssetsDefinitio
         tags={"taxi": kind.name, "layer": "raw"},
         retry_policy=RETRY,
         backfill_policy=policy,
-        metadata=metadata(kind, kind.raw_schema),
+        metadata=metadata(kind, kind.raw_columns),
         description=f"Every row of the {kind.name} file published for the month, in the canonical schema. A line that could not "
         "be read is a row with its reason, line number and text: nothing is lost.",
     )
@@ -185,7 +190,7 @@ def ingest_assets(kind: TaxiKind, settings: Settings) -> list[dg.AssetsDefinitio
                 owners=OWNERS,
                 code_version=CODE_VERSION,
                 tags={"taxi": kind.name, "layer": "clean"},
-                metadata=dict(metadata(kind, kind.schema, "raw_trips")),
+                metadata=dict(metadata(kind, kind.columns, "raw_trips")),
                 description="The month's trips that passed the cleaning rules (run config): picked up in the month, with at "
                 "least one passenger. raw = clean + rejected, always.",
             ),
@@ -197,17 +202,19 @@ def ingest_assets(kind: TaxiKind, settings: Settings) -> list[dg.AssetsDefinitio
                 owners=OWNERS,
                 code_version=CODE_VERSION,
                 tags={"taxi": kind.name, "layer": "rejected"},
-                metadata=dict(metadata(kind, kind.raw_schema, "raw_trips")),
+                metadata=dict(metadata(kind, kind.raw_columns, "raw_trips")),
                 description=f"The month's rows that were not kept, each with its reason. {reasons}",
             ),
         },
     )
     def clean_trips(context: dg.AssetExecutionContext, config: CleaningConfig, raw_trips: Any) -> Iterator[dg.Output]:
+        from taxi_assets.trips.cleaning import clean_month
+
         raws: list[TripFile] = raw_trips if isinstance(raw_trips, list) else [raw_trips]
         rules = CleaningRules(**config.model_dump())
         rejected: list[TripFile] = []
 
-        def clean(raw: TripFile) -> Cleaned:
+        def clean(raw: TripFile) -> "Cleaned":
             pace, started = Pace(context.log.info), time.monotonic()
             with explained(f"clean_trips {raw.month}"):
                 cleaned = clean_month(

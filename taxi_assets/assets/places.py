@@ -3,13 +3,12 @@
 from collections.abc import Iterator
 
 import dagster as dg
-import pyarrow as pa
 
 from taxi_assets.assets.common import CODE_VERSION, OWNERS
 from taxi_assets.assets.ingest import Publisher
 from taxi_assets.failures import explained
 from taxi_assets.settings import get_settings
-from taxi_assets.trips.zones import ZONE_SCHEMA, read_zones, sample_zones
+from taxi_assets.trips.zones import ZONE_COLUMNS
 
 PLACES = "places"
 
@@ -25,12 +24,14 @@ def zones_asset() -> dg.AssetsDefinition:
         code_version=CODE_VERSION,
         output_required=False,
         backfill_policy=dg.BackfillPolicy.single_run(),
-        metadata={"dagster/column_schema": dg.TableSchema([dg.TableColumn(f.name, str(f.type)) for f in ZONE_SCHEMA])},
+        metadata={"dagster/column_schema": dg.TableSchema([dg.TableColumn(c.name, c.type) for c in ZONE_COLUMNS])},
         description="Borough and name of each taxi zone, as published. A source without a lookup leaves it as it is; a trip "
         "with an unknown zone keeps its id.",
     )
-    def taxi_zones(context: dg.AssetExecutionContext, publisher: Publisher) -> Iterator[dg.Output[pa.Table]]:
+    def taxi_zones(context: dg.AssetExecutionContext, publisher: Publisher) -> Iterator[dg.Output]:
         """Fetch and check the lookup."""
+        from taxi_assets.trips.zone_lookup import read_zones, sample_zones
+
         source = publisher.open()
         with explained("taxi_zones"):
             if source.name == "sample":

@@ -89,7 +89,7 @@ def _daily_summary(kind: TaxiKind, settings: Settings) -> dg.AssetsDefinition:
         backfill_policy=backfill_policy(settings),
         metadata={
             KIND_METADATA: kind.name,
-            "dagster/column_schema": column_schema(SUMMARY_COLUMNS, kind),
+            "dagster/column_schema": column_schema(SUMMARY_COLUMNS),
             "dagster/column_lineage": lineage(key(kind, "bq_table"), {**MADE_FROM, "pickup_date": kind.pickup}),
         },
         description="Trips, passengers, miles, fares, tips and revenue by day, way of payment and borough of pickup: "

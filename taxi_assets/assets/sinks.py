@@ -81,7 +81,7 @@ def _sink_asset(sink: Sink, kind: TaxiKind, settings: Settings) -> dg.AssetsDefi
         tags={"taxi": kind.name, "layer": "sink"},
         retry_policy=RETRY,
         backfill_policy=backfill_policy(settings),
-        metadata=metadata(kind, kind.schema, sink.upstream),
+        metadata=metadata(kind, kind.columns, sink.upstream),
         description=sink.description.format(
             schema=settings.postgres_schema, dataset=settings.dataset, table=kind.table, date=kind.pickup_date
         ),

@@ -16,12 +16,11 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import dagster as dg
-import pyarrow as pa
 
 from taxi_assets.errors import PermanentError
 from taxi_assets.failures import explained
 from taxi_assets.settings import get_settings
-from taxi_assets.trips.files import BATCH_ROWS, Facts, TripFile, Trips, stage
+from taxi_assets.trips.files import BATCH_ROWS, Facts, TripFile, Trips
 from taxi_assets.trips.month import Month
 from taxi_assets.trips.schema import KINDS, TaxiKind
 
@@ -128,6 +127,8 @@ def load(context: dg.InputContext, read: Callable[[TaxiKind, str], Trips]) -> An
 
 def as_asked(context: dg.InputContext, loaded: Sequence[Trips]) -> Any:
     """What was loaded as the reader's annotation asks for it: one table or frame of all, else the handle or handles."""
+    import pyarrow as pa
+
     wanted = context.dagster_type.typing_type
     if wanted is pa.Table:
         return pa.concat_tables([trips.to_arrow() for trips in loaded])
@@ -144,6 +145,8 @@ def kind_of(context: dg.OutputContext | Any) -> TaxiKind:
 
 def months_in(obj: Any, kind: TaxiKind, expected: list[Month]) -> Iterator[Trips]:
     """The months in what an asset returned: a handle, an iterable of handles, or one month's table or frame."""
+    import pyarrow as pa
+
     if isinstance(obj, Trips):
         yield obj
     elif isinstance(obj, pa.Table) or type(obj).__name__ == "DataFrame":
@@ -162,6 +165,10 @@ def months_in(obj: Any, kind: TaxiKind, expected: list[Month]) -> Iterator[Trips
 
 def _staged(obj: Any, kind: TaxiKind, month: Month) -> Iterator[TripFile]:
     """Write a person's table or frame as a staged file, and remove it when it has been published."""
+    import pyarrow as pa
+
+    from taxi_assets.trips.staging import stage
+
     table = obj if isinstance(obj, pa.Table) else pa.Table.from_pandas(obj, preserve_index=False)
     if missing := set(kind.schema.names) - set(table.column_names):
         raise PermanentError(f"{month}: the frame lacks {', '.join(sorted(missing))}.")

@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
-import pyarrow as pa
 from pydantic import Field
 
 from taxi_assets.errors import PermanentError, TransientError
@@ -25,15 +24,16 @@ from taxi_assets.trips.month import Month
 from taxi_assets.trips.schema import TaxiKind
 
 if TYPE_CHECKING:
+    import pyarrow as pa
     from google.cloud import bigquery
 
 SQL_TYPES = {
-    pa.int16(): "INTEGER",
-    pa.int64(): "INTEGER",
-    pa.float64(): "FLOAT",
-    pa.string(): "STRING",
-    pa.timestamp("us"): "DATETIME",
-    pa.date32(): "DATE",
+    "int16": "INTEGER",
+    "int64": "INTEGER",
+    "double": "FLOAT",
+    "string": "STRING",
+    "timestamp[us]": "DATETIME",
+    "date32[day]": "DATE",
 }
 
 CLUSTERING = ("pulocationid", "vendorid")

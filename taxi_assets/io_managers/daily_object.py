@@ -11,12 +11,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import dagster as dg
-import pyarrow as pa
 from pydantic import Field
 
 from taxi_assets.errors import PermanentError
 from taxi_assets.io_managers.base import Trips, Writing, kind_of, load, months_in, origin, publish
-from taxi_assets.io_managers.day_split import split_days
 from taxi_assets.io_managers.trip_objects import TripObject, as_file, fill, object_facts, replace_object
 from taxi_assets.services.buckets import open_bucket
 from taxi_assets.settings import get_settings
@@ -36,6 +34,8 @@ def split_day(trips: Trips, kind: TaxiKind, day: dt.date) -> TripFile:
     Raises:
         PermanentError: the day is not of this month, or the month holds trips of none of its days.
     """
+    from taxi_assets.io_managers.day_split import split_days
+
     return split_days(trips, kind, get_settings().staging_folder, [day])[day]
 
 
@@ -112,6 +112,8 @@ def days_in(obj: Any, expected: list[dt.date]) -> Iterator[tuple[dt.date, Any]]:
 
     A day is a date or its partition key.
     """
+    import pyarrow as pa
+
     if isinstance(obj, Mapping):
         obj = obj.items()
     elif isinstance(obj, (Trips, pa.Table)) or type(obj).__name__ == "DataFrame":

@@ -18,12 +18,10 @@ from collections.abc import Iterator, Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-import pyarrow as pa
 from pydantic import Field
 
 from taxi_assets.errors import PermanentError
 from taxi_assets.io_managers.base import MonthIOManager, Trips, Writing
-from taxi_assets.io_managers.day_split import split_days
 from taxi_assets.io_managers.month_journal import JOURNALS, MonthOfObjects
 from taxi_assets.io_managers.scratch import Scratch
 from taxi_assets.io_managers.trip_objects import counted, fill
@@ -34,6 +32,7 @@ from taxi_assets.trips.schema import TaxiKind
 
 if TYPE_CHECKING:
     import pandas as pd
+    import pyarrow as pa
 
 FILE = "trips.parquet"
 """The one object of a day."""
@@ -52,6 +51,8 @@ class DayFoldersIOManager(MonthIOManager):
 
     def replace(self, kind: TaxiKind, trips: Trips, writing: Writing) -> Mapping[str, Any]:
         """Split the month into days and publish them together. See `MonthIOManager.replace`."""
+        from taxi_assets.io_managers.day_split import split_days
+
         started, objects = time.monotonic(), self._objects(kind, trips.month)
         with Scratch("days") as folder:
             days = split_days(trips, kind, folder)
@@ -138,6 +139,8 @@ class TripDays:
 
     def to_arrow(self) -> pa.Table:
         """Read the whole month; for people and small months."""
+        import pyarrow as pa
+
         return pa.concat_tables([file.to_arrow() for file in self._files])
 
     def to_pandas(self) -> pd.DataFrame:

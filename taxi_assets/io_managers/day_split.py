@@ -12,8 +12,9 @@ import pyarrow as pa
 
 from taxi_assets.errors import PermanentError
 from taxi_assets.io_managers.base import Trips
-from taxi_assets.trips.files import TripFile, TripFileWriter, stage
+from taxi_assets.trips.files import TripFile
 from taxi_assets.trips.schema import TaxiKind
+from taxi_assets.trips.staging import TripFileWriter, stage
 
 PENDING_ROWS = 393_216
 """Rows held before the fullest day is written: about 60 MB, in whatever order the trips come."""

@@ -19,8 +19,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 from pydantic import Field
 
 from taxi_assets.errors import PermanentError, TransientError, disk_full
@@ -34,14 +32,15 @@ from taxi_assets.trips.schema import TaxiKind
 
 if TYPE_CHECKING:
     import duckdb
+    import pyarrow as pa
 
 SQL_TYPES = {
-    pa.int16(): "SMALLINT",
-    pa.int64(): "BIGINT",
-    pa.float64(): "DOUBLE",
-    pa.string(): "VARCHAR",
-    pa.timestamp("us"): "TIMESTAMP",
-    pa.date32(): "DATE",
+    "int16": "SMALLINT",
+    "int64": "BIGINT",
+    "double": "DOUBLE",
+    "string": "VARCHAR",
+    "timestamp[us]": "TIMESTAMP",
+    "date32[day]": "DATE",
 }
 
 _TURN: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
@@ -123,6 +122,8 @@ class DuckDBWarehouseIOManager(MonthIOManager):
             raise PermanentError(f"{month}: {self.path} has no table {self._name(kind)}: materialise bq_table for it.")
 
         def stream(columns: list[str]) -> Iterator[pa.RecordBatch]:
+            import pyarrow.parquet as pq
+
             with self._copied(kind, month, columns) as path, pq.ParquetFile(path) as file:
                 yield from file.iter_batches()
 
@@ -304,6 +305,8 @@ def _insert(connection: duckdb.DuckDBPyConnection, table: str, trips: Trips, pat
     if path is not None and not set(str(path)) & set("*?[{"):  # DuckDB would take such a name for a pattern
         source = f"read_parquet('{_escaped(path)}', hive_partitioning = false)"
     else:
+        import pyarrow as pa
+
         connection.register("month_of_trips", pa.RecordBatchReader.from_batches(trips.schema, trips.batches()))
         source = "month_of_trips"
     connection.execute(f"INSERT INTO {table} BY NAME SELECT * FROM {source}")

@@ -11,7 +11,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
-import pyarrow as pa
 from pydantic import Field, PrivateAttr, SecretStr
 
 from taxi_assets.errors import PermanentError
@@ -19,7 +18,6 @@ from taxi_assets.io_managers.base import MonthIOManager, Trips, Writing, sql_to_
 from taxi_assets.io_managers.warehouse_month import WarehouseMonth
 from taxi_assets.services.embedded_postgres import EmbeddedPostgres
 from taxi_assets.services.postgres_connection import Server
-from taxi_assets.services.postgres_load import build, patiently, record, swap, take_turn
 from taxi_assets.services.postgres_table import Table, bytes_of, is_partition, relation, settle
 from taxi_assets.settings import get_settings
 from taxi_assets.trips.files import Facts
@@ -28,6 +26,7 @@ from taxi_assets.trips.schema import TaxiKind
 
 if TYPE_CHECKING:
     import psycopg
+    import pyarrow as pa
 
 _READ_BYTES = 8_000_000
 
@@ -67,6 +66,8 @@ class PostgresIOManager(MonthIOManager):
             TransientError: the server or a lock was not to be had.
             PermanentError: the server refused, or a table or row is not as it must be.
         """
+        from taxi_assets.services.postgres_load import build, patiently, record, swap, take_turn
+
         month, table, log = trips.month, Table(self.schema_name, kind), writing.log
         server = self._server()
         with server.connected(str(month)) as connection:
@@ -132,6 +133,7 @@ class PostgresIOManager(MonthIOManager):
 
     def _stream(self, table: Table, month: Month, names: list[str]) -> Iterator[pa.RecordBatch]:
         """Read by COPY as CSV, which Arrow parses: ten times as fast as rows of Python values, and exact."""
+        import pyarrow as pa
         from psycopg import sql
 
         query = sql.SQL(
@@ -179,6 +181,7 @@ class PostgresIOManager(MonthIOManager):
 
 def _parsed(lines: list[bytes], schema: pa.Schema) -> list[pa.RecordBatch]:
     """Batches from whole lines of CSV; an empty field is a null, a quoted empty one is empty text."""
+    import pyarrow as pa
     from pyarrow import csv
 
     if not lines:

@@ -25,21 +25,21 @@ from taxi_assets.io_managers.parquet_object import ParquetObjectIOManager
 from taxi_assets.io_managers.postgres import PostgresIOManager
 from taxi_assets.io_managers.scratch import Scratch
 from taxi_assets.io_managers.trip_objects import PARQUET, TripObject, link
-from taxi_assets.reports.daily_summary import KEY, SUMMARY_COLUMNS, as_frame, as_summary
+from taxi_assets.reports.daily_summary import KEY, SUMMARY_COLUMNS, SUMMARY_NAMES, as_frame, as_summary, summary_schema
 from taxi_assets.services.buckets import Stat
 from taxi_assets.trips.month import Month
-from taxi_assets.trips.schema import Column, TaxiKind
+from taxi_assets.trips.schema import TaxiKind
 
 if TYPE_CHECKING:
     import pandas as pd
 
 OBJECT = "reports/{kind}/daily_summary/{month}.parquet"
 
-_POSTGRES_TYPES: dict[pa.DataType, LiteralString] = {
-    pa.date32(): "date",
-    pa.string(): "text",
-    pa.int64(): "bigint",
-    pa.float64(): "double precision",
+_POSTGRES_TYPES: dict[str, LiteralString] = {
+    "date32[day]": "date",
+    "string": "text",
+    "int64": "bigint",
+    "double": "double precision",
 }
 
 
@@ -49,8 +49,7 @@ class SummaryOf(TaxiKind):
     @classmethod
     def trips(cls, kind: TaxiKind) -> SummaryOf:
         """The summary of the kind's trips."""
-        columns = (Column(f.name, f.type, f.metadata[b"description"].decode(), required=True) for f in SUMMARY_COLUMNS)
-        return cls(kind.name, kind.meter, tuple(columns), kind.first_month)
+        return cls(kind.name, kind.meter, SUMMARY_COLUMNS, kind.first_month)
 
     @property
     def table(self) -> str:
@@ -97,7 +96,7 @@ class SummaryIOManager(dg.IOManager):
 
     def held(self, kind: TaxiKind, month: Month) -> dict[str, pa.Table]:
         """The month as each of the three holds it, by asking it; without rows where it has no such month."""
-        table, columns = SummaryOf.trips(kind), ", ".join(SUMMARY_COLUMNS.names)
+        table, columns = SummaryOf.trips(kind), ", ".join(SUMMARY_NAMES)
         found = {"bucket": self._read_object(kind, month), "postgres": self._read_postgres(table, month)}
         found["warehouse"] = self._warehouse.select(
             table,
@@ -108,7 +107,7 @@ class SummaryIOManager(dg.IOManager):
             ),
         )
         order = [(name, "ascending") for name in KEY]
-        empty = SUMMARY_COLUMNS.empty_table()
+        empty = summary_schema().empty_table()
         return {place: empty if rows is None else as_summary(rows).sort_by(order) for place, rows in found.items()}
 
     def handle_output(self, context: dg.OutputContext, obj: Any) -> None:
@@ -169,7 +168,7 @@ class SummaryIOManager(dg.IOManager):
             )
             with cursor.copy(sql.SQL("COPY {} ({}) FROM STDIN").format(name, _names())) as copy:
                 for row in summary.to_pylist():
-                    copy.write_row([row[column] for column in SUMMARY_COLUMNS.names])
+                    copy.write_row([row[column] for column in SUMMARY_NAMES])
 
     def _read_postgres(self, table: SummaryOf, month: Month) -> pa.Table | None:
         from psycopg import sql
@@ -179,7 +178,7 @@ class SummaryIOManager(dg.IOManager):
                 return None
             query = sql.SQL("SELECT {} FROM {} WHERE pickup_date >= %s AND pickup_date < %s")
             rows = cursor.execute(query.format(_names(), self._identifier(table)), [month.start, month.end]).fetchall()
-        return pa.Table.from_pylist([dict(zip(SUMMARY_COLUMNS.names, row, strict=True)) for row in rows], table.schema)
+        return pa.Table.from_pylist([dict(zip(SUMMARY_NAMES, row, strict=True)) for row in rows], table.schema)
 
     def _identifier(self, table: SummaryOf) -> Any:
         from psycopg import sql
@@ -189,15 +188,6 @@ class SummaryIOManager(dg.IOManager):
     def _exists(self, cursor: Any, table: SummaryOf) -> bool:
         query = "SELECT 1 FROM pg_catalog.pg_tables WHERE schemaname = %s AND tablename = %s"
         return bool(cursor.execute(query, [self._postgres.schema_name, table.table]).fetchone())
-
-
-@dg.io_manager(
-    required_resource_keys={"postgres", "parquet_object", "warehouse"},
-    description="Keeps the daily summary with the connections of postgres_table, gcs_parquet and bq_table.",
-)
-def summary_io_manager(context: dg.InitResourceContext) -> SummaryIOManager:
-    """Made of the other sinks' resources, so that whatever replaces one of them replaces it here, too."""
-    return SummaryIOManager(context.resources.postgres, context.resources.parquet_object, context.resources.warehouse)
 
 
 def _frames_in(obj: Any, expected: list[Month]) -> Iterator[tuple[Month, pd.DataFrame]]:
@@ -212,14 +202,14 @@ def _frames_in(obj: Any, expected: list[Month]) -> Iterator[tuple[Month, pd.Data
 def _names() -> Any:
     from psycopg import sql
 
-    return sql.SQL(", ").join(map(sql.Identifier, SUMMARY_COLUMNS.names))
+    return sql.SQL(", ").join(map(sql.Identifier, SUMMARY_NAMES))
 
 
 def _shown(summary: pa.Table) -> dict[str, Any]:
     """Sums for the UI's plots, and the largest rows as a table."""
-    sums = {name: pc.sum(summary[name]).as_py() or 0 for name in SUMMARY_COLUMNS.names[3:]}
+    sums = {name: pc.sum(summary[name]).as_py() or 0 for name in SUMMARY_NAMES[3:]}
     largest = summary.sort_by([("trips", "descending")]).slice(0, 10).to_pylist()
-    head = [" | ".join(SUMMARY_COLUMNS.names), " | ".join("---" for _ in SUMMARY_COLUMNS.names)]
+    head = [" | ".join(SUMMARY_NAMES), " | ".join("---" for _ in SUMMARY_NAMES)]
     lines = [*head, *(" | ".join(map(str, row.values())) for row in largest)]
     rounded = {name: value if isinstance(value, int) else round(value, 2) for name, value in sums.items()}
     return {**rounded, "preview": dg.MetadataValue.md("\n".join(f"| {line} |" for line in lines))}

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import pyarrow as pa
-
 from taxi_assets.errors import PermanentError
 from taxi_assets.io_managers.base import Trips
 from taxi_assets.trips.schema import TaxiKind
@@ -36,7 +34,7 @@ def require_canonical(kind: TaxiKind, trips: Trips) -> None:
     Raises:
         PermanentError: the first column that is missing, unknown or of another type, by name.
     """
-    given: dict[str, pa.DataType] = {field.name: field.type for field in trips.schema}
+    given = {field.name: str(field.type) for field in trips.schema}
     wanted = {column.name: column.type for column in kind.columns}
     for name in [*wanted, *given]:
         if given.get(name) != wanted.get(name):

@@ -13,21 +13,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import dagster as dg
-import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from taxi_assets.errors import PermanentError, TransientError
 from taxi_assets.io_managers.base import Trips, Writing
 from taxi_assets.io_managers.scratch import Scratch
 from taxi_assets.services.buckets import Bucket, ObjectMissing, PreconditionFailed, Stat, checked_name
 from taxi_assets.settings import get_settings
-from taxi_assets.trips.files import BATCH_ROWS, Facts, TripFile, stage
+from taxi_assets.trips.files import BATCH_ROWS, Facts, TripFile
 from taxi_assets.trips.month import Month
 from taxi_assets.trips.schema import TaxiKind
 
 if TYPE_CHECKING:
     import pandas as pd
+    import pyarrow as pa
+    import pyarrow.parquet as pq
 
 PARQUET = "application/vnd.apache.parquet"
 """Parquet's media type (IANA)."""
@@ -64,6 +63,8 @@ class TripObject:
 
     @cached_property
     def _footer(self) -> pq.FileMetaData:
+        import pyarrow.parquet as pq
+
         if "path" in self.__dict__:
             return pq.read_metadata(self.path)
         with (
@@ -139,6 +140,8 @@ def as_file(trips: Trips, kind: TaxiKind) -> Generator[TripFile]:
     elif isinstance(trips, TripObject):
         yield TripFile(trips.path, trips.month)
     else:
+        from taxi_assets.trips.staging import stage
+
         with stage(
             get_settings().staging_folder, trips.month, trips.schema, kind.pickup, f"{kind.name}-object"
         ) as writer:
@@ -215,6 +218,8 @@ def object_facts(bucket: Bucket, name: str, kind: TaxiKind) -> Facts | None:
 
 def counted(batches: Iterable[pa.RecordBatch], kind: TaxiKind) -> Facts:
     """The facts of these rows, counted and summed."""
+    import pyarrow.compute as pc
+
     rows, totals, pickups = 0, [], []
     for batch in batches:
         rows += batch.num_rows
@@ -227,6 +232,9 @@ def counted(batches: Iterable[pa.RecordBatch], kind: TaxiKind) -> Facts:
 @contextmanager
 def readable(file: BinaryIO, uri: str) -> Generator[pq.ParquetFile]:
     """Read a Parquet file in parts; what is damaged is said to be so."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
     try:
         with pq.ParquetFile(file, pre_buffer=False, buffer_size=1 << 20) as parts:
             yield parts

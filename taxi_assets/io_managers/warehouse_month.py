@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-
-import pyarrow as pa
+from typing import TYPE_CHECKING
 
 from taxi_assets.trips.files import BATCH_ROWS, Facts
 from taxi_assets.trips.month import Month
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,8 @@ class WarehouseMonth:
 
     def batches(self, columns: list[str] | None = None, rows: int = BATCH_ROWS) -> Iterator[pa.RecordBatch]:
         """Stream the month in record batches of at most `rows` rows."""
+        import pyarrow as pa
+
         names = columns if columns is not None else self.schema.names
         schema = pa.schema([self.schema.field(name) for name in names])
         for batch in self.stream(names):
@@ -45,4 +49,6 @@ class WarehouseMonth:
 
     def to_arrow(self) -> pa.Table:
         """Read the whole month; for people and small months."""
+        import pyarrow as pa
+
         return pa.Table.from_batches(self.batches(), self.schema)

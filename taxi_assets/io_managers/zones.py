@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from taxi_assets.errors import PermanentError
 from taxi_assets.failures import explained
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 
 class ZonesIOManager(dg.ConfigurableIOManager):
@@ -26,6 +27,8 @@ class ZonesIOManager(dg.ConfigurableIOManager):
 
     def handle_output(self, context: dg.OutputContext, obj: pa.Table) -> None:
         """Replace the file, whole or not at all."""
+        import pyarrow.parquet as pq
+
         with explained("taxi_zones"):
             self.path.parent.mkdir(parents=True, exist_ok=True)
             staged = self.path.with_name(f".{self.path.name}.{context.run_id[:8]}.{os.getpid()}")
@@ -38,6 +41,8 @@ class ZonesIOManager(dg.ConfigurableIOManager):
 
     def read(self) -> pa.Table | None:
         """The lookup, or None when it was never materialised."""
+        import pyarrow.parquet as pq
+
         return pq.read_table(self.path) if self.path.exists() else None
 
     def load_input(self, context: dg.InputContext) -> Any:

@@ -9,21 +9,20 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
-
-import pyarrow as pa
-import pyarrow.compute as pc
 
 from taxi_assets.errors import PermanentError
 from taxi_assets.trips.files import Facts, TripFile, Trips
 from taxi_assets.trips.month import Month
-from taxi_assets.trips.schema import TaxiKind
+from taxi_assets.trips.schema import Column, TaxiKind, described_schema
 from taxi_assets.trips.zones import BOROUGHS, OUTSIDE, OUTSIDE_ID
 
 if TYPE_CHECKING:
     import dagster as dg
     import pandas as pd
+    import pyarrow as pa
 
 PAYMENTS = {
     0: "Flex fare",
@@ -42,27 +41,31 @@ NOT_RECORDED = "Not recorded"
 PAYMENT_NAMES = (*PAYMENTS.values(), NOT_RECORDED)
 BOROUGH_NAMES = (*BOROUGHS, OUTSIDE, NOT_RECORDED)
 
-SUMMARY_COLUMNS = pa.schema(
-    pa.field(name, type_, nullable=False, metadata={"description": description})
-    for name, type_, description in (
-        ("pickup_date", pa.date32(), "Day of the pickup, New York wall clock."),
-        ("payment", pa.string(), f"How it was paid: {', '.join(PAYMENT_NAMES)}."),
-        ("borough", pa.string(), f"Where it began: {', '.join(BOROUGH_NAMES)}; EWR is Newark Airport."),
-        ("trips", pa.int64(), "Trips kept, a number of at least 1."),
-        ("passengers", pa.int64(), "Passengers in them, a number; unknown counts are none."),
-        ("miles", pa.float64(), "Miles by the taximeter, to the hundredth."),
-        ("fares", pa.float64(), "Time-and-distance fares, US dollars; refunds are negative."),
-        ("tips", pa.float64(), "Tips, US dollars; cash tips are not recorded."),
-        ("revenue", pa.float64(), "Charged to passengers in all, cash tips apart, US dollars."),
-    )
+SUMMARY_COLUMNS = (
+    Column("pickup_date", "date32[day]", "Day of the pickup, New York wall clock.", required=True),
+    Column("payment", "string", f"How it was paid: {', '.join(PAYMENT_NAMES)}.", required=True),
+    Column("borough", "string", f"Where it began: {', '.join(BOROUGH_NAMES)}; EWR is Newark Airport.", required=True),
+    Column("trips", "int64", "Trips kept, a number of at least 1.", required=True),
+    Column("passengers", "int64", "Passengers in them, a number; unknown counts are none.", required=True),
+    Column("miles", "double", "Miles by the taximeter, to the hundredth.", required=True),
+    Column("fares", "double", "Time-and-distance fares, US dollars; refunds are negative.", required=True),
+    Column("tips", "double", "Tips, US dollars; cash tips are not recorded.", required=True),
+    Column("revenue", "double", "Charged to passengers in all, cash tips apart, US dollars.", required=True),
 )
 """The summary's columns, in order, with units. The first three are the key: a row each, and none is empty."""
 
-KEY, COUNTS = SUMMARY_COLUMNS.names[:3], SUMMARY_COLUMNS.names[3:5]
+SUMMARY_NAMES = [column.name for column in SUMMARY_COLUMNS]
+KEY, COUNTS = SUMMARY_NAMES[:3], SUMMARY_NAMES[3:5]
 
 _SUMS = {"miles": "trip_distance", "fares": "fare_amount", "tips": "tip_amount", "revenue": "total_amount"}
 _CENT = 0.005
 """Each row's sums are rounded to the hundredth, so a column may be off by half of one a row."""
+
+
+@cache
+def summary_schema() -> pa.Schema:
+    """`SUMMARY_COLUMNS` as Arrow has them."""
+    return described_schema(SUMMARY_COLUMNS)
 
 
 def summary_sql(kind: TaxiKind, month: Month, table: str) -> str:
@@ -119,12 +122,14 @@ def as_summary(found: pa.Table | pd.DataFrame) -> pa.Table:
     Raises:
         PermanentError: a column is missing, or a value is empty or does not fit its type.
     """
+    import pyarrow as pa
+
     try:
         table = found if isinstance(found, pa.Table) else pa.Table.from_pandas(found, preserve_index=False)
-        table = table.select(SUMMARY_COLUMNS.names)
-        if empty := [name for name in SUMMARY_COLUMNS.names if table[name].null_count]:
+        table = table.select(SUMMARY_NAMES)
+        if empty := [name for name in SUMMARY_NAMES if table[name].null_count]:
             raise PermanentError(f"The daily summary has empty values in {', '.join(empty)}: correct its query.")
-        return table.cast(SUMMARY_COLUMNS)
+        return table.cast(summary_schema())
     except (KeyError, pa.ArrowException) as error:
         raise PermanentError(f"The daily summary is not in its columns ({error}): correct its query.") from None
 
@@ -141,6 +146,8 @@ def require_reconciled(summary: pa.Table, clean: Facts, month: Month) -> None:
     Raises:
         PermanentError: a day is not of the month, or trips or revenue do not add up to the clean month's.
     """
+    import pyarrow.compute as pc
+
     again = "materialise daily_summary again, and bq_table first if it is not of this clean month"
     days = summary["pickup_date"].unique().to_pylist()
     if strange := [day for day in days if day not in month.days]:
@@ -197,10 +204,10 @@ def summary_type(name: str = "DailySummary") -> dg.DagsterType:
         return create_dagster_pandas_dataframe_type(
             name,
             description="One row a day, way of payment and borough of pickup.\n\n"
-            + "\n".join(f"- `{f.name}`: {f.metadata[b'description'].decode()}" for f in SUMMARY_COLUMNS),
+            + "\n".join(f"- `{column.name}`: {column.description}" for column in SUMMARY_COLUMNS),
             columns=columns,
             dataframe_constraints=[
-                StrictColumnsConstraint(SUMMARY_COLUMNS.names, enforce_ordering=True),
+                StrictColumnsConstraint(SUMMARY_NAMES, enforce_ordering=True),
                 Holds(
                     "one row a key",
                     "Each day, payment and borough is one row.",
@@ -219,6 +226,8 @@ def summary_type(name: str = "DailySummary") -> dg.DagsterType:
 
 
 def _batches(trips: Trips | pa.Table) -> pa.RecordBatchReader | pa.Table:
+    import pyarrow as pa
+
     if isinstance(trips, pa.Table):
         return trips
     return pa.RecordBatchReader.from_batches(trips.schema, trips.batches())

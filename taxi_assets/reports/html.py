@@ -26,9 +26,9 @@ from taxi_assets.reports.words import (
     percent,
     plural,
 )
-from taxi_assets.trips.cleaning import RULES
 from taxi_assets.trips.files import Facts
 from taxi_assets.trips.rows import REASONS
+from taxi_assets.trips.rules import RULES
 
 REASON_WORDS = {rule.reason: rule.description.replace("`", "") for rule in RULES} | REASONS
 """Every reason for a rejection, in words."""

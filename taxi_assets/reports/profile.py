@@ -33,7 +33,7 @@ def profile_month(
         clean: the trips kept, in the kind's schema.
         rejected: the rows rejected, in the kind's raw schema.
         raw_rows: rows that were published, to be set against the two.
-        zones: the lookup in `zones.ZONE_SCHEMA`; without it zones go by their number.
+        zones: the lookup in `zone_lookup.ZONE_SCHEMA`; without it zones go by their number.
     """
     month, count = clean.month, _Counts(clean.month)
     for batch in clean.batches(columns=[kind.pickup, *_READ]):

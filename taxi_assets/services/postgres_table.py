@@ -10,8 +10,6 @@ import hashlib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, LiteralString
 
-import pyarrow as pa
-
 from taxi_assets.errors import PermanentError
 from taxi_assets.trips.month import Month
 from taxi_assets.trips.schema import TaxiKind
@@ -20,11 +18,11 @@ if TYPE_CHECKING:
     import psycopg
     from psycopg.sql import Composable, Identifier
 
-SQL_TYPES: dict[pa.DataType, LiteralString] = {
-    pa.int16(): "smallint",
-    pa.float64(): "double precision",
-    pa.string(): "text",
-    pa.timestamp("us"): "timestamp without time zone",
+SQL_TYPES: dict[str, LiteralString] = {
+    "int16": "smallint",
+    "double": "double precision",
+    "string": "text",
+    "timestamp[us]": "timestamp without time zone",
 }
 
 HISTORY = "load_history"

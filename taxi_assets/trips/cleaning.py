@@ -1,6 +1,6 @@
-"""The cleaning rules: a trip is kept, or rejected with a reason. One pass, in batches; nothing is dropped.
+"""Cleaning: a trip is kept, or rejected with a reason. One pass, in batches; nothing is dropped.
 
-A rule is a row of `RULES`. The first that applies names the reason, so that reasons add up to the rejected rows.
+Which rules there are is in `rules`; which rows each one hits is in `HITS`.
 """
 
 from __future__ import annotations
@@ -14,20 +14,11 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from taxi_assets.trips.files import TripFile, Trips, stage
+from taxi_assets.trips.files import TripFile, Trips
 from taxi_assets.trips.month import Month
+from taxi_assets.trips.rules import RULES, CleaningRules
 from taxi_assets.trips.schema import TaxiKind
-
-
-@dataclass(frozen=True)
-class CleaningRules:
-    """Which rules apply. The defaults are the original pipeline's rule: keep a trip with at least one passenger."""
-
-    reject_zero_passengers: bool = True
-    reject_unknown_passengers: bool = True
-    reject_negative_total: bool = False
-    reject_dropoff_before_pickup: bool = False
-    max_trip_distance: float | None = None
+from taxi_assets.trips.staging import stage
 
 
 @dataclass(frozen=True)
@@ -49,66 +40,21 @@ class Case:
         return self.column(self.kind.pickup)
 
 
-@dataclass(frozen=True)
-class Rule:
-    """A reason to reject a trip: whether the rule is on, and which rows it hits (null counts as no hit)."""
-
-    reason: str
-    description: str
-    applies: Callable[[CleaningRules], bool]
-    hits: Callable[[Case], pa.Array]
-
-
 def _outside(case: Case) -> pa.Array:
     start, end = (pa.scalar(moment, case.pickup.type) for moment in (case.month.start, case.month.end))
     return pc.or_(pc.less(case.pickup, start), pc.greater_equal(case.pickup, end))
 
 
-RULES = (
-    Rule(
-        "pickup_missing",
-        "No pickup time, so the trip belongs to no month.",
-        lambda _: True,
-        lambda case: pc.is_null(case.pickup),
-    ),
-    Rule(
-        "pickup_outside_month",
-        "Picked up outside the file's month: meters with a wrong clock, and a few trips that the "
-        "publisher filed a month off. Always on: every sink keeps a month by pickup time.",
-        lambda _: True,
-        _outside,
-    ),
-    Rule(
-        "zero_passengers",
-        "The driver entered no passenger.",
-        lambda rules: rules.reject_zero_passengers,
-        lambda case: pc.less_equal(case.column("passenger_count"), pa.scalar(0, pa.int16())),
-    ),
-    Rule(
-        "unknown_passengers",
-        "The provider sent no passenger count (nor rate code or flag, as a rule).",
-        lambda rules: rules.reject_unknown_passengers,
-        lambda case: pc.is_null(case.column("passenger_count")),
-    ),
-    Rule(
-        "negative_total",
-        "A negative amount was charged: refunds and corrections.",
-        lambda rules: rules.reject_negative_total,
-        lambda case: pc.less(case.column("total_amount"), 0.0),
-    ),
-    Rule(
-        "dropoff_before_pickup",
-        "The trip ended before it began.",
-        lambda rules: rules.reject_dropoff_before_pickup,
-        lambda case: pc.less(case.column(case.kind.dropoff), case.pickup),
-    ),
-    Rule(
-        "distance_above_maximum",
-        "Longer than `max_trip_distance` miles.",
-        lambda rules: rules.max_trip_distance is not None,
-        lambda case: pc.greater(case.column("trip_distance"), case.rules.max_trip_distance),
-    ),
-)
+HITS: dict[str, Callable[[Case], pa.Array]] = {
+    "pickup_missing": lambda case: pc.is_null(case.pickup),
+    "pickup_outside_month": _outside,
+    "zero_passengers": lambda case: pc.less_equal(case.column("passenger_count"), pa.scalar(0, pa.int16())),
+    "unknown_passengers": lambda case: pc.is_null(case.column("passenger_count")),
+    "negative_total": lambda case: pc.less(case.column("total_amount"), 0.0),
+    "dropoff_before_pickup": lambda case: pc.less(case.column(case.kind.dropoff), case.pickup),
+    "distance_above_maximum": lambda case: pc.greater(case.column("trip_distance"), case.rules.max_trip_distance),
+}
+"""Which rows each rule of `RULES` hits, by its reason; null counts as no hit."""
 
 
 def split(case: Case) -> tuple[pa.RecordBatch, pa.RecordBatch]:
@@ -117,7 +63,7 @@ def split(case: Case) -> tuple[pa.RecordBatch, pa.RecordBatch]:
     unreadable = pc.is_valid(case.column("reject_reason"))
     number = pa.nulls(case.batch.num_rows, pa.int8())
     for index, rule in reversed(list(enumerate(rules))):
-        number = pc.if_else(pc.fill_null(rule.hits(case), False), pa.scalar(index, pa.int8()), number)
+        number = pc.if_else(pc.fill_null(HITS[rule.reason](case), False), pa.scalar(index, pa.int8()), number)
     number = pc.if_else(unreadable, pa.scalar(len(rules), pa.int8()), number)
     kept = pc.is_null(number)
     clean = case.batch.select(case.kind.schema.names).filter(kept)

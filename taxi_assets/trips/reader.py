@@ -26,7 +26,7 @@ def read_trips(
 ) -> Iterator[pa.RecordBatch]:
     """Read a published file: CSV, gzipped CSV or Parquet, told apart by content and not by name.
 
-    Every published row is yielded once, in order. A readable one has the four REJECT_FIELDS null. An unreadable one
+    Every published row is yielded once, in order. A readable one has the four REJECT_COLUMNS null. An unreadable one
     has every trip column null, and `reject_reason` (one of `rows.REASONS`), `reject_detail`, `source_line` (the line
     in the CSV, the row in the Parquet file, from 1) and `source_text` (the line, or the row as JSON). Blank lines are
     no rows.

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.types as pt
 
 from taxi_assets.trips.conform import conform, plain_text
-from taxi_assets.trips.schema import REJECT_FIELDS, TaxiKind
+from taxi_assets.trips.schema import REJECT_COLUMNS, TaxiKind
 
 REASONS = {
     "unreadable_field_count": "The line has fewer or more fields than the header; empty ones beyond it do not count.",
@@ -75,8 +75,8 @@ def raw_rows(kind: TaxiKind, published: Published, rejects: Iterable[Reject] = (
 
 def reject_rows(kind: TaxiKind, rejects: list[Reject]) -> pa.RecordBatch:
     """Unreadable rows in the raw schema: every trip column is null."""
-    values = zip(*rejects, strict=True)
-    return _batch(kind, {f.name: pa.array(v, f.type) for f, v in zip(REJECT_FIELDS, values, strict=True)}, len(rejects))
+    values = zip(REJECT_COLUMNS, zip(*rejects, strict=True), strict=True)
+    return _batch(kind, {c.name: pa.array(v, pa.type_for_alias(c.type)) for c, v in values}, len(rejects))
 
 
 def _batch(kind: TaxiKind, columns: dict[str, pa.Array], rows: int) -> pa.RecordBatch:

@@ -1,35 +1,43 @@
 """The canonical schema: one set of columns for every month since 2009, each documented.
 
 Names are the publisher's of 2015 and later in lower case, the same spelling in every sink. Descriptions and units
-follow the TLC data dictionaries (yellow and green, 2025-03). How published files map onto this is in `eras`.
+follow the TLC data dictionaries (yellow and green, 2025-03). How published files map onto this is in `eras`. Types are
+names here, so that whoever only describes columns need not import Arrow.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
 
-import pyarrow as pa
+if TYPE_CHECKING:
+    import pyarrow as pa
 
-TIMESTAMP = pa.timestamp("us")
+TIMESTAMP = "timestamp[us]"
 """New York wall clock without zone, as published: `timestamp` in Postgres, `DATETIME` in BigQuery."""
 
 
 @dataclass(frozen=True)
 class Column:
-    """A canonical column: its name, Arrow type, what it means, and whether a published file must have it."""
+    """A column: its name, the name of its Arrow type (as Arrow prints it: `double`, `timestamp[us]`), and what it means.
+
+    `required`: a published file must have it; in the tables that are ours, no row is without it.
+    """
 
     name: str
-    type: pa.DataType
+    type: str
     description: str
     required: bool = False
 
 
 def _trip_columns(meter: str) -> tuple[Column, ...]:
-    money = pa.float64()
+    money = "double"
     return (
         Column(
             "vendorid",
-            pa.int16(),
+            "int16",
             "Record provider: 1 Creative Mobile Technologies (CMT), 2 Curb, formerly VeriFone "
             "(VTS), 3 Digital Dispatch Systems (DDS; our number, the publisher gave none), 6 Myle, 7 Helix.",
         ),
@@ -41,29 +49,23 @@ def _trip_columns(meter: str) -> tuple[Column, ...]:
         ),
         Column(
             "passenger_count",
-            pa.int16(),
+            "int16",
             "Passengers, entered by the driver; empty when the provider sent none.",
             required=True,
         ),
-        Column("trip_distance", pa.float64(), "Miles, by the taximeter.", required=True),
+        Column("trip_distance", "double", "Miles, by the taximeter.", required=True),
         Column(
             "ratecodeid",
-            pa.int16(),
+            "int16",
             "Rate at the trip's end: 1 standard, 2 JFK, 3 Newark, 4 Nassau or Westchester, "
             "5 negotiated, 6 group ride, 99 unknown.",
         ),
-        Column(
-            "store_and_fwd_flag", pa.string(), "Y when the record was held in the vehicle before it was sent, else N."
-        ),
-        Column(
-            "pulocationid", pa.int16(), "Taxi zone of the pickup, 1 to 265; empty where coordinates were published."
-        ),
-        Column(
-            "dolocationid", pa.int16(), "Taxi zone of the drop-off, 1 to 265; empty where coordinates were published."
-        ),
+        Column("store_and_fwd_flag", "string", "Y when the record was held in the vehicle before it was sent, else N."),
+        Column("pulocationid", "int16", "Taxi zone of the pickup, 1 to 265; empty where coordinates were published."),
+        Column("dolocationid", "int16", "Taxi zone of the drop-off, 1 to 265; empty where coordinates were published."),
         Column(
             "payment_type",
-            pa.int16(),
+            "int16",
             "0 flex fare, 1 credit card, 2 cash, 3 no charge, 4 dispute, 5 unknown, 6 voided.",
         ),
         Column("fare_amount", money, "Time-and-distance fare, US dollars.", required=True),
@@ -118,30 +120,47 @@ class TaxiKind:
         return f"{self.name}_tripdata"
 
     @property
+    def raw_columns(self) -> tuple[Column, ...]:
+        """The columns of raw and rejected rows: a trip's, and why and where it could not be kept."""
+        return (*self.columns, *REJECT_COLUMNS)
+
+    @cached_property
     def schema(self) -> pa.Schema:
         """The canonical Arrow schema of a trip."""
-        return pa.schema([pa.field(c.name, c.type) for c in self.columns])
+        import pyarrow as pa
 
-    @property
+        return pa.schema([pa.field(c.name, pa.type_for_alias(c.type)) for c in self.columns])
+
+    @cached_property
     def raw_schema(self) -> pa.Schema:
-        """The schema of raw and rejected rows: a trip, and why and where it could not be kept."""
-        return pa.schema([*self.schema, *REJECT_FIELDS])
+        """The Arrow schema of raw and rejected rows."""
+        import pyarrow as pa
+
+        return pa.schema([*self.schema, *described_schema(REJECT_COLUMNS)])
 
 
-REJECT_FIELDS = (
-    pa.field("reject_reason", pa.string(), metadata={"description": "Why the row was not kept; empty for a good row."}),
-    pa.field("reject_detail", pa.string(), metadata={"description": "The column and value that were at fault."}),
-    pa.field(
+REJECT_COLUMNS = (
+    Column("reject_reason", "string", "Why the row was not kept; empty for a good row."),
+    Column("reject_detail", "string", "The column and value that were at fault."),
+    Column(
         "source_line",
-        pa.int64(),
-        metadata={
-            "description": "Line (CSV, from 1) or row (Parquet, from 1) in the "
-            "published file; only for unreadable ones."
-        },
+        "int64",
+        "Line (CSV, from 1) or row (Parquet, from 1) in the published file; only for unreadable ones.",
     ),
-    pa.field("source_text", pa.string(), metadata={"description": "The line as published; only for unreadable ones."}),
+    Column("source_text", "string", "The line as published; only for unreadable ones."),
 )
 """Added to a trip in raw and rejected files. A line that could not be read has every trip column empty."""
+
+
+def described_schema(columns: Iterable[Column]) -> pa.Schema:
+    """The Arrow schema of columns that are not the publisher's: a required one is never null, and each says what it is."""
+    import pyarrow as pa
+
+    return pa.schema(
+        pa.field(c.name, pa.type_for_alias(c.type), nullable=not c.required, metadata={"description": c.description})
+        for c in columns
+    )
+
 
 YELLOW = TaxiKind("yellow", "tpep", _trip_columns("tpep"), (2009, 1))
 GREEN = TaxiKind(
@@ -149,8 +168,8 @@ GREEN = TaxiKind(
     "lpep",
     (
         *_trip_columns("lpep"),
-        Column("ehail_fee", pa.float64(), "E-hail fee, US dollars; nearly always empty."),
-        Column("trip_type", pa.int16(), "1 street hail, 2 dispatch."),
+        Column("ehail_fee", "double", "E-hail fee, US dollars; nearly always empty."),
+        Column("trip_type", "int16", "1 street hail, 2 dispatch."),
     ),
     (2013, 8),
 )

@@ -13,7 +13,7 @@ from taxi_assets.io_managers.base import Writing
 from taxi_assets.io_managers.parquet_object import ParquetObjectIOManager
 from taxi_assets.io_managers.postgres import PostgresIOManager
 from taxi_assets.io_managers.summary import SummaryIOManager, SummaryOf
-from taxi_assets.reports.daily_summary import SUMMARY_COLUMNS, summarise
+from taxi_assets.reports.daily_summary import SUMMARY_NAMES, summarise
 from taxi_assets.services.embedded_postgres import EmbeddedPostgres
 from taxi_assets.settings import get_settings
 from taxi_assets.trips.schema import YELLOW
@@ -23,7 +23,7 @@ from taxi_assets_tests.graph import instance, postgres
 
 __all__ = ["instance", "postgres"]
 
-COLUMNS = ", ".join(SUMMARY_COLUMNS.names)
+COLUMNS = ", ".join(SUMMARY_NAMES)
 REPORTS = dg.AssetSelection.groups("reports")
 
 
@@ -101,7 +101,7 @@ def test_months_do_not_touch_each_other_and_a_run_may_hold_several(run, tmp_path
 def test_a_notebook_reads_the_summary_as_a_frame(run, instance):
     assert run(selection=dg.AssetSelection.groups("ingest", "sinks", "reports")).success
     frame = build_defs().load_asset_value("daily_summary", partition_key="2021-01-01", instance=instance)
-    assert list(frame.columns) == SUMMARY_COLUMNS.names
+    assert list(frame.columns) == SUMMARY_NAMES
     assert str(frame["pickup_date"].dtype) == "datetime64[ns]"
 
 

@@ -136,7 +136,7 @@ def test_a_new_column_is_added_and_empty_in_older_months(sink, made):
     [
         (YELLOW.columns[:-1], "has column dropoff_latitude, which trips do not have"),
         (
-            (*YELLOW.columns[:-1], Column("dropoff_latitude", pa.string(), "")),
+            (*YELLOW.columns[:-1], Column("dropoff_latitude", "string", "")),
             "has column dropoff_latitude as FLOAT, trips have it as STRING",
         ),
     ],

@@ -29,7 +29,7 @@ from taxi_assets.trips.schema import GREEN, YELLOW, Column, TaxiKind
 from taxi_assets_tests.months import month_of_trips, one_pickup_outside, same_facts, same_trips
 
 JANUARY, FEBRUARY = Month(2021, 1), Month(2021, 2)
-TIP = Column("tip_jar", pa.float64(), "Coins, US dollars.")
+TIP = Column("tip_jar", "double", "Coins, US dollars.")
 
 
 @pytest.fixture
@@ -160,7 +160,7 @@ def test_a_new_column_of_a_load_that_fails_is_not_added(warehouse, writing, tmp_
     [
         (YELLOW.columns[:-1], r"ny_taxi.yellow_cab_data in .* has column dropoff_latitude, which trips do not have"),
         (
-            (*YELLOW.columns[:-1], Column("dropoff_latitude", pa.string(), "")),
+            (*YELLOW.columns[:-1], Column("dropoff_latitude", "string", "")),
             "has column dropoff_latitude as DOUBLE, trips have it as VARCHAR",
         ),
     ],

@@ -33,7 +33,7 @@ from taxi_assets_tests.postgres_sink_fixtures import (
     writing,
 )
 
-TIP = Column("tip_jar", pa.float64(), "Coins, US dollars.")
+TIP = Column("tip_jar", "double", "Coins, US dollars.")
 
 
 def with_columns(*columns: Column) -> TaxiKind:

@@ -8,10 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from taxi_assets.trips.cleaning import RULES, Case, CleaningRules, clean_month, split
-from taxi_assets.trips.files import TripFile, stage
+from taxi_assets.trips.cleaning import HITS, Case, clean_month, split
+from taxi_assets.trips.files import TripFile
 from taxi_assets.trips.month import Month
+from taxi_assets.trips.rules import RULES, CleaningRules
 from taxi_assets.trips.schema import GREEN, YELLOW
+from taxi_assets.trips.staging import stage
 
 MONTH = Month(2021, 1)
 GOOD = {
@@ -100,6 +102,10 @@ rows = st.lists(
     ),
     max_size=30,
 )
+
+
+def test_every_rule_says_which_rows_it_hits():
+    assert HITS.keys() == {rule.reason for rule in RULES}
 
 
 @given(rows, st.booleans(), st.booleans(), st.booleans())

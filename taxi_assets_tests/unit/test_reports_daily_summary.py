@@ -15,16 +15,18 @@ from taxi_assets.reports.daily_summary import (
     KEY,
     NOT_RECORDED,
     PAYMENTS,
-    SUMMARY_COLUMNS,
+    SUMMARY_NAMES,
     as_frame,
     as_summary,
     require_reconciled,
     summarise,
+    summary_schema,
     summary_type,
 )
 from taxi_assets.trips.month import Month
 from taxi_assets.trips.schema import GREEN, YELLOW
-from taxi_assets.trips.zones import OUTSIDE, read_zones
+from taxi_assets.trips.zone_lookup import read_zones
+from taxi_assets.trips.zones import OUTSIDE
 from taxi_assets_tests.cleaned_months import CleanedMonth, cleaned, cleaned_rows, cleaned_sample
 
 
@@ -78,7 +80,7 @@ def test_each_row_is_what_pandas_sums_with_the_publishers_lookup(source, tmp_pat
 
 
 def test_trips_and_dollars_add_up_to_the_clean_month(month, summary):
-    assert summary.schema.equals(SUMMARY_COLUMNS)
+    assert summary.schema.equals(summary_schema())
     assert pc.sum(summary["trips"]).as_py() == month.clean.rows
     require_reconciled(summary, month.clean.facts, month.month)
 
@@ -144,7 +146,7 @@ def test_the_frame_of_a_month_is_of_its_type_and_so_is_an_empty_one(summary, fra
     for good in (frame, frame.head(0)):
         assert check_dagster_type(frame_type, good).success
     assert as_summary(frame).equals(summary)
-    assert all(name in (frame_type.description or "") for name in SUMMARY_COLUMNS.names)
+    assert all(name in (frame_type.description or "") for name in SUMMARY_NAMES)
 
 
 @pytest.mark.parametrize(

@@ -14,10 +14,10 @@ from taxi_assets.reports.charts import ticks, trips_per_day, trips_per_day_bars,
 from taxi_assets.reports.figures import MonthProfile, Zone
 from taxi_assets.reports.html import SinkState, render
 from taxi_assets.reports.words import compact, dollars, miles, percent
-from taxi_assets.trips.cleaning import RULES
 from taxi_assets.trips.files import Facts
 from taxi_assets.trips.rows import REASONS
-from taxi_assets.trips.zones import sample_zones
+from taxi_assets.trips.rules import RULES
+from taxi_assets.trips.zone_lookup import sample_zones
 from taxi_assets_tests.cleaned_months import cleaned_rows, cleaned_sample
 
 HOSTILE = """<script>alert(1)</script>"><img src=x onerror='y'>&amp;{{ 7*7 }}"""

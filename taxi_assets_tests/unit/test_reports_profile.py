@@ -9,7 +9,7 @@ import pytest
 from taxi_assets.errors import PermanentError
 from taxi_assets.reports.figures import MonthProfile
 from taxi_assets.trips.schema import GREEN, YELLOW
-from taxi_assets.trips.zones import read_zones, sample_zones
+from taxi_assets.trips.zone_lookup import read_zones, sample_zones
 from taxi_assets_tests.cleaned_months import CleanedMonth, cleaned, cleaned_rows, cleaned_sample
 
 

@@ -14,12 +14,13 @@ from pathlib import Path
 import pytest
 
 from taxi_assets.errors import PermanentError
-from taxi_assets.trips.cleaning import CleaningRules, clean_month
-from taxi_assets.trips.files import stage
+from taxi_assets.trips.cleaning import clean_month
 from taxi_assets.trips.month import Month
 from taxi_assets.trips.reader import read_trips
+from taxi_assets.trips.rules import CleaningRules
 from taxi_assets.trips.sample import CHUNK_ROWS, DEFECTS, HEADERS, expected, write_sample
 from taxi_assets.trips.schema import GREEN, YELLOW, TaxiKind
+from taxi_assets.trips.staging import stage
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 MONTH = Month(2021, 1)

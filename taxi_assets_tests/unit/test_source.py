@@ -16,7 +16,7 @@ from taxi_assets.trips.month import Month
 from taxi_assets.trips.reader import read_trips
 from taxi_assets.trips.schema import GREEN, YELLOW
 from taxi_assets.trips.source import WebSource, trip_source
-from taxi_assets.trips.zones import read_zones
+from taxi_assets.trips.zone_lookup import read_zones
 from taxi_assets_tests.misbehaving_server import Fault, Offer, misbehaving_server
 
 JANUARY, KNOWN = Month(2021, 1), Month(2019, 1)
