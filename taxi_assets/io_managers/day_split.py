@@ -64,6 +64,8 @@ def split_days(
                     writer.flush()
                     flushing = writer
                 pending[fullest] = 0
+        for writer in filter(None, days):  # all of them begun before one is waited for
+            writer.flush()
         extra = trips.facts.extra
         files = {}
         for day, writer in zip(month.days, days, strict=True):

@@ -32,6 +32,8 @@ LOCK_WAIT = "1200ms"
 second, after which an autovacuum that is in the way is cancelled."""
 
 _PROGRESS_SECONDS = 2.0
+_SEND_ROWS = 16_384
+"""Rows encoded at a time. The encoder holds Python's lock, and the socket's buffer lasts the server for milliseconds."""
 
 _BLOCKERS = """
     SELECT DISTINCT a.pid, a.usename, nullif(a.application_name, ''), to_char(a.query_start, 'YYYY-MM-DD HH24:MI:SS')
@@ -248,7 +250,7 @@ def _encodable(trips: Trips, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
                 "clean_trips again."
             )
     texts = [index for index, field in enumerate(schema) if field.type == pa.string()]
-    for batch in trips.batches():
+    for batch in trips.batches(rows=_SEND_ROWS):
         if not batch.num_rows:
             continue
         batch = batch.select(schema.names)
