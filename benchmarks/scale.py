@@ -19,10 +19,10 @@ WIRED = (ROWS, SIZES[-1])
 
 
 def measure(folder: Path, most: int | None, repeat: int, say: Callable[[str], None]) -> dict[str, Any]:
-    """The graph and each sink alone at every size up to `most` rows, on this machine's disk and over the wire."""
+    """The graph, the whole job and each sink alone at every size up to `most` rows, on this machine's disk and over the wire."""
     from benchmarks.bench import once_in
 
-    cases = [case for case in ours.CASES if case.name == "graph" or case.name.startswith("sink_")]
+    cases = [case for case in ours.CASES if case.name in ("graph", "job") or case.name.startswith("sink_")]
     lines = []
 
     def line(case: Case, rows: int, name: str) -> None:

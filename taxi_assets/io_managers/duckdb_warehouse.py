@@ -55,7 +55,7 @@ class DuckDBWarehouseIOManager(MonthIOManager):
 
     path: str = Field(description="The DuckDB file; it and its folder are made when missing.")
     dataset: str = Field("ny_taxi", description="Schema of the tables.")
-    memory_limit: str = Field("256MB", description="Most memory DuckDB takes while a month is written.")
+    memory_limit: str = Field("96MB", description="Most memory DuckDB takes; a month of 15 million rows needs no more.")
     threads: int = Field(2, ge=1, description="Threads DuckDB works with.")
     lock_timeout: float = Field(300.0, gt=0, description="Seconds to wait while another process holds the file.")
 
@@ -221,6 +221,7 @@ class DuckDBWarehouseIOManager(MonthIOManager):
                     "memory_limit": self.memory_limit,
                     "threads": self.threads,
                     "preserve_insertion_order": False,  # with it, an INSERT of many row groups keeps them in memory
+                    "write_buffer_row_group_count": 1,  # as many are held by each thread before they are written
                     "temp_directory": spill,
                     "autoinstall_known_extensions": False,
                 }
@@ -294,6 +295,7 @@ def _spill_folder(path: str, read_only: bool) -> Generator[str]:
         yield ""
         return
     folder = get_settings().staging_folder / f"{Path(path).name}.spill"
+    folder.parent.mkdir(parents=True, exist_ok=True)  # DuckDB makes the folder itself, and when it spills
     try:
         yield str(folder)
     finally:

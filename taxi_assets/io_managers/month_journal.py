@@ -43,7 +43,9 @@ from taxi_assets.trips.month import Month
 JOURNALS = "_journal"
 """Folder of the journals: beside the datasets, so that no reader of a dataset takes one for trips."""
 AT_ONCE = 8
-"""Objects moved at the same time."""
+"""Objects moved at the same time, at most."""
+UNDER_WAY = 16 << 20
+"""Bytes of objects put at the same time, but two objects at least: each is held in memory as it is sent."""
 HELP_AFTER = 2.0
 """Seconds a journal is left to the one who is probably just putting its objects in place."""
 
@@ -127,7 +129,7 @@ class MonthOfObjects:
         )
 
     def _download(self, paths: Mapping[str, Path], seen: Mapping[str, int]) -> None:
-        self._each(lambda name: self.bucket.download(name, paths[name], seen[name]))
+        self._each(lambda name: self.bucket.download(name, paths[name], seen[name]), AT_ONCE)
 
     def _put_in_place(self, journal: Stat, tar: Path) -> None:
         seen = self._generations()
@@ -150,7 +152,8 @@ class MonthOfObjects:
 
         try:
             self._require(journal)
-            self._each(place)
+            largest = max(size for _, size in members.values())
+            self._each(place, min(AT_ONCE, max(2, UNDER_WAY // max(largest, 1))))
             self.bucket.delete(self.journal, if_generation=journal.generation)
         except (_Finished, PreconditionFailed):
             pass
@@ -167,9 +170,9 @@ class MonthOfObjects:
         names = set(self.names.values())
         return {found.name: found.generation for found in self.bucket.list(common) if found.name in names}
 
-    def _each(self, work: Callable[[str], None]) -> None:
+    def _each(self, work: Callable[[str], None], at_once: int) -> None:
         """Do it for every object, some at a time; the first error counts, after all have come to rest."""
-        with ThreadPoolExecutor(AT_ONCE) as pool:
+        with ThreadPoolExecutor(at_once) as pool:
             try:
                 for done in [pool.submit(work, name) for name in self.names.values()]:
                     done.result()
