@@ -8,6 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from benchmarks import report
 from benchmarks.measure import Case
 from benchmarks.workspace import ROWS, Workspace
@@ -27,14 +29,24 @@ def measure(folder: Path, rows: int | None, repeat: int, say: Callable[[str], No
     with space.ready(MONTHS):
         once = once_in(space)
         for jobs, months in RUNS:
-            samples = []
+            samples, busy = [], []
             for _ in range(repeat):
                 space.forget()
+                before = busy_seconds()
                 samples.append(once(_backfill(jobs, months)))
-            seconds[jobs, months] = statistics.median(sample.seconds for sample in samples)
-            peak = max(sample.peak for sample in samples)
-            lines.append({"jobs": jobs, "months": months, "seconds": seconds[jobs, months], "peak": peak})
-            say(f"{jobs} workers {months:>3} months {seconds[jobs, months]:8.1f} s {peak:7.0f} MB")
+                busy.append((busy_seconds() - before) / samples[-1].seconds)
+            line = {
+                "jobs": jobs,
+                "months": months,
+                "seconds": statistics.median(sample.seconds for sample in samples),
+                "peak": max(sample.peak for sample in samples),
+                "cores": statistics.median(busy),
+            }
+            seconds[jobs, months] = line["seconds"]
+            lines.append(line)
+            say(
+                f"{jobs} workers {months:>3} months {line['seconds']:8.1f} s {line['peak']:7.0f} MB {line['cores']:.2f} cores"
+            )
         command = (sys.executable, "-m", "benchmarks.launch", "benchmarks.noop_graph", "--months", "6")
         orchestration = once(Case("noop", "", command, home="noop")).told["later"]
     return {
@@ -45,6 +57,12 @@ def measure(folder: Path, rows: int | None, repeat: int, say: Callable[[str], No
         "gain": month_seconds(seconds, 1) / month_seconds(seconds, 2),
         "orchestration": orchestration,
     }
+
+
+def busy_seconds() -> float:
+    """Seconds that this machine's cores have worked since it started, for whomever: the Postgres server is no child of ours."""
+    spent = psutil.cpu_times()
+    return sum(spent) - spent.idle - getattr(spent, "iowait", 0.0) - getattr(spent, "steal", 0.0)
 
 
 def month_seconds(seconds: dict[tuple[int, int], float], jobs: int) -> float:

@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, LiteralString
 
 from benchmarks import inputs
 from benchmarks.measure import Case, report
@@ -87,21 +87,37 @@ def write_clean() -> Callable[[], object]:
 
 def copy() -> Callable[[], object]:
     """COPY a file already in Postgres' binary form, with FREEZE, into a table of the same transaction, and commit."""
+    return _copying()
+
+
+def copy_replacing() -> Callable[[], object]:
+    """The same, with the month before still there for its readers, and dropped in the transaction."""
+    _copying()()
+    return _copying("ALTER TABLE bench.floor RENAME TO old", "DROP TABLE bench.old")
+
+
+def _copying(
+    before: LiteralString = "DROP TABLE IF EXISTS bench.floor", after: LiteralString = ""
+) -> Callable[[], None]:
     from taxi_assets.services.postgres_table import SQL_TYPES
     from taxi_assets.trips.schema import KINDS
 
     columns = ", ".join(f"{column.name} {SQL_TYPES[column.type]}" for column in KINDS["yellow"].columns)
     connection = connect()
     connection.execute("CREATE SCHEMA IF NOT EXISTS bench")
-    connection.execute("DROP TABLE IF EXISTS bench.floor")
+    if not after:
+        connection.execute(before)
+    connection.execute("CHECKPOINT")
     inputs.BINARY.read_bytes()  # into the page cache
 
     def work() -> None:
         with connection.transaction(), connection.cursor() as cursor, inputs.BINARY.open("rb") as file:
+            cursor.execute(before)
             cursor.execute(f"CREATE TABLE bench.floor ({columns})")
             with cursor.copy("COPY bench.floor FROM STDIN (FORMAT binary, FREEZE)") as sink:
                 while data := file.read(1 << 20):
                     sink.write(data)
+            cursor.execute(after)
 
     return work
 
@@ -175,9 +191,11 @@ def _target(name: str) -> Path:
 
 
 FLOORS = {
-    f"floor_{f.__name__}": f for f in (decode, parse, write_raw, write_clean, copy, copy_bytes, day_folders, duckdb)
+    f"floor_{f.__name__}": f
+    for f in (decode, parse, write_raw, write_clean, copy, copy_replacing, copy_bytes, day_folders, duckdb)
 }
 
+NOOP = (sys.executable, "-m", "benchmarks.launch", "benchmarks.noop_graph")
 CASES = [
     *(
         Case(
@@ -192,9 +210,10 @@ CASES = [
     Case(
         "noop_graph",
         "A graph of the shape of ours, assets and checks that do nothing, through the same launch path.",
-        (sys.executable, "-m", "benchmarks.launch", "benchmarks.noop_graph"),
+        NOOP,
         home="noop",
     ),
+    Case("noop_unchecked", "The same without its checks.", (*NOOP, "--without-checks"), home="noop"),
 ]
 
 

@@ -166,12 +166,16 @@ def growth(lines: Sequence[Mapping[str, Any]]) -> list[tuple[str, str, str, str]
 def backfill_table(section: Mapping[str, Any]) -> str:
     """Months by one worker and by two, and what Dagster costs a month."""
     lines = [
-        (str(line["jobs"]), str(line["months"]), f"{line['seconds']:.1f}", f"{line['peak']:.0f}")
+        (
+            str(line["jobs"]),
+            str(line["months"]),
+            *(f"{line[name]:.{n}f}" for name, n in (("seconds", 1), ("peak", 0), ("cores", 2))),
+        )
         for line in section["lines"]
     ]
     return (
         f"{_where(section)} {section['rows']:,} rows a month.\n\n"
-        + table(("workers", "months", "s", "peak MB"), lines)
+        + table(("workers", "months", "s", "peak MB", "cores busy"), lines)
         + f"\n\nTwo workers load {section['gain']:.2f} times as many months a second as one, start-up left out (promised: at "
         f"least 1.7). One worker takes {section['month']:.2f} s a month; Dagster's share of it, measured with the no-op graph "
         f"in a process that is already up, is {section['orchestration']:.2f} s."
