@@ -119,9 +119,8 @@ def test_a_long_transaction_of_a_reader_delays_the_swap_and_other_readers_hardly
             replaced = pool.submit(sink.replace, YELLOW, new, writing)
             until(lambda: sum("trying again" in line for line in log) >= 2, 30, "the swap to try twice")
             assert not replaced.done()
-            assert any(f"in use by process {notebook.info.backend_pid} of taxi (a notebook)" in line for line in log), (
-                log
-            )
+            named = f"process {notebook.info.backend_pid} of taxi (a notebook)"
+            assert any("in use by" in line and named in line for line in log), log
         replaced.result(timeout=30)
     assert holds(sink, new)
     assert seen.counts == {2_000, 3_000}

@@ -9,7 +9,7 @@ import pytest
 from benchmarks import report
 from benchmarks.backfill import month_seconds
 from benchmarks.measure import Case, CaseFailed, Sample, interleave, run, summary
-from benchmarks.targets import TARGETS, regressions, values
+from benchmarks.targets import TARGETS, bounds, regressions, values
 from benchmarks.workspace import ROWS
 
 REPOSITORY = Path(report.__file__).resolve().parent.parent
@@ -32,6 +32,15 @@ def test_a_summary_is_median_spread_and_highest_peak() -> None:
 def test_a_ratio_is_taken_in_each_round_so_that_a_slow_round_cancels_out() -> None:
     samples = {"mage_api_to_postgres": seconds(20, 200, 21), "api_to_postgres": seconds(4, 40, 4)}
     assert values(samples) == {"faster than Mage, API to Postgres": 5.0}
+
+
+def test_what_bounds_a_target_is_its_floors_and_the_no_op_graph_in_place_of_ours() -> None:
+    target = TARGET["faster than Mage, API to Postgres"]
+    assert target.at_best is not None
+    floors = target.at_best[1]
+    samples = {name: seconds(1, 2) for name in floors} | {"mage_api_to_postgres": seconds(30, 60)}
+    assert bounds(samples)[target.name] == pytest.approx(30 / len(floors))
+    assert bounds(samples | {"noop_graph": []}).get(target.name) is None
 
 
 def test_floors_are_added_up_and_a_missing_one_leaves_the_target_out() -> None:
