@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, LiteralString
+from typing import TYPE_CHECKING
 
 from benchmarks import inputs
 from benchmarks.measure import Case, report
@@ -93,31 +93,31 @@ def copy() -> Callable[[], object]:
 def copy_replacing() -> Callable[[], object]:
     """The same, with the month before still there for its readers, and dropped in the transaction."""
     _copying()()
-    return _copying("ALTER TABLE bench.floor RENAME TO old", "DROP TABLE bench.old")
+    return _copying(replacing=True)
 
 
-def _copying(
-    before: LiteralString = "DROP TABLE IF EXISTS bench.floor", after: LiteralString = ""
-) -> Callable[[], None]:
+def _copying(*, replacing: bool = False) -> Callable[[], None]:
     from taxi_assets.services.postgres_table import SQL_TYPES
     from taxi_assets.trips.schema import KINDS
 
     columns = ", ".join(f"{column.name} {SQL_TYPES[column.type]}" for column in KINDS["yellow"].columns)
     connection = connect()
     connection.execute("CREATE SCHEMA IF NOT EXISTS bench")
-    if not after:
-        connection.execute(before)
+    if not replacing:
+        connection.execute("DROP TABLE IF EXISTS bench.floor")
     connection.execute("CHECKPOINT")
     inputs.BINARY.read_bytes()  # into the page cache
 
     def work() -> None:
         with connection.transaction(), connection.cursor() as cursor, inputs.BINARY.open("rb") as file:
-            cursor.execute(before)
+            if replacing:
+                cursor.execute("ALTER TABLE bench.floor RENAME TO old")
             cursor.execute(f"CREATE TABLE bench.floor ({columns})")
             with cursor.copy("COPY bench.floor FROM STDIN (FORMAT binary, FREEZE)") as sink:
                 while data := file.read(1 << 20):
                     sink.write(data)
-            cursor.execute(after)
+            if replacing:
+                cursor.execute("DROP TABLE bench.old")
 
     return work
 

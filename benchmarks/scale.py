@@ -25,7 +25,7 @@ def measure(folder: Path, most: int | None, repeat: int, say: Callable[[str], No
     cases = [case for case in ours.CASES if case.name in ("graph", "job") or case.name.startswith("sink_")]
     lines = []
 
-    def line(case: Case, rows: int, name: str) -> None:
+    def measured(case: Case, rows: int, name: str) -> None:
         samples = [once(case) for _ in range(repeat)]
         seconds, peak = statistics.median(sample.seconds for sample in samples), max(sample.peak for sample in samples)
         lines.append({"case": name, "rows": rows, "seconds": round(seconds, 3), "peak": round(peak, 1)})
@@ -38,11 +38,11 @@ def measure(folder: Path, most: int | None, repeat: int, say: Callable[[str], No
             once = once_in(space)
             once(Case("inputs", "", (sys.executable, "-m", "benchmarks.inputs")))
             for case in cases:
-                line(case, rows, case.name)
+                measured(case, rows, case.name)
             if rows in WIRED:
                 space.forget()
                 with space.wired():
                     for case in cases:
                         if case.name != "sink_postgres":  # the same server by the same protocol either way
-                            line(case, rows, f"{case.name}, over the wire")
+                            measured(case, rows, f"{case.name}, over the wire")
     return {**report.machine(), "lines": sorted(lines, key=lambda line: (line["case"], line["rows"]))}

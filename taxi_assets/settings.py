@@ -17,6 +17,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from taxi_assets.errors import PermanentError
 from taxi_assets.trips.schema import KINDS, TaxiKind
+from taxi_assets.trips.source import PUBLISHERS, address_scheme
 
 
 def project_folder() -> Path:
@@ -148,13 +149,11 @@ class Settings(BaseSettings):
     @field_validator("source")
     @classmethod
     def _known_source(cls, value: str) -> str:
-        if value in ("tlc", "datatalks", "sample"):
+        if value in (*PUBLISHERS, "sample"):
             return value
         if "{month}" not in value:  # not told: it may hold a password
             raise ValueError("is neither tlc, datatalks nor sample, nor does it contain {month}")
-        scheme, separator, _ = value.partition("://")
-        if separator and scheme.lower() not in ("http", "https", "file"):
-            raise ValueError(f"{scheme}:// is not supported; use https://, a path, tlc, datatalks or sample")
+        address_scheme(value)
         return value
 
     @field_validator("bucket", "lake")

@@ -76,7 +76,7 @@ def raw_rows(kind: TaxiKind, published: Published, rejects: Iterable[Reject] = (
 def reject_rows(kind: TaxiKind, rejects: list[Reject]) -> pa.RecordBatch:
     """Unreadable rows in the raw schema: every trip column is null."""
     values = zip(REJECT_COLUMNS, zip(*rejects, strict=True), strict=True)
-    return _batch(kind, {c.name: pa.array(v, pa.type_for_alias(c.type)) for c, v in values}, len(rejects))
+    return _batch(kind, {c.name: pa.array(v, kind.raw_schema.field(c.name).type) for c, v in values}, len(rejects))
 
 
 def _batch(kind: TaxiKind, columns: dict[str, pa.Array], rows: int) -> pa.RecordBatch:

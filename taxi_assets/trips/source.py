@@ -106,14 +106,29 @@ def trip_source(setting: str, sample_rows: int, base: Path, patience: Patience |
     if "{month}" not in setting:
         known = ", ".join(PUBLISHERS)
         raise PermanentError(f"TAXI_SOURCE: {redact(setting)} is none of {known} and sample, and lacks {{month}}.")
-    scheme = setting.partition("://")[0].lower() if "://" in setting else None
+    try:
+        scheme = address_scheme(setting)
+    except ValueError as error:
+        raise PermanentError(f"TAXI_SOURCE: {error}.") from None
     if scheme is None:
         return PathSource(setting, base)
     if scheme == "file":
         return PathSource(unquote(urlsplit(setting).path), base)
-    if scheme in ("http", "https"):
-        return WebSource(redact(setting), setting, patience=patience)
-    raise PermanentError(f"TAXI_SOURCE: {scheme}:// is not supported; use https://, a path, tlc, datatalks or sample.")
+    return WebSource(redact(setting), setting, patience=patience)
+
+
+def address_scheme(setting: str) -> str | None:
+    """What an address with {month} begins with, `http`, `https` or `file`; None for a path.
+
+    Raises:
+        ValueError: something else.
+    """
+    scheme, separator, _ = setting.partition("://")
+    if not separator:
+        return None
+    if scheme.lower() not in ("http", "https", "file"):
+        raise ValueError(f"{scheme.lower()}:// is not supported; use https://, a path, tlc, datatalks or sample")
+    return scheme.lower()
 
 
 class WebSource(TripSource):
