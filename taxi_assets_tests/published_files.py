@@ -39,6 +39,14 @@ def csv_file(
     return path
 
 
+def parquet(path: Path, table: pa.Table | None = None) -> bytes:
+    """Write a table, by default of one trip, and return the file's bytes."""
+    times = [MONTH.start]
+    table = table or pa.table({name: times if name.endswith("datetime") else [1] for name in NAMES})
+    pq.write_table(table, path)
+    return path.read_bytes()
+
+
 def read(path: Path, kind: TaxiKind = YELLOW, month: Month = MONTH) -> pa.Table:
     """The whole file in the raw schema."""
     return pa.Table.from_batches(read_trips(path, kind, month), kind.raw_schema)
