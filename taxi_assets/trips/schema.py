@@ -78,6 +78,12 @@ def _trip_columns(meter: str) -> tuple[Column, ...]:
         Column("congestion_surcharge", money, "State congestion surcharge since 2019, US dollars."),
         Column("airport_fee", money, "Pickup at LaGuardia or JFK, US dollars."),
         Column("cbd_congestion_fee", money, "MTA congestion relief zone fee since 2025, US dollars."),
+        Column(
+            "request_source",
+            "string",
+            "Who passed an app-dispatched trip to the taxi, since 2026-06: HV0003 Uber, HV0005 Lyft (license numbers of "
+            "the TLC's high-volume dictionary), A (seen, not documented); empty for a street hail.",
+        ),
         Column("pickup_longitude", money, "Degrees east of the pickup, where published (to 2016-06)."),
         Column("pickup_latitude", money, "Degrees north of the pickup, where published (to 2016-06)."),
         Column("dropoff_longitude", money, "Degrees east of the drop-off, where published (to 2016-06)."),
@@ -150,6 +156,17 @@ REJECT_COLUMNS = (
     Column("source_text", "string", "The line as published; only for unreadable ones."),
 )
 """Added to a trip in raw and rejected files. A line that could not be read has every trip column empty."""
+
+
+NEW_COLUMN_TYPES = ("int64", "double", "string", "bool", "date32[day]", "timestamp[us]")
+"""Types that a column which no version of the package knows yet may have in the sinks (TAXI_NEW_COLUMNS=add)."""
+
+
+def columns_of(kind: TaxiKind, schema: pa.Schema) -> tuple[Column, ...]:
+    """The kind's columns, then the columns that only `schema` has: new ones, loaded by TAXI_NEW_COLUMNS=add."""
+    known = {column.name for column in kind.columns}
+    added = (field for field in schema if field.name not in known)
+    return (*kind.columns, *(Column(field.name, str(field.type), "New at the publisher.") for field in added))
 
 
 def described_schema(columns: Iterable[Column]) -> pa.Schema:
