@@ -34,8 +34,8 @@ demo: $(VENV)/.ready  ## load a generated month into Postgres, a bucket director
 run: $(VENV)/.ready  ## load a real month: make run MONTH=2021-01 [SOURCE=tlc|datatalks|sample|template]
 	@$(BIN)/python -m taxi_assets run $(MONTH)
 
-backfill: $(VENV)/.ready  ## load a range of months, resumable: make backfill FROM=2019-01 TO=2020-12 [JOBS=2]
-	@$(BIN)/python -m taxi_assets backfill --from $(FROM) --to $(TO) --jobs $(or $(JOBS),1) $(if $(KIND),--kind $(KIND))
+backfill: $(VENV)/.ready  ## load a range of months, resumable: make backfill FROM=2019-01 TO=2020-12 [JOBS=2] [AGAIN=1]
+	@$(BIN)/python -m taxi_assets backfill --from $(FROM) --to $(TO) --jobs $(or $(JOBS),1) $(if $(KIND),--kind $(KIND)) $(if $(AGAIN),--again)
 
 summary: $(VENV)/.ready  ## show what a month holds in every sink: make summary MONTH=2021-01
 	@$(BIN)/python -m taxi_assets summary $(MONTH)

@@ -23,7 +23,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from taxi_assets.errors import PermanentError
-from taxi_assets.trips.eras import ERAS, Era, canonical_name
+from taxi_assets.trips.columns import canonical_name
+from taxi_assets.trips.eras import ERAS, Era
 from taxi_assets.trips.month import Month
 from taxi_assets.trips.reader import read_trips
 from taxi_assets.trips.rows import REASONS
@@ -68,6 +69,8 @@ def some_rows(era: Era, chance: random.Random, count: int) -> list[list[object]]
             return start + dt.timedelta(seconds=chance.randrange(2_600_000))
         if name == "store_and_fwd_flag":
             return chance.choice("NY")
+        if name == "request_source":
+            return chance.choice(("A", "HV0003", "HV0005"))
         number = str(kind.schema.field(name).type) == "int16"
         return chance.randrange(266) if number else round(chance.uniform(-80, 80), chance.choice((0, 2, 15)))
 

@@ -46,8 +46,8 @@ def _sink(name: str, upstream: str) -> dg.AssetsDefinition:
     return deliver
 
 
-def _check(asset: str, name: str) -> dg.AssetChecksDefinition:
-    @dg.asset_check(asset=asset, name=name, blocking=True, partitions_def=MONTHS)
+def _check(asset: str, name: str, blocking: bool = True) -> dg.AssetChecksDefinition:
+    @dg.asset_check(asset=asset, name=name, blocking=blocking, partitions_def=MONTHS)
     def check(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
         return dg.AssetCheckResult(passed=bool(context.op_execution_context.partition_keys), metadata={"rows": 1})
 
@@ -61,10 +61,14 @@ SINKS = {
     "bq_table": "gcs_parquet",
 }
 CHECKS = [("raw_trips", "a"), ("clean_trips", "a"), ("clean_trips", "b"), *((sink, "a") for sink in SINKS)]
+WARNINGS = [("raw_trips", "b"), ("raw_trips", "c"), ("clean_trips", "c")]
 
 defs = dg.Definitions(
     assets=[raw_trips, clean_trips, *(_sink(name, upstream) for name, upstream in SINKS.items())],
-    asset_checks=[_check(*names) for names in CHECKS],
+    asset_checks=[
+        *(_check(*names) for names in CHECKS),
+        *(_check(*names, blocking=False) for names in WARNINGS),
+    ],
     jobs=[dg.define_asset_job("load_month", selection="*")],
     resources={"io_manager": NoopIOManager()},
     loggers={"terminal": dg.LoggerDefinition(terminal_logger)},

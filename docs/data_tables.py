@@ -12,6 +12,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from taxi_assets.trips.encodings import CODES, NULL_TEXTS
 from taxi_assets.trips.eras import ALIASES, ERAS, METER
 from taxi_assets.trips.rows import REASONS
+from taxi_assets.trips.rules import RULES, CleaningRules, Rule
 from taxi_assets.trips.schema import GREEN, REJECT_COLUMNS, YELLOW
 
 PAGE = Path(__file__).with_name("data.md")
@@ -98,6 +99,25 @@ def reasons() -> str:
     return table(("`reject_reason`", "when"), [(f"`{reason}`", text) for reason, text in REASONS.items()])
 
 
+def rules() -> str:
+    """The cleaning rules, in the order in which they apply, with their settings."""
+    return table(
+        ("`reject_reason`", "when", "setting", "default"),
+        [
+            (f"`{rule.reason}`", rule.description, f"`{rule.variable}`" if rule.variable else "", default(rule))
+            for rule in RULES
+        ],
+    )
+
+
+def default(rule: Rule) -> str:
+    """The default of a rule's setting."""
+    if rule.setting is None:
+        return "always on"
+    value = CleaningRules.model_fields[rule.setting].default
+    return "unset" if value is None else str(value).lower()
+
+
 def reject_fields() -> str:
     """The columns a raw month has besides the trip's."""
     return table(
@@ -111,7 +131,7 @@ def nulls() -> str:
     return ", ".join(f"`{text}`" if text else "the empty field" for text in NULL_TEXTS)
 
 
-SECTIONS = {f.__name__: f for f in (schema, eras, headers, aliases, codes, reasons, reject_fields, nulls)}
+SECTIONS = {f.__name__: f for f in (schema, eras, headers, aliases, codes, reasons, rules, reject_fields, nulls)}
 
 
 def rendered(page: str) -> str:

@@ -1,30 +1,28 @@
 """Asset checks: what the original pipeline asserted in its blocks, and that every sink holds exactly the clean month.
 
-All block: a wrong month goes no further in its run, and the run fails.
+These block: a wrong month goes no further in its run, and the run fails. What only warns is in `month_warnings`.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import dagster as dg
 
-from taxi_assets.assets.common import key
 from taxi_assets.assets.sinks import Sink, sinks
 from taxi_assets.errors import PermanentError
-from taxi_assets.failures import RETRY, explained
-from taxi_assets.partitions import monthly
+from taxi_assets.month_check import Problems, month_check
+from taxi_assets.month_warnings import month_warnings
+from taxi_assets.raw_warnings import raw_warnings
 from taxi_assets.reports.daily_summary import require_reconciled
 from taxi_assets.settings import Settings
+from taxi_assets.trips.columns import recorded_columns
 from taxi_assets.trips.files import Facts, Trips
 from taxi_assets.trips.month import Month
 from taxi_assets.trips.schema import TaxiKind
 
 if TYPE_CHECKING:
     import pyarrow as pa
-
-Problems = tuple[list[str], dict]
-"""What is wrong with a month, one sentence each (none: the check passes), and metadata to show."""
 
 RAW_SCHEMA = "raw_has_rows_and_known_schema"
 CLEAN_RULES = "clean_keeps_only_wanted_trips"
@@ -36,9 +34,17 @@ SUMMARY_WHOLE = "daily_summary_is_in_every_sink"
 def raw_has_rows(kind: TaxiKind, month: Month, raw: Trips) -> Problems:
     """The month has rows, most of them readable, in the canonical schema."""
     unreadable = sum(b.num_rows - b.column(0).null_count for b in raw.batches(columns=["reject_reason"]))
-    problems = []
-    if not raw.schema.equals(kind.raw_schema):
-        problems.append(f"{month}: the columns are not the canonical ones.")
+    new = recorded_columns(raw.facts.extra)["new"]
+    types = {field.name: field.type for field in raw.schema if field.name not in new}
+    required = {column.name for column in kind.columns if column.required}
+    wrong = [  # an optional column that an older version did not know may be absent
+        field.name
+        for field in kind.raw_schema
+        if types.get(field.name, None if field.name in required else field.type) != field.type
+    ]
+    problems = [f"{month}: raw_trips has {', '.join(wrong)} missing or of another type; materialize it again."] * bool(
+        wrong
+    )
     if raw.rows == 0:
         problems.append(f"{month}: no rows.")
     elif unreadable > raw.rows / 2:
@@ -119,7 +125,7 @@ def summary_is_whole(month: Month, clean: Facts | None, held: Mapping[str, "pa.T
 def month_checks(kind: TaxiKind, settings: Settings) -> Iterable[dg.AssetChecksDefinition]:
     """All checks of a kind of taxi."""
     lakes = ("raw_lake", "clean_lake", "rejected_lake")
-    yield _check(
+    yield month_check(
         kind,
         "raw_trips",
         RAW_SCHEMA,
@@ -128,7 +134,7 @@ def month_checks(kind: TaxiKind, settings: Settings) -> Iterable[dg.AssetChecksD
         "before loading it.",
         lambda month, io: raw_has_rows(kind, month, io["raw_lake"].read(kind, month)),
     )
-    yield _check(
+    yield month_check(
         kind,
         "clean_trips",
         CLEAN_RULES,
@@ -136,7 +142,7 @@ def month_checks(kind: TaxiKind, settings: Settings) -> Iterable[dg.AssetChecksD
         "Red: a trip that the rules reject is in the clean month (no passengers, or picked up in another month).",
         lambda month, io: clean_is_clean(kind, month, io["clean_lake"].read(kind, month)),
     )
-    yield _check(
+    yield month_check(
         kind,
         "clean_trips",
         NO_ROW_LOST,
@@ -146,7 +152,7 @@ def month_checks(kind: TaxiKind, settings: Settings) -> Iterable[dg.AssetChecksD
     )
     for sink in sinks(settings):
         yield _sink_check(kind, sink)
-    yield _check(
+    yield month_check(
         kind,
         "daily_summary",
         SUMMARY_WHOLE,
@@ -157,10 +163,12 @@ def month_checks(kind: TaxiKind, settings: Settings) -> Iterable[dg.AssetChecksD
             month, io["clean_lake"].read_facts(kind, month), io["summary"].held(kind, month)
         ),
     )
+    yield from raw_warnings(kind, settings)
+    yield from month_warnings(kind)
 
 
 def _sink_check(kind: TaxiKind, sink: Sink) -> dg.AssetChecksDefinition:
-    return _check(
+    return month_check(
         kind,
         sink.name,
         MATCHES.format(sink=sink.name),
@@ -171,48 +179,3 @@ def _sink_check(kind: TaxiKind, sink: Sink) -> dg.AssetChecksDefinition:
             month, sink.name, io["clean_lake"].read_facts(kind, month), io[sink.io_manager].read_facts(kind, month)
         ),
     )
-
-
-def _check(
-    kind: TaxiKind,
-    asset: str,
-    name: str,
-    io_managers: set[str],
-    description: str,
-    look: Callable[[Month, dict[str, Any]], Problems],
-) -> dg.AssetChecksDefinition:
-    """A blocking check of one asset, made per partition."""
-
-    @dg.asset_check(
-        asset=key(kind, asset),
-        name=name,
-        description=description,
-        blocking=True,
-        partitions_def=monthly(kind),
-        required_resource_keys=io_managers,
-        retry_policy=RETRY,
-    )
-    def check(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
-        managers = {name: getattr(context.resources, name) for name in io_managers}
-        problems, told = [], {}
-        with explained(f"check {name}"):
-            for month in _months(context):
-                wrong, found = look(month, managers)
-                problems += wrong
-                told[str(month)] = found
-        shown = next(iter(told.values())) if len(told) == 1 else told
-        return dg.AssetCheckResult(
-            passed=not problems,
-            description=" ".join(problems) or None,
-            metadata={k: _shown(v) for k, v in shown.items()},
-        )
-
-    return check
-
-
-def _shown(value: Any) -> Any:
-    return dg.MetadataValue.json(value) if isinstance(value, dict) else value
-
-
-def _months(context: dg.AssetCheckExecutionContext) -> Iterator[Month]:
-    yield from (Month.parse(partition) for partition in context.op_execution_context.partition_keys)

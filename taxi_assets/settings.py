@@ -16,6 +16,7 @@ from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_va
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from taxi_assets.errors import PermanentError
+from taxi_assets.trips.rules import CleaningRules
 from taxi_assets.trips.schema import KINDS, TaxiKind
 from taxi_assets.trips.source import PUBLISHERS, address_scheme
 
@@ -25,8 +26,8 @@ def project_folder() -> Path:
     return Path(os.environ.get("DAGSTER_HOME") or ".").resolve()
 
 
-class Settings(BaseSettings):
-    """The settings, one field a variable: `source` is TAXI_SOURCE."""
+class Settings(BaseSettings, CleaningRules):
+    """The settings, one field a variable: `source` is TAXI_SOURCE. Those of the cleaning rules are in `trips.rules`."""
 
     model_config = SettingsConfigDict(env_prefix="TAXI_", extra="ignore", env_ignore_empty=True, frozen=True)
 
@@ -43,6 +44,11 @@ class Settings(BaseSettings):
         "with {month} (and {kind}) in it.",
     )
     sample_rows: int = Field(100_000, ge=1, description="Rows of a generated month (TAXI_SOURCE=sample).")
+    new_columns: Literal["keep", "add", "refuse"] = Field(
+        "keep",
+        description="What happens to a column of the publisher's that this version does not know: `keep` its values in the raw "
+        "month only, `add` it to every sink as well, or `refuse` the month.",
+    )
     executor: Literal["in_process", "multiprocess", "celery"] = Field(
         "in_process",
         description="How a run executes its steps: in its own process, in processes beside it, or on Celery workers, "
@@ -256,6 +262,11 @@ class Settings(BaseSettings):
     def home_folder(self) -> Path:
         """TAXI_HOME, absolute."""
         return project_folder() / self.home
+
+    @property
+    def cleaning_rules(self) -> CleaningRules:
+        """Which trips are kept, where the run config does not say otherwise."""
+        return CleaningRules(**{name: getattr(self, name) for name in CleaningRules.model_fields})
 
     @property
     def automated(self) -> bool:

@@ -55,4 +55,5 @@ class _Terminal(logging.StreamHandler):
 class _Line(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         meta = _meta(record)
-        return f"{(meta.get('step_key') or ''):<24} {meta.get('orig_message', record.getMessage())}"
+        level = "warning: " if record.levelno == logging.WARNING else ""
+        return f"{(meta.get('step_key') or ''):<24} {level}{meta.get('orig_message', record.getMessage())}"

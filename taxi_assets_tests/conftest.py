@@ -24,6 +24,12 @@ def tlc() -> Callable[[str], Path]:
     return find
 
 
+@pytest.fixture(scope="session")
+def current(tlc: Callable[[str], Path]) -> Path:
+    """The folder of files in the publisher's newest layout, or a skip."""
+    return tlc("../current")
+
+
 @pytest.fixture(autouse=True)
 def own_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """No TAXI_* of the developer's reaches a test, and whatever a test writes lands in its own folder."""

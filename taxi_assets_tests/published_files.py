@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 
 from taxi_assets.trips.eras import Era
 from taxi_assets.trips.month import Month
-from taxi_assets.trips.reader import read_trips
+from taxi_assets.trips.reader import open_trips
 from taxi_assets.trips.schema import YELLOW, TaxiKind
 
 MONTH = Month(2019, 6)
@@ -49,7 +49,8 @@ def parquet(path: Path, table: pa.Table | None = None) -> bytes:
 
 def read(path: Path, kind: TaxiKind = YELLOW, month: Month = MONTH) -> pa.Table:
     """The whole file in the raw schema."""
-    return pa.Table.from_batches(read_trips(path, kind, month), kind.raw_schema)
+    opened = open_trips(path, kind, month)
+    return pa.Table.from_batches(opened.batches, opened.schema)
 
 
 def unreadable(table: pa.Table) -> list[tuple[str, str, int, str]]:
@@ -102,6 +103,7 @@ COMMON_TYPES = {
     "pulocationid": pa.int64(),
     "dolocationid": pa.int64(),
     "store_and_fwd_flag": pa.string(),
+    "request_source": pa.large_string(),
     "trip_type": pa.int64(),
 }
 TYPE_NAMES = {"double": pa.float64(), "string": pa.string(), "int32": pa.int32()}
@@ -117,7 +119,7 @@ def era_parquet(era: Era, canonical: list[str], rows: list[list[object]], path: 
         values = [row[i] for row in rows]
         if all(value is None for value in values) and name in ("airport_fee", "congestion_surcharge", "ehail_fee"):
             target = pa.null()
-        elif target == pa.string():
+        elif target in (pa.string(), pa.large_string()):
             values = [None if value is None else str(value) for value in values]
         elif target == pa.float64():
             values = [None if value is None else float(value) for value in values]

@@ -2,10 +2,10 @@
 
 import time
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import dagster as dg
-from pydantic import Field
+from pydantic import Field, create_model
 
 from taxi_assets.assets.common import (
     CODE_VERSION,
@@ -22,6 +22,7 @@ from taxi_assets.assets.common import (
 from taxi_assets.failures import RETRY, explained
 from taxi_assets.partitions import monthly
 from taxi_assets.settings import Settings, get_settings
+from taxi_assets.trips.columns import new_columns_of
 from taxi_assets.trips.files import TripFile
 from taxi_assets.trips.month import Month
 from taxi_assets.trips.rules import RULES, CleaningRules
@@ -46,19 +47,26 @@ class Publisher(dg.ConfigurableResource):
         return trip_source(self.source, self.sample_rows, Path(self.folder))
 
 
-class CleaningConfig(dg.Config):
-    """Which trips are kept; the defaults keep every trip of the month with at least one passenger."""
+NEW_COLUMNS, LOADED_COLUMNS = "new_columns", "loaded_columns"
+"""Metadata of raw_trips and of clean_trips: columns of the file that were not known, and those of them that were loaded."""
 
-    reject_zero_passengers: bool = Field(True, description="Reject trips whose driver entered no passenger.")
-    reject_unknown_passengers: bool = Field(True, description="Reject trips without a passenger count.")
-    reject_negative_total: bool = Field(False, description="Reject refunds and corrections (total below zero).")
-    reject_dropoff_before_pickup: bool = Field(False, description="Reject trips that end before they begin.")
-    max_trip_distance: float | None = Field(None, gt=0, description="Reject trips longer than this, in miles.")
+
+def cleaning_config(defaults: CleaningRules) -> type[dg.Config]:
+    """The run config of `clean_trips`: the fields of `CleaningRules`, with these defaults."""
+    fields: dict[str, Any] = {}
+    for name, field in CleaningRules.model_fields.items():
+        described = Field(description=field.description)
+        annotation = Annotated[field.annotation, described, *field.metadata]  # ty: ignore[invalid-type-form]
+        fields[name] = (annotation, getattr(defaults, name))
+    return create_model("CleaningConfig", __base__=dg.Config, __doc__="Which trips are kept.", **fields)
 
 
 def load_raw_month(context: dg.AssetExecutionContext, source: TripSource, kind: TaxiKind, month: Month) -> TripFile:
-    """Fetch a month and conform it to the canonical schema in a staged file; unreadable lines are rows with a reason."""
-    from taxi_assets.trips.reader import read_trips
+    """Fetch a month and conform it to the canonical schema in a staged file; unreadable lines are rows with a reason.
+
+    Columns that are not known follow the canonical ones, as published.
+    """
+    from taxi_assets.trips.reader import open_trips
     from taxi_assets.trips.staging import stage
 
     settings, pace, started = get_settings(), Pace(context.log.info), time.monotonic()
@@ -79,8 +87,9 @@ def load_raw_month(context: dg.AssetExecutionContext, source: TripSource, kind: 
         pace(lambda: f"{month}: {rows:,} rows read{share(done, total)}")
 
     unreadable = 0
-    with stage(settings.staging_folder, month, kind.raw_schema, kind.pickup, f"{kind.name}-raw", "lz4") as writer:
-        for batch in read_trips(fetched.path, kind, month, told):
+    opened = open_trips(fetched.path, kind, month, told, settings.new_columns)
+    with stage(settings.staging_folder, month, opened.schema, kind.pickup, f"{kind.name}-raw", "lz4") as writer:
+        for batch in opened.batches:
             unreadable += batch.num_rows - batch.column("reject_reason").null_count
             writer.write(batch)
         writer.extra = {
@@ -92,6 +101,7 @@ def load_raw_month(context: dg.AssetExecutionContext, source: TripSource, kind: 
             "code_version": CODE_VERSION,
             "published_bytes": fetched.path.stat().st_size,
             "unreadable": unreadable,
+            "columns": opened.columns,
         }
         file = writer.close()
     seconds = {"fetch_seconds": fetched_at - started, "read_seconds": time.monotonic() - fetched_at}
@@ -106,9 +116,10 @@ def _add_seconds(context: dg.AssetExecutionContext, asset: dg.AssetKey, month: M
     context.add_asset_metadata(rounded, asset_key=asset, partition_key=month.key)
 
 
-def raw_metadata(file: TripFile) -> dict[str, Any]:
+def raw_metadata(kind: TaxiKind, file: TripFile) -> dict[str, Any]:
     """What came in, for the UI."""
     extra = file.facts.extra
+    new = new_columns_of(kind, extra)
     return {
         "rows": file.rows,
         "unreadable": extra["unreadable"],
@@ -118,12 +129,13 @@ def raw_metadata(file: TripFile) -> dict[str, Any]:
         "sha256": extra["sha256"],
         "published_bytes": extra["published_bytes"],
         "generated": extra["generated"],
+        **({NEW_COLUMNS: dg.MetadataValue.json(new)} if new else {}),
     }
 
 
 def cleaned_metadata(raw_rows: int, cleaned: "Cleaned") -> dict[str, Any]:
     """What was kept and what was thrown out, for the UI."""
-    rejected = cleaned.rejected.rows
+    rejected, loaded = cleaned.rejected.rows, cleaned.clean.facts.extra["loaded_columns"]
     return {
         "raw_rows": raw_rows,
         "clean_rows": cleaned.clean.rows,
@@ -131,12 +143,14 @@ def cleaned_metadata(raw_rows: int, cleaned: "Cleaned") -> dict[str, Any]:
         "rejected_share": round(rejected / raw_rows, 6) if raw_rows else 0.0,
         "zero_passenger_rows": cleaned.reasons.get("zero_passengers", 0),
         "rejected_by_reason": dg.MetadataValue.json(cleaned.reasons),
+        **({LOADED_COLUMNS: dg.MetadataValue.json(loaded)} if loaded else {}),
     }
 
 
 def ingest_assets(kind: TaxiKind, settings: Settings) -> list[dg.AssetsDefinition]:
     """`raw_trips`, and `clean_trips` with `rejected_trips`, for a kind of taxi."""
     partitions, policy = monthly(kind), backfill_policy(settings)
+    CleaningConfig = cleaning_config(settings.cleaning_rules)
 
     @dg.asset(
         name="raw_trips",
@@ -165,13 +179,17 @@ def ingest_assets(kind: TaxiKind, settings: Settings) -> list[dg.AssetsDefinitio
         if len(months) > 1:
             return dg.Output(_each(context, months, load))
         file = load(months[0])
-        return dg.Output(file, metadata=raw_metadata(file), data_version=dg.DataVersion(file.facts.extra["version"]))
+        return dg.Output(
+            file, metadata=raw_metadata(kind, file), data_version=dg.DataVersion(file.facts.extra["version"])
+        )
 
     def _each(context: dg.AssetExecutionContext, months: list[Month], load: Any) -> Iterator[TripFile]:
         """Load the months one by one, as they are published, so that a failure keeps the ones before it."""
         for month in months:
             file = load(month)
-            context.add_asset_metadata(raw_metadata(file), asset_key=key(kind, "raw_trips"), partition_key=month.key)
+            context.add_asset_metadata(
+                raw_metadata(kind, file), asset_key=key(kind, "raw_trips"), partition_key=month.key
+            )
             yield file
 
     reasons = " ".join(f"`{rule.reason}`: {rule.description}" for rule in RULES)
@@ -191,7 +209,7 @@ def ingest_assets(kind: TaxiKind, settings: Settings) -> list[dg.AssetsDefinitio
                 code_version=CODE_VERSION,
                 tags={"taxi": kind.name, "layer": "clean"},
                 metadata=dict(metadata(kind, kind.columns, "raw_trips")),
-                description="The month's trips that passed the cleaning rules (run config): picked up in the month, with at "
+                description="The month's trips that passed the cleaning rules (settings, run config): picked up in the month, with at "
                 "least one passenger. raw = clean + rejected, always.",
             ),
             "rejected_trips": dg.AssetOut(
@@ -207,7 +225,11 @@ def ingest_assets(kind: TaxiKind, settings: Settings) -> list[dg.AssetsDefinitio
             ),
         },
     )
-    def clean_trips(context: dg.AssetExecutionContext, config: CleaningConfig, raw_trips: Any) -> Iterator[dg.Output]:
+    def clean_trips(
+        context: dg.AssetExecutionContext,
+        config: CleaningConfig,  # ty: ignore[invalid-type-form]
+        raw_trips: Any,
+    ) -> Iterator[dg.Output]:
         from taxi_assets.trips.cleaning import clean_month
 
         raws: list[TripFile] = raw_trips if isinstance(raw_trips, list) else [raw_trips]
@@ -223,6 +245,7 @@ def ingest_assets(kind: TaxiKind, settings: Settings) -> list[dg.AssetsDefinitio
                     rules,
                     get_settings().staging_folder,
                     lambda done, total: pace(lambda: f"{raw.month}: {done:,} rows cleaned{share(done, total)}"),
+                    get_settings().new_columns,
                 )
             _add_seconds(context, key(kind, "clean_trips"), raw.month, clean_seconds=time.monotonic() - started)
             zero = cleaned.reasons.get("zero_passengers", 0)

@@ -19,7 +19,7 @@ SECONDS = 10.0
 
 @dataclass(frozen=True)
 class Message:
-    """An alert: `failure` or `recovery`, a title of one line, the sentence, and the address of the run."""
+    """An alert: `failure`, `warning` or `recovery`, a title of one line, the sentence, and the address of the run."""
 
     kind: str
     title: str
@@ -56,7 +56,7 @@ def _post(message: Message, settings: Settings) -> None:
 
     assert settings.alert_webhook is not None
     escape = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;"})
-    sign = ":red_circle:" if message.kind == "failure" else ":large_green_circle:"
+    sign = {"failure": ":red_circle:", "warning": ":warning:", "recovery": ":large_green_circle:"}[message.kind]
     title, sentence = message.title.translate(escape), message.sentence.translate(escape)
     text = f"{sign} *{title}*\n{sentence}\n<{message.link}|Open the run>"
     answer = requests.post(

@@ -67,6 +67,8 @@ class Memory:
             while len(self.broken) > REMEMBERED:
                 self.broken.pop(next(iter(self.broken)))
             return
+        if known.warning:
+            return
         known.count += 1
         known.run_id, known.sentence = problem.run_id, problem.sentence
         if problem.since - known.told > repeat:
@@ -95,6 +97,8 @@ def failures_to_tell(memory: Memory, now: float, ui_url: str) -> Iterator[Messag
 
 def _failure(problems: list[Problem], ui_url: str) -> Message:
     first = problems[-1]
+    if first.warning:
+        return Message("warning", first.what, first.sentence, f"{ui_url}/runs/{first.run_id}")
     months = sorted(problem.month for problem in problems)
     some = ", ".join(months[:12]) + ", …" * (len(months) > 12)
     named = months[0] if len(months) == 1 else f"{len(months)} months ({some})"
@@ -201,7 +205,7 @@ def alerts_sensor(settings: Settings) -> dg.SensorDefinition:
         memory = Memory.read(context.cursor)
         failures, recoveries = look(context.instance, memory, settings, now)
         for message in (*failures, *recoveries):
-            (context.log.warning if message.kind == "failure" else context.log.info)(message.text)
+            (context.log.info if message.kind == "recovery" else context.log.warning)(message.text)
         delivered = send([*failures, *recoveries], memory, settings, now, context.log)
         context.update_cursor(memory.write())
         return dg.SkipReason(

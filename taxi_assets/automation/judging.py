@@ -49,7 +49,8 @@ class Known:
     """What the instance knows of a month.
 
     `version`, `location` and `size` (bytes) are of the published file that raw_trips was made from; `running` is the id
-    of a run that is under way; `failures` counts by source version the runs that automation started in vain.
+    of a run that is under way; `failures` counts by source version the runs that automation started in vain; `outdated`
+    has a reason for each asset that this version or these settings would materialize with other columns.
     """
 
     made: Mapping[str, Made] = field(default_factory=dict)
@@ -58,6 +59,7 @@ class Known:
     size: int | None = None
     running: str | None = None
     failures: Mapping[str, int] = field(default_factory=dict)
+    outdated: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -77,10 +79,12 @@ Graph = Mapping[str, frozenset[str]]
 """The assets of a month, each with those of them it is made from; parents before children."""
 
 
-def unfinished(graph: Graph, made: Mapping[str, Made], code: Mapping[str, str]) -> dict[str, str]:
+def unfinished(
+    graph: Graph, made: Mapping[str, Made], code: Mapping[str, str], outdated: Mapping[str, str] | None = None
+) -> dict[str, str]:
     """The assets that are not as the present code and their upstream would have them, each with the reason.
 
-    `code` is the code version of each asset.
+    `code` is the code version of each asset, `outdated` is `Known.outdated`.
     """
     found: dict[str, str] = {}
     for asset, parents in graph.items():
@@ -89,6 +93,8 @@ def unfinished(graph: Graph, made: Mapping[str, Made], code: Mapping[str, str]) 
             found[asset] = "was never materialised"
         elif mine.code_version != code[asset]:
             found[asset] = f"was made by code version {mine.code_version}, now {code[asset]}"
+        elif outdated and asset in outdated:
+            found[asset] = outdated[asset]
         elif late := sorted(parent for parent in parents if parent in made and made[parent].order > mine.order):
             found[asset] = f"is older than {late[0]}"
         elif upstream := sorted(parents & found.keys()):
@@ -118,7 +124,7 @@ def judge(
         if known.location is not None and known.location != published.location:
             return Judgement(month, State.OTHER_SOURCE, f"it was loaded from {known.location}")
         return Judgement(month, State.CHANGED, "the publisher has replaced it since it was loaded")
-    left = unfinished(graph, known.made, code)
+    left = unfinished(graph, known.made, code, known.outdated)
     if not left:
         if published:
             seen = "from the version that is published now"
@@ -131,7 +137,9 @@ def judge(
     complete = left.keys() <= known.made.keys()
     return Judgement(
         month,
-        State.OUTDATED if older and complete and first == next(iter(graph)) else State.UNFINISHED,
+        State.OUTDATED
+        if (older and complete and first == next(iter(graph))) or first in known.outdated
+        else State.UNFINISHED,
         reason,
         None if left.keys() == graph.keys() else frozenset(left),
     )

@@ -9,16 +9,18 @@ from __future__ import annotations
 import datetime as dt
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import dagster as dg
 
 from taxi_assets import audit
 from taxi_assets.assets.common import INGEST, REPORTS, SINKS, group, key
+from taxi_assets.assets.ingest import LOADED_COLUMNS, NEW_COLUMNS
 from taxi_assets.automation.judging import Graph, Known, Made
 from taxi_assets.automation.outcomes import RETRY_SECONDS, retry
 from taxi_assets.jobs import job_name
 from taxi_assets.partitions import monthly
+from taxi_assets.trips.columns import NewColumns, to_load
 from taxi_assets.trips.month import Month
 from taxi_assets.trips.schema import TaxiKind
 
@@ -41,8 +43,10 @@ REMEMBER_FAILURES = dt.timedelta(days=30)
 class MonthRecords:
     """The months of a kind of taxi: their assets, in `assets` the code location's graph, and what became of them."""
 
-    def __init__(self, instance: dg.DagsterInstance, assets: AssetGraph, kind: TaxiKind) -> None:
-        self._instance, self._kind, self._assets = instance, kind, assets
+    def __init__(
+        self, instance: dg.DagsterInstance, assets: AssetGraph, kind: TaxiKind, new_columns: NewColumns = "keep"
+    ) -> None:
+        self._instance, self._kind, self._assets, self._new_columns = instance, kind, assets, new_columns
         groups, partitions = {group(kind, name) for name in (INGEST, SINKS, REPORTS)}, monthly(kind)
         self._keys = {
             asset.to_user_string(): asset
@@ -87,12 +91,13 @@ class MonthRecords:
         latest = {name: self._latest(asset, partitions) for name, asset in self._keys.items()}
         made = {name: self._made(asset, latest[name]) for name, asset in self._keys.items()}
         running, failures = self._running(), self._failures()
-        raw = latest[key(self._kind, "raw_trips").to_user_string()]
+        raw, clean = (latest[key(self._kind, name).to_user_string()] for name in ("raw_trips", "clean_trips"))
         return {
             month: Known(
                 made={name: found[month.key] for name, found in made.items() if month.key in found},
                 running=running.get(month.key),
                 failures=failures.get(month.key, {}),
+                outdated=self._outdated(raw.get(month.key), clean.get(month.key)),
                 **_source(raw.get(month.key)),
             )
             for month in months
@@ -107,6 +112,17 @@ class MonthRecords:
             for record in self._instance.fetch_materializations(some, limit=500).records:
                 found[record.partition_key] = record
         return found
+
+    def _outdated(self, raw: dg.EventLogRecord | None, clean: dg.EventLogRecord | None) -> dict[str, str]:
+        """The reason to clean the raw month again: it has columns that would be loaded now and were not."""
+        if raw is None or clean is None or raw.storage_id > clean.storage_id:
+            return {}
+        new, loaded = _json(raw, NEW_COLUMNS), _json(clean, LOADED_COLUMNS)
+        left = [name.strip() for name in to_load(self._kind, new, self._new_columns) if name not in loaded]
+        if not left:
+            return {}
+        reason = f"has no column {', '.join(left)}, which the raw month has and which is loaded now"
+        return {key(self._kind, "clean_trips").to_user_string(): reason}
 
     def _made(self, asset: dg.AssetKey, latest: Mapping[str, dg.EventLogRecord]) -> dict[str, Made]:
         passed = self._passed(asset, latest)
@@ -176,6 +192,12 @@ class MonthRecords:
 def _materialization(record: dg.EventLogRecord) -> dg.AssetMaterialization:
     assert record.asset_materialization is not None
     return record.asset_materialization
+
+
+def _json(record: dg.EventLogRecord, name: str) -> dict[str, Any]:
+    """Metadata that is a JSON object; an empty one where there is none."""
+    metadata = _materialization(record).metadata
+    return cast(dict[str, Any], metadata[name].value) if name in metadata else {}
 
 
 def _source(raw: dg.EventLogRecord | None) -> dict[str, Any]:

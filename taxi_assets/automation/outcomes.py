@@ -3,12 +3,13 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, cast
 
 import dagster as dg
 
 from taxi_assets import audit
 from taxi_assets.failures import failure_sentence
+from taxi_assets.month_check import CAUSES
 
 _FROM_OUTSIDE = "This run has been marked as failed from outside"
 """What Dagster says of a run whose process was killed or never came."""
@@ -34,7 +35,10 @@ def retry(tags: Mapping[str, str]) -> Literal["none", "coming", "begun"] | None:
 
 @dataclass
 class Problem:
-    """Something that is broken: `what` (a step or a check) of a month, since when, how often, when told (0: not yet)."""
+    """Something that is broken: `what` (a step or a check) of a month, since when, how often, when told (0: not yet).
+
+    A `warning` stops nothing, belongs to no month, is reported once and never recovers: a new column, an unknown code.
+    """
 
     month: str
     what: str
@@ -43,6 +47,7 @@ class Problem:
     since: float
     count: int = 1
     told: float = 0.0
+    warning: bool = False
 
     @property
     def key(self) -> str:
@@ -52,6 +57,8 @@ class Problem:
     @property
     def cause(self) -> str:
         """What it shares with the same problem of other months: numbers and the month left out."""
+        if self.warning:
+            return self.what
         return f"{self.what}|{re.sub(r'[0-9a-f]{8,}|[0-9]+', '#', self.sentence)}"
 
 
@@ -74,8 +81,14 @@ def outcomes(instance: dg.DagsterInstance, run: dg.DagsterRun, finished: float) 
         if event.event_type is dg.DagsterEventType.ASSET_CHECK_EVALUATION:
             evaluation = event.asset_check_evaluation_data
             what = f"{evaluation.asset_key.to_user_string()} {evaluation.check_name}"
+            causes = evaluation.metadata.get(CAUSES)
             if evaluation.passed:
                 well.append(what)
+            elif evaluation.severity is dg.AssetCheckSeverity.WARN and causes is not None:
+                problems += [
+                    Problem("", f"{what}: {cause}", sentence, run.run_id, finished, warning=True)
+                    for cause, sentence in cast(dict[str, str], causes.value).items()
+                ]
             else:
                 red_steps.add(event.step_key)
                 told = evaluation.description or "the check did not pass."
@@ -89,7 +102,7 @@ def outcomes(instance: dg.DagsterInstance, run: dg.DagsterRun, finished: float) 
     ]
     if run.status is dg.DagsterRunStatus.SUCCESS:
         well.append(run.job_name)
-    elif not problems:
+    elif all(problem.warning for problem in problems):
         reason = _last_word(instance, run) or "the run ended without a word from a step; see its log."
         problems.append(Problem(month, run.job_name, reason, run.run_id, finished))
     return problems, well

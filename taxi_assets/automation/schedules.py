@@ -48,7 +48,7 @@ def monthly_schedule(kind: TaxiKind, settings: Settings) -> dg.ScheduleDefinitio
         answers = newest_published(publisher.open(), kind, months[-LOOK_BACK:])
         if answers.newest is None:
             return dg.SkipReason(answers.trouble or f"None of the last {LOOK_BACK} months is published.")
-        return _launch(context, kind, name, answers, [answers.newest], runs=1)
+        return _launch(context, kind, settings, name, answers, [answers.newest], runs=1)
 
     return newest_month
 
@@ -76,17 +76,23 @@ def reconciliation(kind: TaxiKind, settings: Settings) -> dg.ScheduleDefinition:
         newest = answers.newest
         first = keys[max(keys.index(newest.key) + 1 - settings.reconcile_months, 0)] if newest else keys[-1]
         wanted = [month for month in months if month.key in loaded or month.key >= first]
-        return _launch(context, kind, name, answers, wanted, runs=settings.reconcile_runs)
+        return _launch(context, kind, settings, name, answers, wanted, runs=settings.reconcile_runs)
 
     return reconcile
 
 
 def _launch(
-    context: dg.ScheduleEvaluationContext, kind: TaxiKind, name: str, answers: Answers, months: list[Month], runs: int
+    context: dg.ScheduleEvaluationContext,
+    kind: TaxiKind,
+    settings: Settings,
+    name: str,
+    answers: Answers,
+    months: list[Month],
+    runs: int,
 ):
     """Ask for a run of the most pressing months; a SkipReason when there is none."""
     assert context.repository_def is not None
-    records = MonthRecords(context.instance, context.repository_def.asset_graph, kind)
+    records = MonthRecords(context.instance, context.repository_def.asset_graph, kind, settings.new_columns)
     known = records.read(months)
     judged = [
         judge(m, answers.published.get(m), known[m], records.graph, records.code, asked=m in answers.published)

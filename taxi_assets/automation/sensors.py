@@ -76,7 +76,7 @@ def new_months_sensor(kind: TaxiKind, settings: Settings) -> dg.SensorDefinition
         turn = rotate(older, cursor.after, WINDOW)
         answers = ask(publisher.open(), kind, [*reversed(newest), *turn])
         assert context.repository_def is not None
-        records = MonthRecords(context.instance, context.repository_def.asset_graph, kind)
+        records = MonthRecords(context.instance, context.repository_def.asset_graph, kind, settings.new_columns)
         known = records.read(list(answers.published))
         judged = [
             judge(month, published, known[month], records.graph, records.code)

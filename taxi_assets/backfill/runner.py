@@ -60,7 +60,8 @@ def backfill(kind: TaxiKind, months: Sequence[Month], jobs: int, *, again: bool 
         with dg.DagsterInstance.get() as instance:
             make_storage(instance)  # before the workers come
             end_dead_runs(instance, print)
-            records = MonthRecords(instance, defs.get_repository_def().asset_graph, kind)
+            assets = defs.get_repository_def().asset_graph
+            records = MonthRecords(instance, assets, kind, get_settings().new_columns)
             tasks, elsewhere = plan(kind, months, records, again=again)
             report = Report(len(tasks), sum(task.weight for task in tasks))
             interrupted = False
@@ -235,7 +236,8 @@ def _attend(
             end_dead_runs(instance, lambda _: None)
             worker.restart()
             answer = {"failures": [f"{task.month}: its worker was killed {attempt} times (out of memory?)."]}
-            left = unfinished(records.graph, records.read([task.month])[task.month].made, records.code)
+            known = records.read([task.month])[task.month]
+            left = unfinished(records.graph, known.made, records.code, known.outdated)
             assets = frozenset(left) if left and task.judgement.state is not State.CHANGED else assets
         report.add(task, answer)
 

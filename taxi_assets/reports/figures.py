@@ -6,7 +6,7 @@ Counting it is `profile`.
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from taxi_assets.errors import PermanentError
@@ -107,6 +107,8 @@ class MonthProfile:
     `hours` counts trips by weekday (Monday first) and hour of pickup. `undated` are the trips kept, and
     `rejected_outside` and `rejected_undated` the rejected rows, that are on no day of the month: picked up in another
     one, or without a pickup time. `payments` counts trips by code ("" where there is none), `reasons` rejected rows.
+    `request_sources` and `rejected_request_sources` count trips kept and rejected by code; both are empty where no trip of
+    the month has a request source, and in profiles written before it was counted.
     """
 
     kind: str
@@ -127,6 +129,8 @@ class MonthProfile:
     first_pickup: str | None
     last_pickup: str | None
     origin: Origin
+    request_sources: dict[str, int] = field(default_factory=dict)
+    rejected_request_sources: dict[str, int] = field(default_factory=dict)
 
     @property
     def rejected_share(self) -> float:

@@ -1,7 +1,7 @@
 """The month's report as one HTML page: what is said in words and tables, and in which order.
 
 The page needs nothing beside itself: no script, no font, no request. Its markup is `month_report.html.j2`, its pictures
-are `charts`, its figures `figures`. The same profile always gives the same page.
+are `charts`, its tables `bars`, its figures `figures`. The same profile always gives the same page.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ import datetime as dt
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from taxi_assets.reports.bars import Bar, payments, reasons, requests, zones
 from taxi_assets.reports.charts import busiest_hour, environment, histogram, trips_per_day, week, weekday_averages
-from taxi_assets.reports.daily_summary import NOT_RECORDED, PAYMENTS
-from taxi_assets.reports.figures import Histogram, MonthProfile, Zone, month_of, share
+from taxi_assets.reports.figures import Histogram, MonthProfile, month_of, share
 from taxi_assets.reports.words import (
     NONE,
     WEEKDAYS,
@@ -27,11 +27,6 @@ from taxi_assets.reports.words import (
     plural,
 )
 from taxi_assets.trips.files import Facts
-from taxi_assets.trips.rows import REASONS
-from taxi_assets.trips.rules import RULES
-
-REASON_WORDS = {rule.reason: rule.description.replace("`", "") for rule in RULES} | REASONS
-"""Every reason for a rejection, in words."""
 
 ACCENTS = {"yellow": "#f7b500", "green": "#78be20"}
 """The colour of the cabs."""
@@ -58,18 +53,6 @@ class SinkState:
             "total_amount": f"{dollars(found.total_amount)} in all, not {dollars(clean.total_amount)}",
         }
         return cls(name, found.rows, tuple(words[each] for each in clean.differences(found)), where)
-
-
-@dataclass(frozen=True)
-class Bar:
-    """A row of a table with a bar under it, `part` (0 to 1) long; `note` follows the name, `text` is a line below."""
-
-    name: str
-    note: str
-    cells: tuple[str, ...]
-    part: float
-    css: str = ""
-    text: str = ""
 
 
 def render(profile: MonthProfile, *, earlier: Sequence[MonthProfile] = (), sinks: Sequence[SinkState] = ()) -> str:
@@ -102,12 +85,13 @@ def render(profile: MonthProfile, *, earlier: Sequence[MonthProfile] = (), sinks
             fares=histogram("fares", "Fares", profile.fares, "fare in US dollars", dollars, 20),
             fares_words=_median_words(profile.fares, "fares are", dollars, "or less"),
             fares_note=_tails(profile.fares, dollars),
-            zones=_zones(profile),
+            zones=zones(profile),
             zones_note=_zones_note(profile),
-            payments=_payments(profile),
+            payments=payments(profile),
+            requests=requests(profile),
             years=_years(profile, earlier),
             years_words=_years_words(profile, earlier),
-            reasons=_reasons(profile),
+            reasons=reasons(profile),
             sinks=sinks,
             agree=sum(not sink.differences for sink in sinks),
         )
@@ -187,23 +171,6 @@ def _tails(counts: Histogram, unit: Callable[[float], str]) -> str:
     return f"With {listed(parts)}." if parts else ""
 
 
-def _zone_name(zone: Zone) -> str:
-    return zone.name or {264: "Unknown zone", 265: "Outside of NYC"}.get(zone.id, f"Zone {zone.id}")
-
-
-def _zones(p: MonthProfile) -> list[Bar]:
-    most = max((zone.trips for zone in p.places.top), default=0)
-    return [
-        Bar(
-            _zone_name(zone),
-            zone.borough or "",
-            (number(zone.trips), percent(share(zone.trips, p.totals.trips))),
-            share(zone.trips, most),
-        )
-        for zone in p.places.top
-    ]
-
-
 def _zones_note(p: MonthProfile) -> str:
     notes = []
     if not p.places.top and p.places.with_coordinates:
@@ -221,19 +188,6 @@ def _zones_note(p: MonthProfile) -> str:
             "your source has none), then month_report again."
         )
     return " ".join(notes)
-
-
-def _payments(p: MonthProfile) -> list[Bar]:
-    most = max(p.payments.values(), default=0)
-    return [
-        Bar(
-            PAYMENTS.get(int(code), f"Code {code}") if code else NOT_RECORDED,
-            "",
-            (number(trips), percent(share(trips, p.totals.trips))),
-            share(trips, most),
-        )
-        for code, trips in p.payments.items()
-    ]
 
 
 def _same_months(p: MonthProfile, others: Sequence[MonthProfile]) -> list[MonthProfile]:
@@ -277,18 +231,3 @@ def _years_words(p: MonthProfile, others: Sequence[MonthProfile]) -> str:
 def _change(now: int, then: int) -> str:
     change = share(now - then, then)
     return f"{percent(abs(change))} {'more' if change > 0 else 'fewer'}" if abs(change) >= 0.0005 else "as many"
-
-
-def _reasons(p: MonthProfile) -> list[Bar]:
-    most = max(p.reasons.values(), default=0)
-    return [
-        Bar(
-            reason.replace("_", " ").capitalize(),
-            "",
-            (number(rows), percent(share(rows, p.raw_rows), 2)),
-            share(rows, most),
-            "bad",
-            REASON_WORDS.get(reason, "A reason of another release."),
-        )
-        for reason, rows in p.reasons.items()
-    ]

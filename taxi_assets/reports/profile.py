@@ -36,11 +36,13 @@ def profile_month(
         zones: the lookup in `zone_lookup.ZONE_SCHEMA`; without it zones go by their number.
     """
     month, count = clean.month, _Counts(clean.month)
-    for batch in clean.batches(columns=[kind.pickup, *_READ]):
+    for batch in clean.batches(columns=_present(clean, kind.pickup, *_READ)):
         count.add(kind, batch)
     days, reasons = np.zeros(len(month.days), np.int64), Counter()
     outside = undated = 0
-    for batch in rejected.batches(columns=[kind.pickup, "reject_reason"]):
+    rejected_sources: Counter[str | None] = Counter()
+    for batch in rejected.batches(columns=_present(rejected, kind.pickup, "reject_reason", REQUEST_SOURCE)):
+        _count_sources(rejected_sources, batch.filter(pc.is_valid(batch.column(kind.pickup))))  # not unreadable lines
         hours, elsewhere = _hours(month, batch.column(kind.pickup))
         days += hours.reshape(-1, 24).sum(axis=1)
         outside, undated = outside + elsewhere, undated + batch.column(kind.pickup).null_count
@@ -51,6 +53,7 @@ def profile_month(
     by_weekday = np.zeros((7, 24), np.int64)
     np.add.at(by_weekday, [day.weekday() for day in month.days], by_day)
     facts, told = clean.facts, clean.facts.extra
+    requested = {*count.request_sources, *rejected_sources} - {None}
     return MonthProfile(
         kind=kind.name,
         month=str(month),
@@ -70,7 +73,7 @@ def profile_month(
         distances=count.distances.fold(*DISTANCE_BINS),
         fares=count.fares.fold(*FARE_BINS),
         places=_places(count, zones),
-        payments={str(code) if code is not None else "": n for code, n in count.payments.most_common()},
+        payments=_by_code(count.payments),
         reasons=dict(sorted(reasons.items(), key=lambda item: (-item[1], item[0]))),
         first_pickup=facts.first_pickup,
         last_pickup=facts.last_pickup,
@@ -78,7 +81,25 @@ def profile_month(
             *(_public(str(told.get(name) or "not recorded")) for name in ("source", "location", "version")),
             generated=bool(told.get("generated")),
         ),
+        request_sources=_by_code(count.request_sources) if requested else {},
+        rejected_request_sources=_by_code(rejected_sources) if requested else {},
     )
+
+
+def _present(trips: Trips, *columns: str) -> list[str]:
+    """Those of the columns that the file has: files written by an older release lack newer ones."""
+    return [name for name in columns if name in trips.schema.names]
+
+
+def _count_sources(counter: Counter[str | None], batch: pa.RecordBatch) -> None:
+    if REQUEST_SOURCE in batch.schema.names:
+        for pair in pc.value_counts(batch.column(REQUEST_SOURCE)).to_pylist():
+            counter[pair["values"]] += pair["counts"]
+
+
+def _by_code(counts: Counter) -> dict[str, int]:
+    """Counts by code as text, most frequent first; "" where there is none."""
+    return {str(code) if code is not None else "": n for code, n in counts.most_common()}
 
 
 def _public(address: str) -> str:
@@ -88,7 +109,8 @@ def _public(address: str) -> str:
 
 
 _SUMMED = ("trip_distance", "fare_amount", "tip_amount", "total_amount")
-_READ = ("passenger_count", *_SUMMED, "pulocationid", "payment_type", "pickup_longitude")
+REQUEST_SOURCE = "request_source"
+_READ = ("passenger_count", *_SUMMED, "pulocationid", "payment_type", "pickup_longitude", REQUEST_SOURCE)
 
 
 class _Hundredths:
@@ -131,6 +153,7 @@ class _Counts:
         self.sums: Counter[str] = Counter()
         self.zones: Counter[int] = Counter()
         self.payments: Counter[int | None] = Counter()
+        self.request_sources: Counter[str | None] = Counter()
         self.distances, self.fares = _Hundredths(100), _Hundredths(500)
 
     def add(self, kind: TaxiKind, batch: pa.RecordBatch) -> None:
@@ -148,6 +171,7 @@ class _Counts:
         for counter, column in ((self.zones, zone.drop_null()), (self.payments, batch.column("payment_type"))):
             for pair in pc.value_counts(column).to_pylist():
                 counter[pair["values"]] += pair["counts"]
+        _count_sources(self.request_sources, batch)
 
 
 def _hours(month: Month, pickup: pa.Array) -> tuple[np.ndarray, int]:

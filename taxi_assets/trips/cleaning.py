@@ -14,10 +14,13 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from taxi_assets.trips import raw_month
+from taxi_assets.trips.columns import NewColumns
 from taxi_assets.trips.files import TripFile, Trips
 from taxi_assets.trips.month import Month
+from taxi_assets.trips.raw_month import loaded_columns
 from taxi_assets.trips.rules import RULES, CleaningRules
-from taxi_assets.trips.schema import TaxiKind
+from taxi_assets.trips.schema import REJECT_COLUMNS, TaxiKind
 from taxi_assets.trips.staging import stage
 
 
@@ -58,7 +61,7 @@ HITS: dict[str, Callable[[Case], pa.Array]] = {
 
 
 def split(case: Case) -> tuple[pa.RecordBatch, pa.RecordBatch]:
-    """Divide a raw batch into clean trips (canonical schema) and rejected rows (raw schema, with reasons)."""
+    """Divide a raw batch into clean trips (without the REJECT_COLUMNS) and rejected rows (the batch's schema, with reasons)."""
     rules = [rule for rule in RULES if rule.applies(case.rules)]
     unreadable = pc.is_valid(case.column("reject_reason"))
     number = pa.nulls(case.batch.num_rows, pa.int8())
@@ -66,7 +69,7 @@ def split(case: Case) -> tuple[pa.RecordBatch, pa.RecordBatch]:
         number = pc.if_else(pc.fill_null(HITS[rule.reason](case), False), pa.scalar(index, pa.int8()), number)
     number = pc.if_else(unreadable, pa.scalar(len(rules), pa.int8()), number)
     kept = pc.is_null(number)
-    clean = case.batch.select(case.kind.schema.names).filter(kept)
+    clean = case.batch.drop_columns([column.name for column in REJECT_COLUMNS]).filter(kept)
     if clean.num_rows == case.batch.num_rows:
         return clean, case.batch.slice(0, 0)
     rejected = case.batch.filter(pc.invert(kept))
@@ -91,18 +94,25 @@ def clean_month(
     rules: CleaningRules,
     folder: Path,
     progress: Callable[[int, int], None] | None = None,
+    new_columns: NewColumns = "keep",
 ) -> Cleaned:
     """Clean a month in one streaming pass.
 
     `progress(done, total)` is called after each batch with rows. Both files are staged in `folder`; on an error neither is
-    left behind.
+    left behind. With `add` both have the columns that this version does not know, after the kind's.
     """
     reasons: Counter[str] = Counter()
     done = 0
+    loaded = loaded_columns(kind, raw.facts.extra, raw.schema, new_columns)
+    added = [pa.field(name, type_) for name, (_, type_) in loaded.added.items()]
     with ExitStack() as stack:
-        clean = stack.enter_context(stage(folder, raw.month, kind.schema, kind.pickup, f"{kind.name}-clean"))
-        rejected = stack.enter_context(stage(folder, raw.month, kind.raw_schema, kind.pickup, f"{kind.name}-rejected"))
-        for batch in raw.batches():
+        clean, rejected = (
+            stack.enter_context(
+                stage(folder, raw.month, pa.schema([*schema, *added]), kind.pickup, f"{kind.name}-{name}")
+            )
+            for schema, name in ((kind.schema, "clean"), (kind.raw_schema, "rejected"))
+        )
+        for batch in raw_month.batches(kind, raw, loaded):
             good, bad = split(Case(batch, kind, raw.month, rules))
             clean.write(good)
             rejected.write(bad)
@@ -111,11 +121,11 @@ def clean_month(
             done += batch.num_rows
             if progress:
                 progress(done, raw.rows)
-        told = {
+        origin = {
             name: raw.facts.extra[name]
             for name in ("source", "location", "version", "generated", "code_version")
             if name in raw.facts.extra
         }
-        clean.extra = {**told, "rules": rules.__dict__, "reasons": dict(reasons)}
-        rejected.extra = {**told, "rules": rules.__dict__, "reasons": dict(reasons)}
+        decided = {"rules": rules.model_dump(), "reasons": dict(reasons), "loaded_columns": loaded.names()}
+        clean.extra = rejected.extra = {**origin, **decided}
         return Cleaned(clean.close(), rejected.close(), dict(reasons))

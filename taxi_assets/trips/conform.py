@@ -41,8 +41,8 @@ def conform(name: str, target: pa.DataType, values: pa.Array) -> tuple[pa.Array,
 
     Args:
         name: canonical name, for columns with codes.
-        target: int16, float64, timestamp[us] or string (the flag).
-        values: text, numbers, timestamps or Arrow's null type.
+        target: int16, float64, timestamp[us] or string.
+        values: of any type; of one that is not readable as `target` (a list, a boolean) every value is unreadable.
 
     Returns:
         The values as `target`, null where the published one is absent or unreadable; and a mask of the unreadable
@@ -52,6 +52,8 @@ def conform(name: str, target: pa.DataType, values: pa.Array) -> tuple[pa.Array,
         values = values.dictionary_decode()
     if pt.is_null(values.type):
         return pa.nulls(len(values), target), None
+    if not is_readable_type(values.type, target):
+        return pa.nulls(len(values), target), values.is_valid() if values.null_count < len(values) else None
     if _is_text(values.type):
         values = values.cast(pa.string())
     elif pt.is_decimal(values.type) or pt.is_float16(values.type):
@@ -77,10 +79,12 @@ def _code(value: Any, table: dict[str, str], target: pa.DataType) -> Any:
     """One published code as what it stands for: a number, or text when `target` is text; None for none."""
     if value is None:
         return None
-    word = plain_text(value) if isinstance(value, bytes) else f"{value:g}"
-    word = word.strip(" \t").upper()
+    text = (plain_text(value) if isinstance(value, bytes) else f"{value:g}").strip(" \t")
+    word = text.upper()
     if word in NULL_TEXTS and word not in table:
         return None
+    if not table and pt.is_string(target):
+        return text
     if whole := INTEGER.fullmatch(word):
         word = str(int(whole[1] + whole[2]))
     word = table.get(word, word)
@@ -145,6 +149,17 @@ def _cast(values: pa.Array, target: pa.DataType) -> pa.Array:
 
 def _is_text(kind: pa.DataType) -> bool:
     return pt.is_string(kind) or pt.is_large_string(kind) or pt.is_string_view(kind)
+
+
+def valid_text(values: pa.Array) -> pa.Array:
+    """Text that is UTF-8 for certain: where it is not, each value as `plain_text` writes it."""
+    try:
+        values.validate(full=True)
+    except pa.ArrowInvalid:
+        return pa.array(
+            [None if v is None else plain_text(v) for v in values.cast(pa.binary()).to_pylist()], pa.string()
+        )
+    return values
 
 
 def plain_text(value: bytes) -> str:

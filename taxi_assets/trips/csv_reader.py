@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import csv
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -19,12 +19,21 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
 
-from taxi_assets.trips.conform import plain_text
-from taxi_assets.trips.eras import match_columns
+from taxi_assets.errors import PermanentError
+from taxi_assets.trips.columns import MatchedColumns, NewColumns, match_columns
+from taxi_assets.trips.conform import plain_text, valid_text
 from taxi_assets.trips.lines import LINE_BYTES, Block, LineStream
 from taxi_assets.trips.published import PublishedFile
-from taxi_assets.trips.rows import Published, Reject, raw_rows, reject_rows, source_text, value_detail
-from taxi_assets.trips.schema import TaxiKind
+from taxi_assets.trips.rows import (
+    OpenedFile,
+    Progress,
+    Published,
+    Reject,
+    raw_rows,
+    reject_rows,
+    source_text,
+    value_detail,
+)
 
 THREADS = 2
 PIECE_BYTES = 64 << 10
@@ -33,23 +42,44 @@ PIECE_BYTES = 64 << 10
 
 @dataclass
 class Layout:
-    """How lines are split: the header's names, the position of each canonical column, and how many (empty) fields
+    """How lines are split: the header's names, which column is which, the raw month's schema, and how many (empty) fields
     rows have beyond the header."""
 
-    kind: TaxiKind
+    schema: pa.Schema
     header: list[str]
-    positions: dict[str, int]
+    columns: MatchedColumns
     surplus: int
     plain_numbers: bool = True
     """Until a block shows that this file writes its numbers in another way (codes of 2009, pandas' `1.0`)."""
 
+    @property
+    def positions(self) -> list[int]:
+        """Positions of the columns that are read."""
+        return [*self.columns.known.values(), *self.new]
 
-def read_csv(file: PublishedFile, progress: Callable[[int, int, int], None] | None = None) -> Iterator[pa.RecordBatch]:
-    """Yield the file's rows in the raw schema, a batch for each block; errors as of `reader.read_trips`."""
-    with LineStream(file) as stream, ThreadPoolExecutor(THREADS, "taxi-csv") as pool:
+    @property
+    def new(self) -> list[int]:
+        """Positions of the new columns."""
+        return [column.position for column in self.columns.new.values()]
+
+
+def open_csv(file: PublishedFile, new_columns: NewColumns = "keep", progress: Progress | None = None) -> OpenedFile:
+    """Open the file; errors as of `reader.open_trips`. A new column is text."""
+    stream = LineStream(file)
+    try:
         header = parse_header(file, stream.header)
-        positions = match_columns(file, header)
-        layout = Layout(file.kind, header, positions, _surplus(stream.first_line, len(header)))
+        columns = match_columns(file, header, "csv", new_columns)
+    except PermanentError:
+        stream.close()
+        raise
+    schema = pa.schema([*file.kind.raw_schema, *(pa.field(name, pa.string()) for name in columns.new)])
+    layout = Layout(schema, header, columns, _surplus(stream.first_line, len(header)))
+    return OpenedFile(schema, columns.record(dict.fromkeys(columns.new, "string"), {}), _rows(layout, stream, progress))
+
+
+def _rows(layout: Layout, stream: LineStream, progress: Progress | None) -> Iterator[pa.RecordBatch]:
+    """The file's rows, a batch for each block."""
+    with stream, ThreadPoolExecutor(THREADS, "taxi-csv") as pool:
         rows = 0
         for bytes_read, batch in _convert_blocks(pool, layout, stream):
             rows += batch.num_rows
@@ -84,7 +114,7 @@ def parse_header(file: PublishedFile, line: bytes) -> list[str]:
 def read_block(layout: Layout, block: Block) -> pa.RecordBatch:
     """Convert a block of whole lines: as many rows as it has lines that are not blank."""
     if block.overlong:
-        return reject_rows(layout.kind, [block.overlong])
+        return reject_rows(layout.schema, [block.overlong])
     for numbers in (True, False) if layout.plain_numbers else (False,):
         try:
             split = split_at_once(layout, block, numbers)
@@ -92,13 +122,13 @@ def read_block(layout: Layout, block: Block) -> pa.RecordBatch:
             continue
         if split is None:
             break
-        batch = raw_rows(layout.kind, *split)
+        batch = raw_rows(layout.schema, *split)
         if not numbers and not split[1] and batch.column("reject_reason").null_count == batch.num_rows:
             layout.plain_numbers = False
         return batch
     if halves := _halves(block):
         return pa.concat_batches([read_block(layout, half) for half in halves])
-    return raw_rows(layout.kind, *split_by_line(layout, block))
+    return raw_rows(layout.schema, *split_by_line(layout, block))
 
 
 def _halves(block: Block) -> list[Block]:
@@ -130,8 +160,8 @@ def split_at_once(layout: Layout, block: Block, numbers: bool = False) -> tuple[
     width = len(layout.header)
     surplus = range(width, width + layout.surplus)
     odd: list[int] = []
-    types = {str(i): _type_read(layout, name) if numbers else pa.string() for name, i in layout.positions.items()}
-    types |= {str(i): pa.string() for i in surplus}
+    types = {str(i): _type_read(layout, name) if numbers else pa.string() for name, i in layout.columns.known.items()}
+    types |= {str(i): pa.string() for i in (*layout.new, *surplus)}
     table = _split_plain(data, width + layout.surplus, types, odd if data.isascii() else None)
     if table.num_rows + len(odd) != block.lines or any(table[str(i)].null_count != table.num_rows for i in surplus):
         return None
@@ -151,13 +181,13 @@ def split_at_once(layout: Layout, block: Block, numbers: bool = False) -> tuple[
             return None
         rejects.append(Reject(*made_plain, block.first_line + place, source_text(line)))
     places = np.delete(np.arange(block.lines), odd)
-    columns = _columns(layout, table)
-    return Published(columns, block.first_line + places, lambda row: source_text(line_at(int(places[row])))), rejects
+    lines_at, text_of = block.first_line + places, lambda row: source_text(line_at(int(places[row])))
+    return Published(*_columns(layout, table), lines_at, text_of), rejects
 
 
 def _type_read(layout: Layout, name: str) -> pa.DataType:
     """Numbers as they are stored; times and flags as text, of which `conform` accepts less than Arrow."""
-    stored = layout.kind.schema.field(name).type
+    stored = layout.schema.field(name).type
     return stored if stored in (pa.int16(), pa.float64()) else pa.string()
 
 
@@ -167,6 +197,7 @@ def split_by_line(layout: Layout, block: Block) -> tuple[Published, list[Reject]
     lines: list[bytes] = []
     numbers: list[int] = []
     rejects: list[Reject] = []
+    apart: dict[int, list[bytes]] = {}  # fields of lines in which a new column may hold commas
     commas = len(layout.header) - 1
     for number, line in enumerate(block.data.split(b"\n"), block.first_line):
         line = line.rstrip(b"\r")
@@ -175,28 +206,31 @@ def split_by_line(layout: Layout, block: Block) -> tuple[Published, list[Reject]
         regular = line.count(b",") == commas and b'"' not in line and b"\r" not in line and len(line) <= LINE_BYTES
         made_plain = line if regular else _made_plain(layout, line)
         if isinstance(made_plain, bytes):
+            if layout.new and not regular:
+                apart[len(lines)] = _fields(line) or []
             plain.append(made_plain)
             lines.append(line)
             numbers.append(number)
         else:
             rejects.append(Reject(*made_plain, number, source_text(line)))
     plain.append(b"")
-    types = {str(i): pa.string() for i in layout.positions.values()}
+    types = {str(i): pa.string() for i in layout.positions}
     table = _split_plain(b"\n".join(plain), len(layout.header), types) if lines else None
-    return Published(_columns(layout, table), np.array(numbers, np.int64), lambda row: source_text(lines[row])), rejects
+    columns = _columns(layout, table, apart)
+    return Published(*columns, np.array(numbers, np.int64), lambda row: source_text(lines[row])), rejects
 
 
 def _made_plain(layout: Layout, line: bytes) -> bytes | tuple[str, str]:
-    """The line without quotation marks and surplus fields; or the reason and detail why it cannot be read."""
+    """The known columns' fields without quotation marks; or the reason and detail why the line cannot be read."""
     width = len(layout.header)
     if len(line) > LINE_BYTES:
         return "unreadable_length", f"{len(line)} bytes"
-    fields = _quoted_fields(line) if b'"' in line else line.split(b",")
+    fields = _fields(line)
     if fields is None:
         return "unreadable_quotes", "the quotation marks do not pair"
     if len(fields) < width or any(field.strip() for field in fields[width:]):
         return "unreadable_field_count", f"{len(fields)} of {width} fields"
-    used = {i: fields[i] for i in layout.positions.values()}
+    used = {i: fields[i] for i in layout.columns.known.values()}
     if wrong := [i for i, field in used.items() if b"," in field or b"\r" in field]:  # no value has either
         details = (value_detail(layout.header[i], plain_text(used[i])) for i in wrong)
         return "unreadable_value", "; ".join(details)
@@ -233,14 +267,31 @@ def _leave_out(odd: list[int]) -> Callable[[pa_csv.InvalidRow], str]:
     return left_out
 
 
-def _columns(layout: Layout, table: pa.Table | None) -> dict[str, tuple[str, pa.Array]]:
-    return {
-        name: (layout.header[i], pa.array([], pa.string()) if table is None else _whole(table[str(i)]))
-        for name, i in layout.positions.items()
-    }
+def _columns(
+    layout: Layout, table: pa.Table | None, apart: Mapping[int, list[bytes]] | None = None
+) -> tuple[dict[str, tuple[str, pa.Array]], dict[str, pa.Array]]:
+    """The known and the new columns of the lines; `apart` has the fields, by row, that new columns are taken from instead."""
+
+    def column(position: int) -> pa.Array:
+        return pa.array([], pa.string()) if table is None else _whole(table[str(position)])
+
+    def new_column(position: int) -> pa.Array:
+        values = valid_text(column(position))
+        if apart:
+            texts = values.to_pylist()
+            for row, fields in apart.items():
+                texts[row] = plain_text(fields[position]) or None
+            values = pa.array(texts, pa.string())
+        return values
+
+    known = {name: (layout.header[i], column(i)) for name, i in layout.columns.known.items()}
+    return known, {name: new_column(c.position) for name, c in layout.columns.new.items()}
 
 
-def _quoted_fields(line: bytes) -> list[bytes] | None:
+def _fields(line: bytes) -> list[bytes] | None:
+    """The line's fields; None when its quotation marks do not pair."""
+    if b'"' not in line:
+        return line.split(b",")
     try:
         fields = next(csv.reader([line.decode("latin-1")], strict=True))  # latin-1 keeps every byte
     except csv.Error:

@@ -42,3 +42,18 @@ FLAGS = {"Y": "Y", "N": "N", "1": "Y", "0": "N"}
 CODES = {"vendorid": VENDORS, "payment_type": PAYMENTS, "store_and_fwd_flag": FLAGS}
 """Columns whose texts are codes, with what they stand for. Numbers that are not in the table stay what they are,
 except in the flag, whose every value must be there. Texts are compared in upper case without surrounding blanks."""
+
+KNOWN_CODES: dict[str, frozenset[int | str]] = {
+    "vendorid": frozenset({1, 2, 3, 4, 5, 6, 7}),
+    "ratecodeid": frozenset({0, 1, 2, 3, 4, 5, 6, 99}),
+    "payment_type": frozenset({0, 1, 2, 3, 4, 5, 6}),
+    "trip_type": frozenset({1, 2}),
+    "pulocationid": frozenset(range(1, 266)),
+    "dolocationid": frozenset(range(1, 266)),
+    "request_source": frozenset({"A", "HV0003", "HV0005"}),
+}
+"""Codes that published months have; any other is loaded, and a check lists it.
+
+Of the data dictionaries, but: vendors 4 (2018, 2019) and 5 (green, 2022), rate 0 (2010 to 2013) and request source A (2026)
+were read in published files and are in no dictionary; 3 is our number for DDS. HV0003 (Uber) and HV0005 (Lyft) are license
+numbers of the high-volume dictionary."""

@@ -1,18 +1,14 @@
-"""Every published header and its mapping to the canonical columns: tables, and the one function that applies them.
+"""Every published header and its mapping to the canonical columns: tables only.
 
-A column whose name is new stops the month before anything is written; one line here lets it through. What the values
-of a column mean is in `encodings`, how they are converted in `conform`.
+`columns` matches a file's header against them. What the values of a column mean is in `encodings`, how they are converted
+in `conform`.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
-
-from taxi_assets.trips.published import PublishedFile
-from taxi_assets.trips.schema import KINDS, TaxiKind
 
 METER = "{meter}"
 """Stands for tpep (yellow) or lpep (green) in the names below."""
@@ -48,54 +44,6 @@ ALIASES = {
 IGNORED = re.compile(r"|__index_level_\d+__|unnamed: \d+")
 """Names of columns that hold no trip data: row numbers left behind by pandas (`__index_level_0__` was published in
 2010-02 and 2010-03; the unnamed one is seen in re-exports)."""
-
-
-def canonical_name(published: str, kind: TaxiKind) -> str:
-    """The canonical name of a published column, or the normalised name itself where no alias exists."""
-    name = published.strip().lower()
-    return ALIASES.get(name, name).replace(METER, kind.meter)
-
-
-def match_columns(file: PublishedFile, names: Sequence[str]) -> dict[str, int]:
-    """Map canonical column names to positions in the file's header.
-
-    Raises:
-        PermanentError: a column is unknown or there twice, a required one is missing, or the file is of another kind
-        of taxi.
-    """
-    positions: dict[str, int] = {}
-    for position, published in enumerate(names):
-        if IGNORED.fullmatch(published.strip().lower()):
-            continue
-        name = canonical_name(published, file.kind)
-        if name in positions:
-            both = " and ".join(repr(_short(names[i])) for i in (positions[name], position))
-            raise file.refused(
-                f"has two columns for {name} ({both}), and which of them is right cannot be told; remove one"
-            )
-        if name not in file.kind.schema.names:
-            raise file.refused(_unknown(file.kind, published, name))
-        positions[name] = position
-    if missing := [column.name for column in file.kind.columns if column.required and column.name not in positions]:
-        raise file.refused(
-            f"has no column for {', '.join(missing)} (its header is {_short(', '.join(names), 300)!r}); "
-            f"if the publisher renamed it, add the new name to ALIASES in {__name__}"
-        )
-    return positions
-
-
-def _unknown(kind: TaxiKind, published: str, name: str) -> str:
-    for other in KINDS.values():
-        if other is not kind and name in (other.pickup, other.dropoff):
-            return f"is a {other.name} taxi file, as its column {published.strip()!r} says; give the {kind.name} one"
-    return (
-        f"has a column that is not known, {_short(published)!r}; when you know what it holds, add one line to ALIASES "
-        f"(or to IGNORED) in {__name__}"
-    )
-
-
-def _short(text: str, limit: int = 80) -> str:
-    return text if len(text) <= limit else text[:limit] + "…"
 
 
 @dataclass(frozen=True)
@@ -138,6 +86,7 @@ _Y2015_01 = _names(_TPEP, _PLACES.replace("RatecodeID", "RateCodeID"), _MONEY)
 _Y2015_07 = _names(_TPEP, _PLACES, _MONEY)
 _Y2016 = _names(_TPEP, "RatecodeID,store_and_fwd_flag,PULocationID,DOLocationID", _MONEY)
 _Y2019 = (*_Y2016, "congestion_surcharge")
+_Y2025 = (*_Y2019, "Airport_fee", "cbd_congestion_fee")
 _G2013 = _names(
     "VendorID,lpep_pickup_datetime,Lpep_dropoff_datetime,Store_and_fwd_flag,RateCodeID,Pickup_longitude,Pickup_latitude",
     "Dropoff_longitude,Dropoff_latitude,Passenger_count,Trip_distance,Fare_amount,Extra,MTA_tax,Tip_amount,Tolls_amount",
@@ -148,6 +97,7 @@ _G2020 = _names(
     "passenger_count,trip_distance,fare_amount,extra,mta_tax,tip_amount,tolls_amount,ehail_fee,improvement_surcharge",
     "total_amount,payment_type,trip_type,congestion_surcharge",
 )
+_G2025 = (*_G2020, "cbd_congestion_fee")
 
 _BLANK = "the line after the header is empty"
 _WORDS = "vendor and payment are words"
@@ -155,7 +105,7 @@ _CUT_WORDS = "payment is cut to three characters to 2010-07"
 _DIGITS = "store-and-forward is 0 or 1 to 2010-07"
 _SURPLUS = "rows have two more fields than the header, always empty"
 _NULL_BLOCK = "from 2019-07 some rows have no vendor, passengers, rate, flag and payment"
-_INDEX = "2010-02 and 2010-03 have a row number, `__index_level_0__`, and a rate that is a number"
+_INDEX = "has a row number, `__index_level_0__`"
 _NULL_TYPED = "columns without values have Arrow's null type"
 _REWRITTEN = "the publisher put zones in the place of the CSV's coordinates"
 
@@ -168,6 +118,7 @@ _TYPES_2009 = _types(
     string="Trip_Pickup_DateTime,Trip_Dropoff_DateTime,vendor_name,Payment_Type", double="Rate_Code,store_and_forward"
 )
 _TYPES_2010 = _types(string="pickup_datetime,dropoff_datetime,vendor_id,payment_type,rate_code")
+_TYPES_2010_02 = _types(string="pickup_datetime,dropoff_datetime,vendor_id,payment_type")
 _WIDENED = _types(double="passenger_count,RatecodeID")
 _WIDENED_GREEN = _types(double="passenger_count,RatecodeID,payment_type,trip_type")
 _IDS_32 = _types(int32="VendorID,PULocationID,DOLocationID")
@@ -184,18 +135,28 @@ ERAS = (
     Era("yellow", "csv", "2017-01", "2018-12", _Y2016, (_BLANK,), True),
     Era("yellow", "csv", "2019-01", "2021-07", _Y2019, (_NULL_BLOCK,)),
     Era("yellow", "parquet", "2009-01", "2009-12", _Y2009, (_WORDS,), types=_TYPES_2009),
-    Era("yellow", "parquet", "2010-01", "2010-12", _Y2010, (_WORDS, _INDEX), types=_TYPES_2010),
+    Era("yellow", "parquet", "2010-01", "2010-01", _Y2010, (_WORDS,), types=_TYPES_2010),
+    Era("yellow", "parquet", "2010-02", "2010-03", _Y2010, (_WORDS, _INDEX), types=_TYPES_2010_02),
+    Era("yellow", "parquet", "2010-04", "2010-12", _Y2010, (_WORDS,), types=_TYPES_2010),
     Era("yellow", "parquet", "2011-01", "2018-06", (*_Y2019, "airport_fee"), (_NULL_TYPED, _REWRITTEN)),
     Era("yellow", "parquet", "2018-07", "2023-01", (*_Y2019, "airport_fee"), (_NULL_TYPED,), types=_WIDENED),
     Era("yellow", "parquet", "2023-02", "2024-12", (*_Y2019, "Airport_fee"), ("now Airport_fee",), types=_IDS_32),
-    Era("yellow", "parquet", "2025-01", None, (*_Y2019, "Airport_fee", "cbd_congestion_fee"), types=_IDS_32),
+    Era("yellow", "parquet", "2025-01", "2026-05", _Y2025, types=_IDS_32),
+    Era("yellow", "parquet", "2026-06", None, (*_Y2025, "request_source"), types=_IDS_32),
     Era(
         "green", "csv", "2013-08", "2013-08", _G2013, (_BLANK, _SURPLUS, "the last name has a trailing blank"), True, 2
     ),
     Era("green", "csv", "2020-03", "2020-11", _G2020),
     Era("green", "parquet", "2021-01", "2023-01", _G2020, (_NULL_TYPED,), types=_WIDENED_GREEN),
     Era("green", "parquet", "2023-02", "2024-12", _G2020, types=_IDS_32),
-    Era("green", "parquet", "2025-01", None, (*_G2020, "cbd_congestion_fee"), types=_IDS_32),
+    Era("green", "parquet", "2025-01", "2026-05", _G2025, types=_IDS_32),
+    Era("green", "parquet", "2026-06", None, (*_G2025, "request_source"), types=_IDS_32),
 )
 """Yellow: every header published from 2009-01 on. Green: those read in published files; its other months use the same
 names."""
+
+
+def era_of(kind: str, publication: Literal["csv", "parquet"], month: str) -> Era | None:
+    """The era of a month (`2021-01`); None where no published file of the month was read."""
+    found = (era for era in ERAS if (era.kind, era.publication) == (kind, publication))
+    return next((era for era in found if era.first <= month <= (era.last or month)), None)

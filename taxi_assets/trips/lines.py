@@ -70,6 +70,10 @@ class LineStream:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file."""
         self._disk.close()
 
     @property

@@ -1,53 +1,76 @@
 """A published file of any month since 2009 to canonical batches: what the file is decides who reads it.
 
-CSV is read in `csv_reader`, Parquet in `parquet_reader`; both conform values in `conform`, by the tables in `eras` and
-`encodings`.
+CSV is read in `csv_reader`, Parquet in `parquet_reader`; both match columns in `columns` and conform values in `conform`,
+by the tables in `eras` and `encodings`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow as pa
 
-from taxi_assets.trips.csv_reader import read_csv
+from taxi_assets.trips.columns import NewColumns
+from taxi_assets.trips.csv_reader import open_csv
 from taxi_assets.trips.month import Month
-from taxi_assets.trips.parquet_reader import read_parquet
+from taxi_assets.trips.parquet_reader import open_parquet
 from taxi_assets.trips.published import PublishedFile
+from taxi_assets.trips.rows import OpenedFile, Progress
 from taxi_assets.trips.schema import TaxiKind
 
 HOPELESS_ROWS = 100
 """Rows from the start of which one at least must be readable; if none is, the file is written in some other way."""
 
 
-def read_trips(
-    path: Path, kind: TaxiKind, month: Month, progress: Callable[[int, int, int], None] | None = None
-) -> Iterator[pa.RecordBatch]:
-    """Read a published file: CSV, gzipped CSV or Parquet, told apart by content and not by name.
+def open_trips(
+    path: Path,
+    kind: TaxiKind,
+    month: Month,
+    progress: Progress | None = None,
+    new_columns: NewColumns = "keep",
+) -> OpenedFile:
+    """Open a published file: CSV, gzipped CSV or Parquet, told apart by content and not by name.
 
     Every published row is yielded once, in order. A readable one has the four REJECT_COLUMNS null. An unreadable one
-    has every trip column null, and `reject_reason` (one of `rows.REASONS`), `reject_detail`, `source_line` (the line
+    has every other column null, and `reject_reason` (one of `rows.REASONS`), `reject_detail`, `source_line` (the line
     in the CSV, the row in the Parquet file, from 1) and `source_text` (the line, or the row as JSON). Blank lines are
-    no rows.
+    no rows. Columns that are not known follow, under their published names and of their published types.
 
     Args:
         path: the file; read in bounded memory (about 150 MB) whatever its size.
         kind: whose trips it holds.
         month: the month it was published for; named in errors. Trips of other months are yielded like any other.
-        progress: called after each batch with the file's bytes read, its bytes in all, and the rows so far.
+        progress: called after each batch.
+        new_columns: `refuse` refuses a file with a column that is not known, or with two of one name.
 
-    Yields:
-        Batches of `kind.raw_schema`, of 20,000 to 131,072 rows (the last one fewer).
+    Returns:
+        The schema, what the columns are, and batches of 20,000 to 131,072 rows (the last one fewer).
 
     Raises:
         PermanentError: the file as a whole cannot be used. What is wrong with its format, header, columns or types is
-        raised
-            before the first batch; damage in its middle (a wrong checksum, a missing end) while iterating, and what was
-            yielded until then must be dropped.
+            raised here; damage in its middle (a wrong checksum, a missing end) while iterating, and what was yielded
+            until then must be dropped.
     """
     file = PublishedFile(path, kind, month)
-    batches = read_parquet(file, progress) if file.format() == "parquet" else read_csv(file, progress)
+    open_file = open_parquet if file.format() == "parquet" else open_csv
+    opened = open_file(file, new_columns, progress)
+    return opened._replace(batches=_with_readable_start(file, opened.batches))
+
+
+def read_trips(
+    path: Path, kind: TaxiKind, month: Month, progress: Progress | None = None, new_columns: NewColumns = "keep"
+) -> Iterator[pa.RecordBatch]:
+    """The rows of a published file; see `open_trips`."""
+    yield from open_trips(path, kind, month, progress, new_columns).batches
+
+
+def _with_readable_start(file: PublishedFile, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """The batches, if one of the first HOPELESS_ROWS rows can be read.
+
+    Raises:
+        PermanentError: none can, or there is none.
+    """
     held: list[pa.RecordBatch] = []
     rows = 0
     for batch in batches:

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.types as pt
 
 from taxi_assets.trips.conform import conform, plain_text
-from taxi_assets.trips.schema import REJECT_COLUMNS, TaxiKind
+from taxi_assets.trips.schema import REJECT_COLUMNS
 
 REASONS = {
     "unreadable_field_count": "The line has fewer or more fields than the header; empty ones beyond it do not count.",
@@ -23,6 +23,9 @@ REASONS = {
     "unreadable_length": "The line is longer than a megabyte; its start is kept.",
 }
 """Why a published line or row could not be read."""
+
+Progress = Callable[[int, int, int], None]
+"""Called after each batch with the file's bytes read, its bytes in all, and the rows so far."""
 
 TEXT_BYTES = 64 << 10
 """Bytes of an unreadable line that are kept as source_text."""
@@ -38,26 +41,41 @@ class Reject(NamedTuple):
     text: str
 
 
+class OpenedFile(NamedTuple):
+    """A published file whose header is known to be usable: what its rows are read as, and the rows."""
+
+    schema: pa.Schema
+    """The kind's raw schema and then the file's new columns."""
+    columns: dict[str, Any]
+    """What the file's columns are: `columns.MatchedColumns.record`."""
+    batches: Iterator[pa.RecordBatch]
+
+
 class Published(NamedTuple):
-    """Rows as published, split into columns: canonical name to (published name, values); and the line of each row."""
+    """Rows as published, split into columns: known ones by canonical name as (published name, values), new ones by their
+    name in the raw month; and the line of each row."""
 
     columns: dict[str, tuple[str, pa.Array]]
+    new: dict[str, pa.Array]
     lines: np.ndarray
     text_of: Callable[[int], str]
     """The source_text of the row at a position; asked for unreadable rows only."""
 
 
-def raw_rows(kind: TaxiKind, published: Published, rejects: Iterable[Reject] = ()) -> pa.RecordBatch:
-    """Conform rows to the raw schema and put the unreadable ones, and the `rejects` found before, in their places."""
+def raw_rows(schema: pa.Schema, published: Published, rejects: Iterable[Reject] = ()) -> pa.RecordBatch:
+    """Conform rows to the raw month's schema and put the unreadable ones, and the `rejects` found before, in their places.
+
+    New columns are taken as they are.
+    """
     rejects = list(rejects)
     lines = published.lines
-    columns: dict[str, pa.Array] = {}
+    columns: dict[str, pa.Array] = dict(published.new)
     faults: dict[str, np.ndarray] = {}
     for name, (_, values) in published.columns.items():
-        columns[name], bad = conform(name, kind.schema.field(name).type, values)
+        columns[name], bad = conform(name, schema.field(name).type, values)
         if bad is not None:
             faults[name] = bad.to_numpy(zero_copy_only=False)
-    readable = _batch(kind, columns, len(lines))
+    readable = _batch(schema, columns, len(lines))
     if faults:
         unreadable = np.logical_or.reduce(list(faults.values()))
         for row in np.flatnonzero(unreadable).tolist():
@@ -69,19 +87,19 @@ def raw_rows(kind: TaxiKind, published: Published, rejects: Iterable[Reject] = (
     if not rejects:
         return readable
     order = np.argsort(np.concatenate([lines, np.array([reject.line for reject in rejects], np.int64)]), kind="stable")
-    both = pa.Table.from_batches([readable, reject_rows(kind, rejects)]).combine_chunks().to_batches()
+    both = pa.Table.from_batches([readable, reject_rows(schema, rejects)]).combine_chunks().to_batches()
     return both[0].take(pa.array(order))
 
 
-def reject_rows(kind: TaxiKind, rejects: list[Reject]) -> pa.RecordBatch:
-    """Unreadable rows in the raw schema: every trip column is null."""
+def reject_rows(schema: pa.Schema, rejects: list[Reject]) -> pa.RecordBatch:
+    """Unreadable rows in the raw month's schema: every column of the trip is null."""
     values = zip(REJECT_COLUMNS, zip(*rejects, strict=True), strict=True)
-    return _batch(kind, {c.name: pa.array(v, kind.raw_schema.field(c.name).type) for c, v in values}, len(rejects))
+    return _batch(schema, {c.name: pa.array(v, schema.field(c.name).type) for c, v in values}, len(rejects))
 
 
-def _batch(kind: TaxiKind, columns: dict[str, pa.Array], rows: int) -> pa.RecordBatch:
-    arrays = [columns[f.name] if f.name in columns else pa.nulls(rows, f.type) for f in kind.raw_schema]
-    return pa.RecordBatch.from_arrays(arrays, schema=kind.raw_schema)
+def _batch(schema: pa.Schema, columns: dict[str, pa.Array], rows: int) -> pa.RecordBatch:
+    arrays = [columns[f.name] if f.name in columns else pa.nulls(rows, f.type) for f in schema]
+    return pa.RecordBatch.from_arrays(arrays, schema=schema)
 
 
 def value_detail(column: str, value: object) -> str:

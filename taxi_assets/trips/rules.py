@@ -1,4 +1,4 @@
-"""The cleaning rules: why a trip is not kept, in words, and when that applies.
+"""The cleaning rules: their settings, and why a trip is not kept, in words.
 
 A rule is a row of `RULES`. The first that applies names the reason, so that reasons add up to the rejected rows. Which
 rows a rule hits is in `cleaning`.
@@ -6,57 +6,59 @@ rows a rule hits is in `cleaning`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
+from pydantic import BaseModel, Field
 
-@dataclass(frozen=True)
-class CleaningRules:
-    """Which rules apply. The defaults are the original pipeline's rule: keep a trip with at least one passenger."""
 
-    reject_zero_passengers: bool = True
-    reject_unknown_passengers: bool = True
-    reject_negative_total: bool = False
-    reject_dropoff_before_pickup: bool = False
-    max_trip_distance: float | None = None
+class CleaningRules(BaseModel, frozen=True, extra="forbid"):
+    """The settings of the rules. The defaults are the original pipeline's rule: keep a trip with at least one passenger.
+
+    A field is a setting (`reject_zero_passengers` is TAXI_REJECT_ZERO_PASSENGERS), which is the default of the field of the
+    same name in the run config of `clean_trips`. False or None: the rule is off.
+    """
+
+    reject_zero_passengers: bool = Field(True, description="Reject trips whose driver entered no passenger.")
+    reject_unknown_passengers: bool = Field(
+        True, description="Reject trips without a passenger count: since 2025 mostly trips dispatched by an app."
+    )
+    reject_negative_total: bool = Field(False, description="Reject refunds and corrections (total below zero).")
+    reject_dropoff_before_pickup: bool = Field(False, description="Reject trips that end before they begin.")
+    max_trip_distance: float | None = Field(None, gt=0, description="Reject trips longer than this, in miles.")
 
 
 @dataclass(frozen=True)
 class Rule:
-    """A reason to reject a trip, and whether the rule is on."""
+    """A reason to reject a trip, and the field of `CleaningRules` that switches the rule on; None: always on."""
 
     reason: str
     description: str
-    applies: Callable[[CleaningRules], bool]
+    setting: str | None = None
+
+    def applies(self, rules: CleaningRules) -> bool:
+        """Whether the rule is on."""
+        return self.setting is None or getattr(rules, self.setting) not in (False, None)
+
+    @property
+    def variable(self) -> str | None:
+        """The environment variable of the setting."""
+        return f"TAXI_{self.setting.upper()}" if self.setting else None
 
 
 RULES = (
-    Rule("pickup_missing", "No pickup time, so the trip belongs to no month.", lambda _: True),
+    Rule("pickup_missing", "No pickup time, so the trip belongs to no month."),
     Rule(
         "pickup_outside_month",
         "Picked up outside the file's month: meters with a wrong clock, and a few trips that the "
         "publisher filed a month off. Always on: every sink keeps a month by pickup time.",
-        lambda _: True,
     ),
-    Rule("zero_passengers", "The driver entered no passenger.", lambda rules: rules.reject_zero_passengers),
+    Rule("zero_passengers", "The driver entered no passenger.", "reject_zero_passengers"),
     Rule(
         "unknown_passengers",
         "The provider sent no passenger count (nor rate code or flag, as a rule).",
-        lambda rules: rules.reject_unknown_passengers,
+        "reject_unknown_passengers",
     ),
-    Rule(
-        "negative_total",
-        "A negative amount was charged: refunds and corrections.",
-        lambda rules: rules.reject_negative_total,
-    ),
-    Rule(
-        "dropoff_before_pickup",
-        "The trip ended before it began.",
-        lambda rules: rules.reject_dropoff_before_pickup,
-    ),
-    Rule(
-        "distance_above_maximum",
-        "Longer than `max_trip_distance` miles.",
-        lambda rules: rules.max_trip_distance is not None,
-    ),
+    Rule("negative_total", "A negative amount was charged: refunds and corrections.", "reject_negative_total"),
+    Rule("dropoff_before_pickup", "The trip ended before it began.", "reject_dropoff_before_pickup"),
+    Rule("distance_above_maximum", "Longer than `max_trip_distance` miles.", "max_trip_distance"),
 )

@@ -5,7 +5,8 @@ reader must find in it. Nothing here is a real trip; whoever loads it says so. T
 reading and cleaning are elsewhere.
 
 Where it departs from the publisher, on purpose: the format stays that of 2019-2021 whatever the month, with LF line
-ends; totals are always the sum of their parts (published CMT rows count the congestion surcharge within extra, too).
+ends, but for `request_source`, last since 2026-06, which only trips without a passenger count have; totals are always the
+sum of their parts (published CMT rows count the congestion surcharge within extra, too).
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ import pyarrow.compute as pc
 from taxi_assets.errors import PermanentError
 from taxi_assets.trips.month import Month
 from taxi_assets.trips.sample_trips import AMOUNTS, DAY, draw_trips
-from taxi_assets.trips.schema import TaxiKind
+from taxi_assets.trips.schema import REQUEST_SOURCE_SINCE, TaxiKind
 
 CHUNK_ROWS = 65_536
 """Rows made at a time: about 40 MB while they are."""
@@ -44,6 +45,11 @@ HEADERS = {
              "improvement_surcharge,total_amount,payment_type,trip_type,congestion_surcharge",
 }  # fmt: skip
 """The publisher's headers of 2019-2021, by kind (2020-01 yellow and 2020-03 green CSV files)."""
+
+
+def header(kind: TaxiKind, month: Month) -> str:
+    """The header of a generated month."""
+    return HEADERS[kind.name] + (",request_source" if month >= REQUEST_SOURCE_SINCE else "")
 
 
 @dataclass(frozen=True)
@@ -134,7 +140,8 @@ def expected(kind: TaxiKind, month: Month, rows: int) -> SampleFacts:  # noqa: A
 def write_sample(path: Path, kind: TaxiKind, month: Month, rows: int, *, variant: int = 0) -> SampleFacts:
     """Write a generated month as CSV.gz of `rows` data lines, defects included, and say what is in it.
 
-    Any month since 2009-01 will do; the format is the publisher's of 2019-2021 for all of them. The text depends on the
+    Any month since 2009-01 will do; the format is the publisher's of 2019-2021 for all of them, with `request_source` since
+    2026-06. The text depends on the
     arguments alone (another `variant` is the month as if republished); so do the compressed bytes, with one release of
     isal on one family of processors. The file appears whole under `path` or not at all, and memory does not grow with
     `rows`.
@@ -151,7 +158,7 @@ def write_sample(path: Path, kind: TaxiKind, month: Month, rows: int, *, variant
             staged.open("wb") as file,
             igzip.IGzipFile(filename="", mode="wb", compresslevel=1, fileobj=file, mtime=0) as out,
         ):
-            out.write(f"{HEADERS[kind.name]}\n".encode())
+            out.write(f"{header(kind, month)}\n".encode())
             for text in _chunks(kind, month, rows, variant):
                 out.write(text)
         os.replace(staged, path)
@@ -244,6 +251,7 @@ def _printed() -> dict[str, tuple[pa.Array, int]]:
     return dict.fromkeys((*AMOUNTS, "total_amount"), (amounts, _MOST_CENTS)) | {
         "trip_distance": (pa.array([f"{miles / 100:.2f}".lstrip("0") for miles in range(_MOST_MILES)]), 0),
         "store_and_fwd_flag": (pa.array(["N", "Y"]), 0),
+        "request_source": (pa.array(["", "HV0003", "HV0005", "A"]), 0),
     }
 
 
@@ -255,7 +263,8 @@ def _text(
     def column(name: str) -> pa.Array:
         if name not in trips:
             return pa.nulls(len(unknown), pa.string())
-        values = pa.array(trips[name], mask=unknown if name in _BLANKED[kind.name] else None)
+        blank = unknown if name in _BLANKED[kind.name] else ~unknown if name == "request_source" else None
+        values = pa.array(trips[name], mask=blank)
         if name in (kind.pickup, kind.dropoff):
             return values.cast(pa.timestamp("s")).cast(pa.string())
         if name in _printed():
@@ -263,7 +272,7 @@ def _text(
             return table.take(pc.add(values, offset))
         return values.cast(pa.string())
 
-    names = HEADERS[kind.name].lower().split(",")
+    names = header(kind, month).lower().split(",")
     join = {"null_handling": "replace", "null_replacement": ""}
     lines = pc.binary_join_element_wise(*map(column, names), ",", **join)
 

@@ -38,8 +38,10 @@ PAYMENTS = {1: 730, 2: 258, 3: 7, 4: 5}
 TIP_PERCENT = {20: 38, 25: 20, 15: 14, 0: 12, 30: 8, 10: 6, 18: 2}
 HELD_IN_VEHICLE = {0: 983, 1: 17}
 NEGOTIATED = {0: 993, 1: 7}
+REQUEST_SOURCES = {1: 206, 2: 16, 3: 38}
 TOLLS_CENTS = {0: 4, 612: 6}
-"""Value: share, as in published trips of 2019-2021. The toll is the tunnels' of those years, paid on airport trips."""
+"""Value: share, as in published trips of 2019-2021; the source of app-dispatched trips (numbered as in `sample`) as in
+yellow trips of 2026. The toll is the tunnels' of those years, paid on airport trips."""
 
 HOURS = {
     "weekday": (16, 9, 6, 4, 5, 9, 22, 38, 47, 46, 45, 48, 51, 52, 54, 54, 52, 59, 68, 64, 58, 53, 48, 34),
@@ -142,7 +144,8 @@ def draw_trips(kind: TaxiKind, month: Month, rows: int, at: np.ndarray, bits: np
 
     Returns:
         int64 arrays by canonical column name: seconds since 1970 (wall clock), hundredths of a mile, cents; the flag is
-        0 for N and 1 for Y. `total_amount` is left to the caller, who may still change its parts.
+        0 for N and 1 for Y; every trip has a request source. `total_amount` is left to the caller, who may still change its
+        parts.
     """
     chance = iter(bits.random_raw(4 * len(at)).astype("<u8", copy=False).view("<u2").reshape(16, -1))
     hours = _hours(month)
@@ -195,4 +198,5 @@ def draw_trips(kind: TaxiKind, month: Month, rows: int, at: np.ndarray, bits: np
         "improvement_surcharge": np.full(len(at), IMPROVEMENT_CENTS),
         "congestion_surcharge": congestion,
         "trip_type": np.where(negotiated, 2, 1),
+        "request_source": _dealt("REQUEST_SOURCES")[next(chance)],
     }

@@ -157,6 +157,8 @@ REJECT_COLUMNS = (
 )
 """Added to a trip in raw and rejected files. A line that could not be read has every trip column empty."""
 
+REQUEST_SOURCE_SINCE = (2026, 6)
+"""The first month whose files have `request_source`."""
 
 NEW_COLUMN_TYPES = ("int64", "double", "string", "bool", "date32[day]", "timestamp[us]")
 """Types that a column which no version of the package knows yet may have in the sinks (TAXI_NEW_COLUMNS=add)."""

@@ -24,7 +24,7 @@ def test_a_sample_month_reaches_every_sink_and_a_second_run_changes_nothing(inst
     result = load(instance, monkeypatch, source="sample", sample_rows=20_000)
     assert result.success
     facts = expected(YELLOW, Month(2021, 1), 20_000)
-    assert len(outcomes(result)) == 8
+    assert len(outcomes(result)) == 11
     assert all(outcomes(result).values())
     first = in_every_sink(tmp_path, postgres)
     assert {sink: len(rows) for sink, rows in first.items()} == dict.fromkeys(first, 20_000 - facts.expected_rejected)
@@ -73,9 +73,10 @@ def test_a_real_parquet_file_of_2025_reaches_every_sink(instance, monkeypatch, t
     assert {len(rows) for rows in in_every_sink(tmp_path, postgres).values()} == {5}
 
 
-def test_the_rules_are_run_config(instance, monkeypatch):
-    config = {"ops": {"clean_trips": {"config": {"reject_zero_passengers": False, "reject_unknown_passengers": False}}}}
-    result = load(instance, monkeypatch, run_config=config, source="sample", sample_rows=2_000)
+def test_the_rules_are_settings_and_run_config(instance, monkeypatch):
+    config = {"ops": {"clean_trips": {"config": {"reject_zero_passengers": False}}}}
+    sample = {"source": "sample", "sample_rows": 2_000}
+    result = load(instance, monkeypatch, run_config=config, reject_unknown_passengers=False, **sample)
     assert result.success
     told = result.asset_materializations_for_node("clean_trips")[0].metadata
     assert told["zero_passenger_rows"].value == 0

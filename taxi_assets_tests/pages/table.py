@@ -57,7 +57,10 @@ TABLE: tuple[tuple[str, How], ...] = (
     (r"make run MONTH=2021-01 SOURCE=datatalks$", Run({"datatalks": "'{published}'"})),
     (r"make run MONTH=2021-01 SOURCE='files/", Run()),
     (r"make backfill FROM=2019-01 TO=2020-12 JOBS=2$", Run(TWO_MONTHS)),
-    (r"make backfill( FROM=2019-01 TO=2020-12 \[JOBS=2\]| FROM=M TO=M)?$", Elsewhere("a form to fill in; run above")),
+    (
+        r"make backfill( FROM=2019-01 TO=2020-12 \[JOBS=2\]( \[AGAIN=1\])?| FROM=M TO=[MN]( AGAIN=1)?)?$",
+        Elsewhere("a form to fill in; run above"),
+    ),
     (r"make run( MONTH=M)?$", Elsewhere("a form to fill in; run above")),
     (r"make dev$", Serve()),
     (r"make clean-data$", Run(stdin="y\n")),

@@ -25,6 +25,7 @@ class World:
         self.instance, self.settings = instance, Settings(ui_url="http://ui:3000", **settings)
         self.sentence: str | None = None
         self.check_passes, self.cursor = True, None
+        self.new_columns: dict[str, str] = {}
 
         @dg.asset(partitions_def=MONTHS)
         def postgres_table(context: dg.AssetExecutionContext) -> None:
@@ -36,11 +37,22 @@ class World:
         def deadline() -> dg.AssetCheckResult:
             return dg.AssetCheckResult(passed=self.check_passes, description="2021-03 is late (due 2021-05-01).")
 
+        @dg.asset_check(asset=postgres_table, name="columns")
+        def columns() -> dg.AssetCheckResult:
+            causes = {f"new column {name}": sentence for name, sentence in self.new_columns.items()}
+            return dg.AssetCheckResult(
+                passed=not causes,
+                severity=dg.AssetCheckSeverity.WARN,
+                description=" ".join(causes.values()),
+                metadata={"causes": dg.MetadataValue.json(causes)} if causes else {},
+            )
+
         jobs = [
+            dg.define_asset_job("warn", selection=dg.AssetSelection.checks(columns)),
             dg.define_asset_job("load", selection=dg.AssetSelection.assets(postgres_table).without_checks()),
-            dg.define_asset_job("look", selection=dg.AssetSelection.checks_for_assets(postgres_table)),
+            dg.define_asset_job("look", selection=dg.AssetSelection.checks(deadline)),
         ]
-        self.defs = dg.Definitions(assets=[postgres_table], asset_checks=[deadline], jobs=jobs)
+        self.defs = dg.Definitions(assets=[postgres_table], asset_checks=[deadline, columns], jobs=jobs)
         self.tick()
 
     def load(self, month: str, sentence: str | None = None, **tags: str) -> str:
@@ -56,6 +68,10 @@ class World:
     def look(self, passes: bool) -> None:
         self.check_passes = passes
         self.defs.resolve_job_def("look").execute_in_process(instance=self.instance)
+
+    def warn(self, month: str, *new_columns: str) -> None:
+        self.new_columns = {name: f"{month}: column {name}." for name in new_columns}
+        self.defs.resolve_job_def("warn").execute_in_process(instance=self.instance)
 
     def tick(self) -> str:
         """Evaluate the sensor; what it says."""
@@ -121,6 +137,24 @@ def test_one_cause_in_many_months_is_one_message(world: MakeWorld, hook: Webhook
     here.tick()
     (message,) = hook.posted
     assert "3 months (2021-03, 2021-04, 2021-05)" in message["text"]
+
+
+def test_a_new_column_is_one_alert_however_many_months_have_it(world: MakeWorld, hook: Webhook):
+    here = world(alert_webhook=hook.url, alert_repeat_hours=0.0001)
+    for month, names in (
+        ("2021-03", ["a", "b"]),
+        ("2021-04", ["a", "b"]),
+        ("2021-02", []),
+        ("2021-05", ["a", "b", "c"]),
+    ):
+        here.warn(month, *names)
+        here.tick()
+    texts = [message["text"] for message in hook.posted]
+    assert [text.partition("\n")[0] for text in texts] == [
+        f":warning: *postgres_table columns: new column {name}*" for name in "abc"
+    ]
+    assert "2021-03: column a." in texts[0]
+    assert "2021-05: column c." in texts[2]
 
 
 def test_later_months_of_a_cause_that_was_just_told_wait_and_then_come_together():

@@ -1,5 +1,7 @@
 """What is to be done about a month follows from what is published and what was materialised."""
 
+import dataclasses
+
 import pytest
 
 from taxi_assets import audit
@@ -62,6 +64,13 @@ def test_a_loaded_month_that_the_publisher_withdrew_stays_and_that_is_said():
 )
 def test_the_state_of_a_month(published, of, code, state):
     assert judged(published, of, code).state is state
+
+
+def test_a_month_whose_new_column_is_known_now_is_outdated_but_for_its_raw_trips():
+    judgement = judged(PUBLISHED, dataclasses.replace(LOADED, outdated={"clean_trips": "has no column surge_fee"}))
+    assert judgement.state is State.OUTDATED
+    assert judgement.reason == "clean_trips has no column surge_fee"
+    assert judgement.assets == GRAPH.keys() - {"raw_trips"}
 
 
 @pytest.mark.parametrize(

@@ -108,10 +108,17 @@ def test_every_rule_says_which_rows_it_hits():
     assert HITS.keys() == {rule.reason for rule in RULES}
 
 
+def test_every_setting_switches_a_rule():
+    assert CleaningRules.model_fields.keys() == {rule.setting for rule in RULES if rule.setting}
+
+
 @given(rows, st.booleans(), st.booleans(), st.booleans())
 def test_every_row_is_kept_or_rejected_whatever_the_rules(drawn, zero, unknown, negative):
     raw = batch(*drawn) if drawn else batch({}).slice(0, 0)
-    clean, rejected = split(Case(raw, YELLOW, MONTH, CleaningRules(zero, unknown, negative)))
+    rules = CleaningRules(
+        reject_zero_passengers=zero, reject_unknown_passengers=unknown, reject_negative_total=negative
+    )
+    clean, rejected = split(Case(raw, YELLOW, MONTH, rules))
     assert clean.num_rows + rejected.num_rows == raw.num_rows
     assert rejected.column("reject_reason").null_count == 0
     assert set(rejected.column("reject_reason").to_pylist()) <= {rule.reason for rule in RULES} | {"unreadable_value"}

@@ -14,7 +14,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from taxi_assets.errors import PermanentError
-from taxi_assets.trips.eras import ALIASES, ERAS, IGNORED, METER, Era, canonical_name, match_columns
+from taxi_assets.trips.columns import canonical_name, match_columns
+from taxi_assets.trips.eras import ALIASES, ERAS, IGNORED, METER, Era, era_of
 from taxi_assets.trips.month import Month
 from taxi_assets.trips.published import PublishedFile
 from taxi_assets.trips.schema import GREEN, KINDS, YELLOW, TaxiKind
@@ -38,15 +39,11 @@ def eras(kind: str, publication: str) -> list[Era]:
     return [era for era in ERAS if (era.kind, era.publication) == (kind, publication)]
 
 
-def era_of(kind: str, publication: str, month: str) -> Era:
-    (era,) = [e for e in eras(kind, publication) if e.first <= month <= (e.last or "9999")]
-    return era
-
-
 @pytest.mark.parametrize("era", ERAS, ids=lambda era: f"{era.kind}-{era.publication}-{era.first}")
 def test_every_column_of_an_era_has_its_canonical_column(era: Era) -> None:
-    positions = match_columns(a_file(KINDS[era.kind]), era.header)
-    assert sorted(positions.values()) == list(range(len(era.header)))
+    columns = match_columns(a_file(KINDS[era.kind]), era.header, era.publication)
+    assert sorted(columns.known.values()) == list(range(len(era.header)))
+    assert not columns.new
     assert {published for published, _ in era.types} <= set(era.header)
 
 
@@ -114,12 +111,12 @@ def test_an_alias_leads_to_a_canonical_column_and_hides_none(kind: TaxiKind) -> 
 def test_a_missing_required_column_is_named(column: object) -> None:
     names = [name for name in YELLOW.schema.names if name != column.name]
     with pytest.raises(PermanentError, match=f"has no column for {column.name} "):
-        match_columns(a_file(), names)
+        match_columns(a_file(), names, "csv")
 
 
 def test_columns_that_may_be_absent_are_absent() -> None:
     required = [column.name for column in YELLOW.columns if column.required]
-    assert match_columns(a_file(), required) == {name: i for i, name in enumerate(required)}
+    assert match_columns(a_file(), required, "csv").known == {name: i for i, name in enumerate(required)}
 
 
 def test_the_documentation_says_what_the_code_does() -> None:

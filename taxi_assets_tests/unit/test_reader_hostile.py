@@ -61,8 +61,8 @@ REFUSED_TEXTS: dict[str, tuple[bytes, str]] = {
     ),
     "unknown column": (
         renamed("extra", "night_fee"),
-        "has a column that is not known, 'night_fee'; when you know what it holds, add one line to ALIASES (or to "
-        "IGNORED) in taxi_assets.trips.eras.",
+        "has a column that is not known, 'night_fee'; set TAXI_NEW_COLUMNS=keep to load the month without it or add to "
+        "load it too, or add one line to ALIASES (or to IGNORED) in taxi_assets.trips.eras.",
     ),
     "required column missing": (
         renamed("fare_amount", "Unnamed: 0"),
@@ -88,7 +88,7 @@ def test_a_file_that_is_no_trip_file_is_refused_before_anything_is_yielded(what:
     path = tmp_path / "yellow_tripdata_2019-06.csv.gz"
     path.write_bytes(content)
     with pytest.raises(PermanentError) as refusal:
-        next(read_trips(path, YELLOW, MONTH))
+        next(read_trips(path, YELLOW, MONTH, new_columns="refuse"))
     assert str(refusal.value) == f"{MONTH}: {path} {sentence}"
 
 

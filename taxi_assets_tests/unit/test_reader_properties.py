@@ -12,7 +12,8 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from taxi_assets.errors import PermanentError
-from taxi_assets.trips.eras import ERAS, Era, canonical_name
+from taxi_assets.trips.columns import canonical_name
+from taxi_assets.trips.eras import ERAS, Era
 from taxi_assets.trips.month import Month
 from taxi_assets.trips.reader import read_trips
 from taxi_assets.trips.rows import REASONS, TEXT_BYTES
@@ -54,6 +55,8 @@ def published(draw: st.DrawFn, era: Era) -> tuple[list[list[object]], list[dict[
                 value = shown = draw(MICROSECONDS if exact else SECONDS)
             elif name == "store_and_fwd_flag":
                 value = shown = draw(st.sampled_from(["N", "Y"]))
+            elif name == "request_source":
+                value = shown = draw(st.sampled_from(["A", "HV0003", "HV0005", "B", "hv 7"]))
             else:
                 integer = pa.types.is_integer(KINDS[era.kind].schema.field(name).type)
                 value = shown = draw(SMALL if integer else MONEY)
@@ -205,27 +208,28 @@ def test_damage_to_a_gzip_file_is_found_or_harmless(at: int, noise: bytes, cut: 
 def test_any_text_in_a_field_is_a_value_nothing_or_unreadable_alike_in_both_ways_of_splitting(
     text: str, column: str
 ) -> None:
+    from taxi_assets.trips.columns import match_columns
     from taxi_assets.trips.csv_reader import Layout, read_block, split_at_once, split_by_line
-    from taxi_assets.trips.eras import match_columns
     from taxi_assets.trips.lines import Block
     from taxi_assets.trips.published import PublishedFile
     from taxi_assets.trips.rows import raw_rows
 
     assume(not set(text) & set(',\n\r"'))
     header = HEADER.split(",")
-    layout = Layout(YELLOW, header, match_columns(PublishedFile(Path("a.csv"), YELLOW, MONTH), header), 0)
+    columns = match_columns(PublishedFile(Path("a.csv"), YELLOW, MONTH), header, "csv")
+    layout = Layout(YELLOW.raw_schema, header, columns, 0)
     data = f"{line()}\n{line(**{column: text})}\n{line()},\n1,2\n{line()}\n".encode()
     block = Block(data, 2, 5, len(data))
-    by_line = raw_rows(YELLOW, *split_by_line(layout, block))
+    by_line = raw_rows(YELLOW.raw_schema, *split_by_line(layout, block))
     assert by_line.num_rows == 5
     assert read_block(layout, block).equals(by_line)
     block = Block(data.replace(b",\n1,2", b"\n1,2"), 2, 5, len(data))
-    by_line = raw_rows(YELLOW, *split_by_line(layout, block))
+    by_line = raw_rows(YELLOW.raw_schema, *split_by_line(layout, block))
     assert read_block(layout, block).equals(by_line)
     if text.isascii():  # only then Arrow tells the odd line
         at_once = split_at_once(layout, block)
         assert at_once is not None
-        assert raw_rows(YELLOW, *at_once).equals(by_line)
+        assert raw_rows(YELLOW.raw_schema, *at_once).equals(by_line)
 
 
 def test_the_kept_text_is_capped() -> None:

@@ -19,7 +19,7 @@ import pytest
 from taxi_assets.errors import PermanentError
 from taxi_assets.trips import csv_reader
 from taxi_assets.trips.month import Month
-from taxi_assets.trips.reader import read_trips
+from taxi_assets.trips.reader import open_trips, read_trips
 from taxi_assets.trips.schema import GREEN, KINDS, YELLOW, TaxiKind
 
 ODD_MONTHS = ("01", "03", "05", "07", "09", "11")
@@ -143,7 +143,8 @@ def kind_and_month(name: str) -> tuple[TaxiKind, Month]:
 
 
 def read(path: Path, kind: TaxiKind, month: Month) -> pa.Table:
-    return pa.Table.from_batches(read_trips(path, kind, month), kind.raw_schema)
+    opened = open_trips(path, kind, month)
+    return pa.Table.from_batches(opened.batches, opened.schema)
 
 
 def readable_lines(text: str) -> tuple[list[str], list[tuple[int, str]]]:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from taxi_assets.reports import html
+from taxi_assets.reports.bars import REASON_WORDS
 from taxi_assets.reports.charts import ticks, trips_per_day, trips_per_day_bars, trips_per_day_svg, weekday_averages
 from taxi_assets.reports.figures import MonthProfile, Zone
 from taxi_assets.reports.html import SinkState, render
@@ -188,6 +188,17 @@ def test_zones_without_names_go_by_number_and_a_month_without_zones_says_why(tmp
     assert "published with coordinates instead of taxi zones" in words(parsed(render(nowhere)))
 
 
+def test_request_sources_have_names_and_the_share_that_was_kept(profile, page):
+    kept, rejected = {"": 700, "A": 38, "HV0005": 8}, {"HV0003": 206, "HV0005": 8, "B": 1}
+    text = words(parsed(render(dataclasses.replace(profile, request_sources=kept, rejected_request_sources=rejected))))
+    assert (
+        "Source Trips Kept Street hail 700 100.0% Uber HV0003 206 0.0% A (not documented) 38 100.0% Lyft HV0005 16"
+        in text
+    )
+    assert "Code B 1 0.0%" in text
+    assert "Who requested them" not in words(parsed(page))
+
+
 def test_the_picture_for_metadata_is_one_svg_image_of_its_own(profile):
     text = trips_per_day_svg(profile)
     tree = parsed(text)
@@ -244,7 +255,7 @@ def test_words_and_bars_stand_out_in_both_themes(page, theme):
 
 
 def test_every_reason_that_exists_has_its_words():
-    assert html.REASON_WORDS.keys() == {rule.reason for rule in RULES} | REASONS.keys()
+    assert REASON_WORDS.keys() == {rule.reason for rule in RULES} | REASONS.keys()
 
 
 def test_a_zone_may_lack_name_and_borough(profile):

@@ -2,12 +2,16 @@
 
 import dataclasses
 import datetime as dt
+import json
 
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 
 from taxi_assets.errors import PermanentError
 from taxi_assets.reports.figures import MonthProfile
+from taxi_assets.reports.profile import profile_month
+from taxi_assets.trips.files import FACTS_KEY, TripFile
 from taxi_assets.trips.schema import GREEN, YELLOW
 from taxi_assets.trips.zone_lookup import read_zones, sample_zones
 from taxi_assets_tests.cleaned_months import CleanedMonth, cleaned, cleaned_rows, cleaned_sample
@@ -132,3 +136,40 @@ def test_an_address_is_told_without_what_may_be_secret(tmp_path):
     profile = cleaned_rows(tmp_path, [{}], source="template", location=location).profile()
     assert profile.origin.location == "https://files.example/2021-01.parquet"
     assert "s3cret" not in profile.to_json()
+
+
+def test_request_sources_are_counted_of_kept_and_of_rejected_trips(tmp_path):
+    rows = [
+        {},
+        {"request_source": "A"},
+        {"request_source": "HV0003", "passenger_count": None},
+        {"request_source": "HV0003", "passenger_count": None},
+        {"reject_reason": "unreadable_value", YELLOW.pickup: None},
+    ]
+    profile = cleaned_rows(tmp_path, rows, "2026-06").profile()
+    assert profile.request_sources == {"": 1, "A": 1}
+    assert profile.rejected_request_sources == {"HV0003": 2}
+
+
+def test_a_month_without_request_sources_has_none(tmp_path):
+    profile = cleaned_rows(tmp_path, [{}, {"passenger_count": 0}]).profile()
+    assert profile.request_sources == profile.rejected_request_sources == {}
+
+
+def test_a_month_cleaned_before_the_column_existed_has_a_profile(tmp_path):
+    month = cleaned_rows(tmp_path, [{}, {"passenger_count": 0}])
+    before = month.profile()
+    for file in (month.clean, month.rejected):
+        table = pq.read_table(file.path, partitioning=None).drop_columns("request_source")
+        facts = {FACTS_KEY: pq.read_metadata(file.path).metadata[FACTS_KEY]}
+        pq.write_table(table.replace_schema_metadata(facts), file.path)
+    clean, rejected = (TripFile(file.path, month.month) for file in (month.clean, month.rejected))
+    assert "request_source" not in clean.schema.names
+    assert profile_month(YELLOW, clean, rejected, 2) == before
+
+
+def test_a_profile_without_request_sources_is_read(tmp_path):
+    profile = cleaned_rows(tmp_path, [{}]).profile()
+    stored = json.loads(profile.to_json())
+    del stored["request_sources"], stored["rejected_request_sources"]
+    assert MonthProfile.from_json(json.dumps(stored)) == profile

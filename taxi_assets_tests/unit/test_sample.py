@@ -158,9 +158,26 @@ def test_the_same_month_is_the_same_bytes_in_every_process(tmp_path):
 
 def test_the_text_is_the_same_on_every_machine_and_with_every_numpy():
     digests = [
-        hashlib.sha256("\n".join(lines(kind, MONTH, 1000)).encode()).hexdigest()[:16] for kind in (YELLOW, GREEN)
+        hashlib.sha256("\n".join(lines(kind, month, 1000)).encode()).hexdigest()[:16]
+        for month in (MONTH, Month(2026, 5))
+        for kind in (YELLOW, GREEN)
     ]
-    assert digests == ["5b6d62fa39adbed4", "520e4c4981b1f5f3"]  # changes with the tables of sample_trips only
+    assert digests == [
+        "5b6d62fa39adbed4",
+        "520e4c4981b1f5f3",
+        "3dca884caec2eee1",
+        "2cbfe47246efce18",
+    ]  # changes with the tables of sample_trips only
+
+
+@pytest.mark.parametrize("kind", [YELLOW, GREEN], ids=lambda kind: kind.name)
+def test_trips_without_passengers_have_a_request_source_from_2026_06_on(kind):
+    assert lines(kind, Month(2026, 5), 1000)[0] == HEADERS[kind.name]
+    assert lines(kind, Month(2026, 6), 20_000)[0] == f"{HEADERS[kind.name]},request_source"
+    readable = [trip for trip in trips(kind, Month(2026, 6), 20_000) if trip]
+    assert {trip["request_source"] for trip in readable if trip["passenger_count"]} == {""}
+    sources = Counter(trip["request_source"] for trip in readable if not trip["passenger_count"])
+    assert [source for source, _ in sources.most_common()] == ["HV0003", "A", "HV0005"]
 
 
 def test_another_month_number_of_rows_kind_or_variant_is_another_text():

@@ -4,6 +4,7 @@ import pytest
 
 from taxi_assets.errors import PermanentError
 from taxi_assets.settings import get_settings
+from taxi_assets.trips.rules import CleaningRules
 
 
 def set_all(monkeypatch, **values):
@@ -34,6 +35,8 @@ def test_dot_env_is_read_and_the_environment_wins(monkeypatch, tmp_path):
         ("lake", "gs://lake", "TAXI_LAKE: gs:// is not supported; use a directory"),
         ("monthly_cron", "0 0 31 2 *", "TAXI_MONTHLY_CRON: names a day that never comes"),
         ("sample_rows", "0", "TAXI_SAMPLE_ROWS"),
+        ("reject_unknown_passengers", "perhaps", "TAXI_REJECT_UNKNOWN_PASSENGERS: Input should be a valid boolean"),
+        ("max_trip_distance", "0", "TAXI_MAX_TRIP_DISTANCE: Input should be greater than 0"),
         ("kinds", "yellow,purple", "purple is not a kind of taxi"),
         ("kinds", "yellow,", "an empty name is not a kind of taxi"),
         ("kinds", "yellow,yellow", "TAXI_KINDS: names a kind of taxi twice"),
@@ -83,3 +86,9 @@ def test_several_kinds_may_not_share_names_in_the_bucket(monkeypatch):
     set_all(monkeypatch, daily_template="{kind}/{year}/{month}/{day}.parquet", object_template="{month}.parquet")
     with pytest.raises(PermanentError, match=r"TAXI_OBJECT_TEMPLATE must contain \{kind\}"):
         get_settings()
+
+
+def test_the_cleaning_rules_are_settings(monkeypatch):
+    assert get_settings().cleaning_rules == CleaningRules()
+    set_all(monkeypatch, reject_unknown_passengers="false", max_trip_distance="50")
+    assert get_settings().cleaning_rules == CleaningRules(reject_unknown_passengers=False, max_trip_distance=50)

@@ -218,6 +218,12 @@ class TestSample:
         assert got.published.version == sample.probe(YELLOW, JANUARY).version == "sample-v1-500"
         assert got.sha256 == hashlib.sha256(got.path.read_bytes()).hexdigest()
 
+    def test_a_month_with_request_source_is_another_version(self, tmp_path):
+        sample = trip_source("sample", 500, Path("/"))
+        assert sample.probe(YELLOW, Month(2026, 5)).version == "sample-v1-500"
+        assert sample.probe(YELLOW, Month(2026, 6)).version == "sample-v2-500"
+        assert sample.fetch(YELLOW, Month(2026, 6), tmp_path).published.version == "sample-v2-500"
+
     def test_its_size_is_the_setting_of_now(self, tmp_path):
         lines = [
             gzip.decompress(
