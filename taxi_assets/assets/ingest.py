@@ -209,8 +209,8 @@ def ingest_assets(kind: TaxiKind, settings: Settings) -> list[dg.AssetsDefinitio
                 code_version=CODE_VERSION,
                 tags={"taxi": kind.name, "layer": "clean"},
                 metadata=dict(metadata(kind, kind.columns, "raw_trips")),
-                description="The month's trips that passed the cleaning rules (settings, run config): picked up in the month, with at "
-                "least one passenger. raw = clean + rejected, always.",
+                description="The month's trips that passed the cleaning rules (settings, run config): picked up in the month, "
+                "with at least one passenger. raw = clean + rejected, always.",
             ),
             "rejected_trips": dg.AssetOut(
                 key=key(kind, "rejected_trips"),
