@@ -7,7 +7,7 @@ this process. How Google's errors are read is in `services.bigquery_client`.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
@@ -15,13 +15,13 @@ from pydantic import Field
 
 from taxi_assets.errors import PermanentError, TransientError
 from taxi_assets.io_managers.base import MonthIOManager, Trips, Writing, sql_to_paste
-from taxi_assets.io_managers.table_schema import new_columns, require_canonical
+from taxi_assets.io_managers.table_schema import compare, require_canonical, surplus_schema
 from taxi_assets.io_managers.warehouse_month import WarehouseMonth
 from taxi_assets.services import bigquery_client
 from taxi_assets.services.bigquery_client import REQUEST_SECONDS, explained
 from taxi_assets.trips.files import Facts
 from taxi_assets.trips.month import Month
-from taxi_assets.trips.schema import TaxiKind
+from taxi_assets.trips.schema import Column, TaxiKind, columns_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -30,11 +30,15 @@ if TYPE_CHECKING:
 SQL_TYPES = {
     "int16": "INTEGER",
     "int64": "INTEGER",
+    "bool": "BOOLEAN",
     "double": "FLOAT",
     "string": "STRING",
     "timestamp[us]": "DATETIME",
     "date32[day]": "DATE",
 }
+
+_ARROW_FIRST = {"int64": "INTEGER", **SQL_TYPES}
+"""With 64-bit integers before 16-bit ones, which are INTEGER, too: how a column that only the table has is read."""
 
 CLUSTERING = ("pulocationid", "vendorid")
 """Within a month people ask by place first; blocks of one zone make such a query read a fraction of the month."""
@@ -80,10 +84,10 @@ class BigQueryIOManager(MonthIOManager):
             )
         require_canonical(kind, trips)
         with explained(f"{trips.month}: loading {uri} into {self._name(kind)}"), self._client() as client:
-            table = self._bring_up_table(client, kind)
+            table, schema = self._bring_up_table(client, kind, trips, writing.log)
             if not trips.rows:
                 return self._empty(client, kind, trips.month)
-            job = self._load(client, kind, table, uri, trips, writing)
+            job = self._load(client, kind, table, schema, uri, trips, writing)
             self._finish(job, kind, trips, writing)
         writing.log(f"{trips.month}: {job.output_rows:,} rows in {self._name(kind)} by job {job.job_id}.")
         return {
@@ -151,7 +155,9 @@ class BigQueryIOManager(MonthIOManager):
             with explained(f"{month}: reading {self._name(kind)}"), self._client() as client:
                 return self._query(client, query, month, dry_run=True).total_bytes_processed  # a dry run is free
 
-        return WarehouseMonth(month, facts, kind.schema, stream, size)
+        with explained(f"{month}: reading {self._name(kind)}"), self._client() as client:
+            table = client.get_table(self._name(kind), retry=self._retry, timeout=REQUEST_SECONDS)
+        return WarehouseMonth(month, facts, surplus_schema(kind, _types(table), _ARROW_FIRST), stream, size)
 
     def _name(self, kind: TaxiKind) -> str:
         return f"{self.project}.{self.dataset}.{kind.table}"
@@ -173,30 +179,51 @@ class BigQueryIOManager(MonthIOManager):
 
         return self._retry.with_predicate(lambda e: isinstance(e, NotFound) or bigquery_client.is_transient(e))
 
-    def _bring_up_table(self, client: bigquery.Client, kind: TaxiKind) -> bigquery.Table:
-        """The table, made with its dataset when missing; refused when it is not one that months can be loaded into."""
+    def _bring_up_table(
+        self, client: bigquery.Client, kind: TaxiKind, trips: Trips, log: Callable[[str], None]
+    ) -> tuple[bigquery.Table, list[bigquery.SchemaField]]:
+        """The table, made with its dataset when missing, and the columns it has after the load.
+
+        Raises:
+            PermanentError: it is not one that the month can be loaded into.
+        """
         from google.api_core.exceptions import NotFound
 
+        columns = columns_of(kind, trips.schema)
         try:
             table = client.get_table(self._name(kind), retry=self._retry, timeout=REQUEST_SECONDS)
         except NotFound:
-            table = self._create_table(client, kind)
+            table = self._create_table(client, kind, _schema(columns))
         partitioning = table.time_partitioning
         if partitioning is None or (partitioning.type_, partitioning.field) != ("MONTH", kind.pickup):
             raise PermanentError(
                 f"{self._name(kind)} is not partitioned by the month of {kind.pickup}: rename it, or name another "
                 "dataset in TAXI_DATASET, then materialise again."
             )
-        wanted = {field.name: field.field_type for field in _schema(kind)}
-        new_columns(wanted, {field.name: _legacy(field.field_type) for field in table.schema}, self._name(kind))
-        return table
+        difference = compare(
+            kind,
+            columns,
+            _types(table),
+            SQL_TYPES,
+            table=self._name(kind),
+            remedy="change the table's column yourself, or name another dataset in TAXI_DATASET, then materialize again.",
+            not_null=[field.name for field in table.schema if field.mode == "REQUIRED"],
+            convert=False,
+        )
+        if difference.surplus:
+            surplus = ", ".join(difference.surplus)
+            log(f"{trips.month}: {self._name(kind)} has {surplus}, which trips do not have; null in this month.")
+        added = [column for column in columns if column.name in difference.added]
+        return table, [*table.schema, *_schema(added)]  # all of them: a load that replaces must name every column
 
-    def _create_table(self, client: bigquery.Client, kind: TaxiKind) -> bigquery.Table:
+    def _create_table(
+        self, client: bigquery.Client, kind: TaxiKind, schema: list[bigquery.SchemaField]
+    ) -> bigquery.Table:
         """Make the table and, if that shows it to be missing, the dataset; another run may do so at the same time."""
         from google.api_core.exceptions import NotFound
         from google.cloud import bigquery
 
-        table = bigquery.Table(self._name(kind), schema=_schema(kind))
+        table = bigquery.Table(self._name(kind), schema=schema)
         table.description = f"New York's {kind.name} taxi trips, one partition a month; published by the TLC."
         table.labels = {"kind": kind.name}
         table.time_partitioning = bigquery.TimePartitioning(bigquery.TimePartitioningType.MONTH, kind.pickup)
@@ -211,7 +238,14 @@ class BigQueryIOManager(MonthIOManager):
             return client.create_table(table, **options)
 
     def _load(
-        self, client: bigquery.Client, kind: TaxiKind, table: bigquery.Table, uri: str, trips: Trips, writing: Writing
+        self,
+        client: bigquery.Client,
+        kind: TaxiKind,
+        table: bigquery.Table,
+        schema: list[bigquery.SchemaField],
+        uri: str,
+        trips: Trips,
+        writing: Writing,
     ) -> bigquery.LoadJob:
         """Start the month's load job, or join it where this run has started it before.
 
@@ -225,7 +259,7 @@ class BigQueryIOManager(MonthIOManager):
         config = bigquery.LoadJobConfig(
             source_format=bigquery.SourceFormat.PARQUET,
             write_disposition=bigquery.WriteDisposition.WRITE_TRUNCATE,
-            schema=_schema(kind),
+            schema=schema,
             schema_update_options=[bigquery.SchemaUpdateOption.ALLOW_FIELD_ADDITION],
             time_partitioning=table.time_partitioning,
             clustering_fields=table.clustering_fields,
@@ -296,16 +330,20 @@ class BigQueryIOManager(MonthIOManager):
         return client.query(query, config, retry=self._retry, job_retry=self._retry, timeout=REQUEST_SECONDS)
 
 
-def _schema(kind: TaxiKind) -> list[bigquery.SchemaField]:
-    """The table's columns, described. Without it BigQuery would guess the zone-less timestamps' type from the file."""
+def _schema(columns: Iterable[Column]) -> list[bigquery.SchemaField]:
+    """Columns, described. Without it BigQuery would guess the zone-less timestamps' type from the file."""
     from google.cloud import bigquery
 
-    return [bigquery.SchemaField(c.name, SQL_TYPES[c.type], description=c.description) for c in kind.columns]
+    return [bigquery.SchemaField(c.name, SQL_TYPES[c.type], description=c.description) for c in columns]
+
+
+def _types(table: bigquery.Table) -> dict[str, str]:
+    return {field.name: _legacy(field.field_type) for field in table.schema}
 
 
 def _legacy(type_: str) -> str:
     """The API's own spelling of a type that a table's maker may have written as in SQL."""
-    return {"INT64": "INTEGER", "FLOAT64": "FLOAT"}.get(type_, type_)
+    return {"INT64": "INTEGER", "FLOAT64": "FLOAT", "BOOL": "BOOLEAN"}.get(type_, type_)
 
 
 def _in_month(kind: TaxiKind) -> str:

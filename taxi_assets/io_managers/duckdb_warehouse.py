@@ -23,12 +23,18 @@ from pydantic import Field
 
 from taxi_assets.errors import PermanentError, TransientError, disk_full
 from taxi_assets.io_managers.base import MonthIOManager, Trips, Writing, sql_to_paste
-from taxi_assets.io_managers.table_schema import new_columns, require_canonical
+from taxi_assets.io_managers.table_schema import (
+    Difference,
+    compare,
+    converted_batches,
+    require_canonical,
+    surplus_schema,
+)
 from taxi_assets.io_managers.warehouse_month import WarehouseMonth
 from taxi_assets.settings import get_settings
 from taxi_assets.trips.files import BATCH_ROWS, Facts
 from taxi_assets.trips.month import Month
-from taxi_assets.trips.schema import TaxiKind
+from taxi_assets.trips.schema import TaxiKind, columns_of
 
 if TYPE_CHECKING:
     import duckdb
@@ -37,11 +43,14 @@ if TYPE_CHECKING:
 SQL_TYPES = {
     "int16": "SMALLINT",
     "int64": "BIGINT",
+    "bool": "BOOLEAN",
     "double": "DOUBLE",
     "string": "VARCHAR",
     "timestamp[us]": "TIMESTAMP",
     "date32[day]": "DATE",
 }
+
+REMEDY = "change the table's column yourself, or name another dataset in TAXI_DATASET, then materialize again."
 
 _TURN: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
 """One connection a file in this process: DuckDB shares an instance among threads and refuses a second configuration."""
@@ -70,9 +79,9 @@ class DuckDBWarehouseIOManager(MonthIOManager):
         path = getattr(trips, "path", None)  # an object in a bucket may be fetched for this: not while holding the file
         started = time.monotonic()
         with self._open(trips.month, writing.log) as connection, _transaction(connection):
-            self._bring_up_table(connection, kind)
+            difference = self._bring_up_table(connection, kind, trips, writing.log)
             connection.execute(f"DELETE FROM {self._table(kind)} WHERE {_in_month(kind)}", _range(trips.month))
-            _insert(connection, self._table(kind), trips, path)
+            _insert(connection, self._table(kind), trips, path, difference.converted)
             self._require_whole(connection, kind, trips)
         seconds = time.monotonic() - started
         writing.log(f"{trips.month}: {trips.rows:,} rows in {self._name(kind)} of {self.path}, {seconds:.1f} s.")
@@ -118,6 +127,8 @@ class DuckDBWarehouseIOManager(MonthIOManager):
             PermanentError: there is no table yet.
         """
         facts = self.read_facts(kind, month)
+        with self._open_to_read(kind, month) as connection:
+            existing = self._columns(connection, kind) if connection else {}
         if facts is None:
             raise PermanentError(f"{month}: {self.path} has no table {self._name(kind)}: materialise bq_table for it.")
 
@@ -127,11 +138,13 @@ class DuckDBWarehouseIOManager(MonthIOManager):
             with self._copied(kind, month, columns) as path, pq.ParquetFile(path) as file:
                 yield from file.iter_batches()
 
+        schema = surplus_schema(kind, existing, SQL_TYPES)
+
         def size() -> int:
-            with self._copied(kind, month, kind.schema.names) as path:
+            with self._copied(kind, month, schema.names) as path:
                 return path.stat().st_size
 
-        return WarehouseMonth(month, facts, kind.schema, stream, size)
+        return WarehouseMonth(month, facts, schema, stream, size)
 
     @contextmanager
     def _copied(self, kind: TaxiKind, month: Month, columns: list[str]) -> Generator[Path]:
@@ -156,22 +169,28 @@ class DuckDBWarehouseIOManager(MonthIOManager):
     def _table(self, kind: TaxiKind) -> str:
         return f"{_quoted(self.dataset)}.{_quoted(kind.table)}"
 
-    def _bring_up_table(self, connection: duckdb.DuckDBPyConnection, kind: TaxiKind) -> None:
-        wanted = {column.name: SQL_TYPES[column.type] for column in kind.columns}
-        existing = self._columns(connection, kind)
+    def _bring_up_table(
+        self, connection: duckdb.DuckDBPyConnection, kind: TaxiKind, trips: Trips, log: Callable[[str], None]
+    ) -> Difference:
+        columns, existing = columns_of(kind, trips.schema), self._columns(connection, kind)
+        name = f"{self._name(kind)} in {self.path}"
+        difference = compare(kind, columns, existing, SQL_TYPES, table=name, remedy=REMEDY)
+        definition = {c.name: f"{_quoted(c.name)} {SQL_TYPES[c.type]}" for c in columns if c.name in difference.added}
         if existing:
-            added = new_columns(wanted, existing, f"{self._name(kind)} in {self.path}")
-            for name in added:
-                connection.execute(f"ALTER TABLE {self._table(kind)} ADD COLUMN {_quoted(name)} {wanted[name]}")
+            for added in definition.values():
+                connection.execute(f"ALTER TABLE {self._table(kind)} ADD COLUMN {added}")
         else:
-            added = list(wanted)
             connection.execute(f"CREATE SCHEMA IF NOT EXISTS {_quoted(self.dataset)}")
-            definition = ", ".join(f"{_quoted(name)} {type_}" for name, type_ in wanted.items())
-            connection.execute(f"CREATE TABLE {self._table(kind)} ({definition})")
-        for column in kind.columns:
-            if column.name in added:
+            connection.execute(f"CREATE TABLE {self._table(kind)} ({', '.join(definition.values())})")
+        for column in columns:
+            if column.name in definition:
                 text = column.description.replace("'", "''")
                 connection.execute(f"COMMENT ON COLUMN {self._table(kind)}.{_quoted(column.name)} IS '{text}'")
+        if difference.surplus:
+            log(
+                f"{trips.month}: {name} has {', '.join(difference.surplus)}, which trips do not have; null in this month."
+            )
+        return difference
 
     def _columns(self, connection: duckdb.DuckDBPyConnection, kind: TaxiKind) -> dict[str, str]:
         return dict(
@@ -302,14 +321,23 @@ def _spill_folder(path: str, read_only: bool) -> Generator[str]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _insert(connection: duckdb.DuckDBPyConnection, table: str, trips: Trips, path: Path | None) -> None:
-    """Insert from the file itself where there is one; else from a stream of batches."""
-    if path is not None and not set(str(path)) & set("*?[{"):  # DuckDB would take such a name for a pattern
+def _insert(
+    connection: duckdb.DuckDBPyConnection, table: str, trips: Trips, path: Path | None, converted: Mapping[str, str]
+) -> None:
+    """Insert from the file itself where there is one and nothing is converted; else from a stream of batches."""
+    is_pattern = bool(set(str(path)) & set("*?[{"))  # to DuckDB
+    if path is not None and not converted and not is_pattern:
         source = f"read_parquet('{_escaped(path)}', hive_partitioning = false)"
     else:
         import pyarrow as pa
 
-        connection.register("month_of_trips", pa.RecordBatchReader.from_batches(trips.schema, trips.batches()))
+        if converted:  # checked first: DuckDB would wrap the error in one of its own
+            for _ in converted_batches(trips, converted):
+                pass
+        types = {field.name: field.type for field in trips.schema}
+        types |= {name: pa.type_for_alias(type_) for name, type_ in converted.items()}
+        batches = pa.RecordBatchReader.from_batches(pa.schema(list(types.items())), converted_batches(trips, converted))
+        connection.register("month_of_trips", batches)
         source = "month_of_trips"
     connection.execute(f"INSERT INTO {table} BY NAME SELECT * FROM {source}")
 

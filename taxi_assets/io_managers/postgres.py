@@ -15,10 +15,11 @@ from pydantic import Field, PrivateAttr, SecretStr
 
 from taxi_assets.errors import PermanentError
 from taxi_assets.io_managers.base import MonthIOManager, Trips, Writing, sql_to_paste
+from taxi_assets.io_managers.table_schema import surplus_schema
 from taxi_assets.io_managers.warehouse_month import WarehouseMonth
 from taxi_assets.services.embedded_postgres import EmbeddedPostgres
 from taxi_assets.services.postgres_connection import Server
-from taxi_assets.services.postgres_table import Table, bytes_of, is_partition, relation, settle
+from taxi_assets.services.postgres_table import SQL_TYPES, Table, bytes_of, column_types, is_partition, relation, settle
 from taxi_assets.settings import get_settings
 from taxi_assets.trips.files import Facts
 from taxi_assets.trips.month import Month
@@ -68,7 +69,7 @@ class PostgresIOManager(MonthIOManager):
         """
         from taxi_assets.services.postgres_load import build, patiently, record, swap, take_turn
 
-        month, table, log = trips.month, Table(self.schema_name, kind), writing.log
+        month, table, log = trips.month, Table.of(self.schema_name, kind, trips), writing.log
         server = self._server()
         with server.connected(str(month)) as connection:
             shape = patiently(connection, table, month, self.patience, log, lambda cursor: settle(cursor, table))
@@ -118,7 +119,9 @@ class PostgresIOManager(MonthIOManager):
                 (total,) = cursor.execute("SELECT pg_total_relation_size(%s)", [oid]).fetchone() or (None,)
                 return total or 0
 
-        return WarehouseMonth(month, facts, kind.schema, lambda names: self._stream(table, month, names), size)
+        with self.transaction(str(month)) as cursor:
+            schema = surplus_schema(kind, column_types(cursor, table), SQL_TYPES)
+        return WarehouseMonth(month, facts, schema, lambda names: self._stream(table, month, schema, names), size)
 
     def _facts(self, cursor: psycopg.Cursor, table: Table, month: Month) -> Facts | None:
         from psycopg import sql
@@ -131,7 +134,7 @@ class PostgresIOManager(MonthIOManager):
         rows, total, first, last = cursor.execute(query, [month.start, month.end]).fetchone() or (0, 0.0, None, None)
         return Facts(rows, total, first and first.isoformat(sep=" "), last and last.isoformat(sep=" "), {})
 
-    def _stream(self, table: Table, month: Month, names: list[str]) -> Iterator[pa.RecordBatch]:
+    def _stream(self, table: Table, month: Month, schema: pa.Schema, names: list[str]) -> Iterator[pa.RecordBatch]:
         """Read by COPY as CSV, which Arrow parses: ten times as fast as rows of Python values, and exact."""
         import pyarrow as pa
         from psycopg import sql
@@ -145,7 +148,7 @@ class PostgresIOManager(MonthIOManager):
             sql.Literal(str(month.end)),
             pickup=sql.Identifier(table.kind.pickup),
         )
-        schema = pa.schema([table.kind.schema.field(name) for name in names])
+        schema = pa.schema([schema.field(name) for name in names])
         with self.transaction(str(month)) as cursor:
             cursor.execute("SET LOCAL datestyle = 'ISO'")
             cursor.execute("SET LOCAL extra_float_digits = 1")  # as many digits as tell the number apart
@@ -191,6 +194,11 @@ def _parsed(lines: list[bytes], schema: pa.Schema) -> list[pa.RecordBatch]:
         read_options=csv.ReadOptions(column_names=schema.names, block_size=2 * _READ_BYTES),
         parse_options=csv.ParseOptions(newlines_in_values=True),
         convert_options=csv.ConvertOptions(
-            column_types=schema, null_values=[""], strings_can_be_null=True, quoted_strings_can_be_null=False
+            column_types=schema,
+            null_values=[""],
+            strings_can_be_null=True,
+            quoted_strings_can_be_null=False,
+            true_values=["t"],
+            false_values=["f"],
         ),
     ).to_batches()

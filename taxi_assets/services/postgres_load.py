@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 
 from taxi_assets.audit import load_id, started_by
 from taxi_assets.errors import PermanentError, TransientError
+from taxi_assets.io_managers.table_schema import converted_batches
 from taxi_assets.services.postgres_table import HISTORY, Shape, Table, is_partition, lock_key, relation
 from taxi_assets.trips.files import Trips
 from taxi_assets.trips.month import Month
@@ -78,15 +79,15 @@ def build(cursor: psycopg.Cursor, table: Table, shape: Shape, trips: Trips, log:
 
     month, name = trips.month, f"{table.partition(trips.month)}_new"
     new, pickup = table.identifier(name), sql.Identifier(table.kind.pickup)
+    if surplus := shape.difference.surplus:
+        log(f"{month}: {table.name} has {', '.join(surplus)}, which trips do not have; null in this month.")
     if relation(cursor, table, name) is not None:
         raise PermanentError(
             f"{month}: {table.schema}.{name} is in the way: rename or drop it, then run the month again."
         )
     columns = [
-        sql.SQL("{} {}{}").format(
-            sql.Identifier(column), sql.SQL(table.types[column]), sql.SQL(" NOT NULL" if required else "")
-        )
-        for column, required in shape.columns
+        sql.SQL("{} {}{}").format(sql.Identifier(column), sql.SQL(type_), sql.SQL(" NOT NULL" if required else ""))
+        for column, type_, required in shape.columns
     ]
     # the partition's own bound: with it, attaching needs not read the rows again
     month_only = sql.SQL("CONSTRAINT month CHECK ({0} IS NOT NULL AND {0} >= {1} AND {0} < {2})").format(
@@ -94,7 +95,7 @@ def build(cursor: psycopg.Cursor, table: Table, shape: Shape, trips: Trips, log:
     )
     cursor.execute(sql.SQL("CREATE TABLE {} ({})").format(new, sql.SQL(", ").join([*columns, month_only])))
     try:
-        rows = _copy(cursor, new, table, trips, log)
+        rows = _copy(cursor, new, table, shape, trips, log)
     except errors.CheckViolation as error:
         raise PermanentError(
             f"{month}: a trip was picked up outside the month, so none of it was loaded into {table.name}; materialise "
@@ -195,21 +196,26 @@ def record(cursor: psycopg.Cursor, table: Table, trips: Trips, writing: Writing)
     cursor.execute(insert, list(values.values()))
 
 
-def _copy(cursor: psycopg.Cursor, new: sql.Identifier, table: Table, trips: Trips, log: Callable[[str], Any]) -> int:
+def _copy(
+    cursor: psycopg.Cursor, new: sql.Identifier, table: Table, shape: Shape, trips: Trips, log: Callable[[str], Any]
+) -> int:
     """Stream the month in COPY's binary form; FREEZE, as the table is this transaction's: nothing is to be vacuumed."""
     from pgpq import ArrowToPostgresBinaryEncoder
     from psycopg import sql
 
-    names, schema = table.kind.schema.names, table.kind.schema
+    types = {column.name: column.type for column in table.columns} | dict(shape.difference.converted)
+    schema = pa.schema([pa.field(name, pa.type_for_alias(type_)) for name, type_ in types.items()])
     encoder = ArrowToPostgresBinaryEncoder(schema)
     rows = sent = 0
     started = told = time.monotonic()
     statement = sql.SQL("COPY {} ({}) FROM STDIN (FORMAT binary, FREEZE)").format(
-        new, sql.SQL(", ").join(map(sql.Identifier, names))
+        new, sql.SQL(", ").join(map(sql.Identifier, schema.names))
     )
     with cursor.copy(statement) as copy:
         copy.write(encoder.write_header())
-        for count, data in _ahead((b.num_rows, encoder.write_batch(b)) for b in _encodable(trips, schema)):
+        for count, data in _ahead(
+            (b.num_rows, encoder.write_batch(b)) for b in _encodable(table, trips, schema, shape)
+        ):
             copy.write(data)
             rows, sent, now = rows + count, sent + len(data), time.monotonic()
             if now - told >= _PROGRESS_SECONDS:
@@ -236,13 +242,13 @@ def _ahead(items: Iterator[tuple[int, bytes]]) -> Iterator[tuple[int, bytes]]:
             yield item
 
 
-def _encodable(trips: Trips, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+def _encodable(table: Table, trips: Trips, schema: pa.Schema, shape: Shape) -> Iterator[pa.RecordBatch]:
     """The month's batches in exactly the table's columns; text without NUL, which Postgres cannot hold.
 
     Raises:
         PermanentError: a column is missing or of another type.
     """
-    for field in schema:
+    for field in table.kind.schema:
         given = trips.schema.field(field.name).type if field.name in trips.schema.names else "missing"
         if given != field.type:
             raise PermanentError(
@@ -250,7 +256,7 @@ def _encodable(trips: Trips, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
                 "clean_trips again."
             )
     texts = [index for index, field in enumerate(schema) if field.type == pa.string()]
-    for batch in trips.batches(rows=_SEND_ROWS):
+    for batch in converted_batches(trips, shape.difference.converted, _SEND_ROWS):
         if not batch.num_rows:
             continue
         batch = batch.select(schema.names)

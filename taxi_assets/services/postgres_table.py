@@ -11,8 +11,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, LiteralString
 
 from taxi_assets.errors import PermanentError
+from taxi_assets.io_managers.table_schema import Difference, compare
+from taxi_assets.trips.files import Trips
 from taxi_assets.trips.month import Month
-from taxi_assets.trips.schema import TaxiKind
+from taxi_assets.trips.schema import Column, TaxiKind, columns_of
 
 if TYPE_CHECKING:
     import psycopg
@@ -20,6 +22,9 @@ if TYPE_CHECKING:
 
 SQL_TYPES: dict[str, LiteralString] = {
     "int16": "smallint",
+    "int64": "bigint",
+    "bool": "boolean",
+    "date32[day]": "date",
     "double": "double precision",
     "string": "text",
     "timestamp[us]": "timestamp without time zone",
@@ -68,6 +73,18 @@ class Table:
 
     schema: str
     kind: TaxiKind
+    new: tuple[Column, ...] = ()
+    """Columns that the month to be loaded has more than the kind."""
+
+    @classmethod
+    def of(cls, schema: str, kind: TaxiKind, trips: Trips) -> Table:
+        """The table, to be loaded with these trips."""
+        return cls(schema, kind, columns_of(kind, trips.schema)[len(kind.columns) :])
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        """The columns of the month that is loaded."""
+        return (*self.kind.columns, *self.new)
 
     @property
     def name(self) -> str:
@@ -88,7 +105,7 @@ class Table:
     @property
     def types(self) -> dict[str, LiteralString]:
         """The columns, and each one's type as Postgres spells it."""
-        return {column.name: SQL_TYPES[column.type] for column in self.kind.columns}
+        return {column.name: SQL_TYPES[column.type] for column in self.columns}
 
     def partition(self, month: Month) -> str:
         """The name of the month's partition: `yellow_cab_data_2021_01`."""
@@ -97,9 +114,13 @@ class Table:
 
 @dataclass(frozen=True)
 class Shape:
-    """What a month's table must look like to become a partition: columns `(name, not null)`, index definitions."""
+    """What a month's table must look like to become a partition: columns `(name, type, not null)`, index definitions.
 
-    columns: list[tuple[str, bool]]
+    `difference` is what the table has other than the month that is loaded.
+    """
+
+    columns: list[tuple[str, LiteralString, bool]]
+    difference: Difference
     indexes: list[str] = field(default_factory=list)
 
 
@@ -119,6 +140,12 @@ def settle(cursor: psycopg.Cursor, table: Table) -> Shape:
     shape, _ = _look(cursor, table)
     assert shape is not None, table.name
     return shape
+
+
+def column_types(cursor: psycopg.Cursor, table: Table) -> dict[str, str]:
+    """The columns of the table that exists and their types; none when it does not exist."""
+    found = relation(cursor, table, table.kind.table)
+    return {name: type_ for name, type_, _ in cursor.execute(_COLUMNS, [found[0]]).fetchall()} if found else {}
 
 
 def relation(cursor: psycopg.Cursor, table: Table, name: str) -> tuple[Any, ...] | None:
@@ -164,18 +191,18 @@ def _look(cursor: psycopg.Cursor, table: Table) -> tuple[Shape | None, bool]:
             f"RENAME TO {table.kind.table}_old), or name another schema in TAXI_POSTGRES_SCHEMA."
         )
     columns = cursor.execute(_COLUMNS, [oid]).fetchall()
-    wanted = table.types
-    remedy = "change the table yourself, or name another schema in TAXI_POSTGRES_SCHEMA"
-    for name, type_, _ in columns:
-        if name not in wanted:
-            raise PermanentError(f"{table.name} has column {name}, which trips do not have: {remedy}.")
-        if type_ != wanted[name]:
-            raise PermanentError(
-                f"{table.name} has column {name} as {type_}, trips have it as {wanted[name]}: {remedy}."
-            )
+    difference = compare(
+        table.kind,
+        table.columns,
+        {name: type_ for name, type_, _ in columns},
+        SQL_TYPES,
+        table=table.name,
+        remedy="change the table yourself, or name another schema in TAXI_POSTGRES_SCHEMA.",
+        not_null=[name for name, _, required in columns if required],
+    )
     indexes = [definition for (definition,) in cursor.execute(_INDEXES, [oid])]
-    complete = len(columns) == len(wanted) and _LOAD_ID in _history_columns(cursor, table)
-    return Shape([(name, required) for name, _, required in columns], indexes), complete
+    complete = not difference.added and _LOAD_ID in _history_columns(cursor, table)
+    return Shape(columns, difference, indexes), complete
 
 
 def _make(cursor: psycopg.Cursor, table: Table, shape: Shape | None) -> None:
@@ -184,8 +211,7 @@ def _make(cursor: psycopg.Cursor, table: Table, shape: Shape | None) -> None:
     def column(name: str) -> sql.Composable:
         return sql.SQL("{} {}").format(sql.Identifier(name), sql.SQL(table.types[name]))
 
-    existing = {name for name, _ in shape.columns} if shape else set()
-    added = [name for name in table.types if name not in existing]
+    added = shape.difference.added if shape else list(table.types)
     if not cursor.execute("SELECT 1 FROM pg_catalog.pg_namespace WHERE nspname = %s", [table.schema]).fetchone():
         cursor.execute(sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(table.schema)))
     if shape is None:
@@ -199,10 +225,10 @@ def _make(cursor: psycopg.Cursor, table: Table, shape: Shape | None) -> None:
     elif added:
         actions = sql.SQL(", ").join(sql.SQL("ADD COLUMN ") + column(name) for name in added)
         cursor.execute(sql.SQL("ALTER TABLE {} {}").format(table.sql, actions))
-    for known in table.kind.columns:
-        if known.name in added:
-            target = sql.Identifier(table.schema, table.kind.table, known.name)
-            _comment(cursor, sql.SQL("COLUMN {}").format(target), known.description)
+    for new in table.columns:
+        if new.name in added:
+            target = sql.Identifier(table.schema, table.kind.table, new.name)
+            _comment(cursor, sql.SQL("COLUMN {}").format(target), new.description)
     kept = _history_columns(cursor, table)
     if not kept:
         cursor.execute(sql.SQL("CREATE TABLE {} (" + _HISTORY_COLUMNS + ")").format(table.identifier(HISTORY)))

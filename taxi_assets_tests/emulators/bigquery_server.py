@@ -7,7 +7,8 @@ partition decorators and of jobs.insert:
   transaction,
 * it fails, with the partition as it was, if a row belongs to another partition, or if a column is new without
   ALLOW_FIELD_ADDITION, has another type, or the job's partitioning or clustering is not the table's,
-* deleting one (tables.delete) empties it.
+* deleting one (tables.delete) empties it,
+* a nullable column of the job's schema that a Parquet file lacks is null.
 
 A job that a killed server left running is found failed with `backendError` when it starts again. Changes to the
 catalogue happen one at a time: DuckLake fails some that coincide, where BigQuery knows no such failure.
@@ -28,7 +29,7 @@ from local_bigquery import cli
 from local_bigquery.catalog import datasets, metadata, names, tables
 from local_bigquery.engine import database, types
 from local_bigquery.errors import BigQueryError, not_found
-from local_bigquery.jobs import runner, store
+from local_bigquery.jobs import load, runner, store
 from local_bigquery.models import Job, Table
 from local_bigquery.settings import settings
 
@@ -138,6 +139,17 @@ def delete(project: str, dataset: str, table: str):
         return database.execute(f"DELETE FROM {partition.table} WHERE {partition.rows}")
 
 
+def projection(config, fields, columns):
+    """Instead of load._projection: without the nullable columns that a Parquet file lacks, which are null."""
+    present = {name.casefold() for name in columns}
+    parquet = config.sourceFormat == "PARQUET"
+    missing = [f for f in fields if parquet and f.mode != "REQUIRED" and f.name.casefold() not in present]
+    casts, bad = whole_projection(config, [field for field in fields if field not in missing], columns)
+    return ", ".join(
+        [casts, *(f"CAST(NULL AS {types.duckdb_type(f)}) AS {database.quote(f.name)}" for f in missing)]
+    ), bad
+
+
 def alone(function):
     """The function, never while another one is at work."""
 
@@ -150,6 +162,7 @@ def alone(function):
 
 
 tables.write, tables.columns, tables.delete = write, columns, delete
+whole_projection, load._projection = load._projection, projection
 tables.create, datasets.create = alone(tables.create), alone(datasets.create)
 
 

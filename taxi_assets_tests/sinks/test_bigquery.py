@@ -131,22 +131,12 @@ def test_a_new_column_is_added_and_empty_in_older_months(sink, made):
     assert sink.read(wider, FEBRUARY).to_arrow().column("tip_jar").null_count == 500
 
 
-@pytest.mark.parametrize(
-    ("columns", "complaint"),
-    [
-        (YELLOW.columns[:-1], "has column dropoff_latitude, which trips do not have"),
-        (
-            (*YELLOW.columns[:-1], Column("dropoff_latitude", "string", "")),
-            "has column dropoff_latitude as FLOAT, trips have it as STRING",
-        ),
-    ],
-)
-def test_a_removed_or_changed_column_is_refused_by_name_before_any_job(sink, made, wire, columns, complaint):
+def test_a_changed_column_is_refused_by_name_before_any_job(sink, made, wire):
     old = made()
     sink.replace(YELLOW, old, a_run())
-    kind = with_columns(*columns)
+    kind = with_columns(*YELLOW.columns[:-1], Column("dropoff_latitude", "string", ""))
     watched = bigquery_sink(wire.endpoint, sink.dataset)
-    with pytest.raises(PermanentError, match=complaint):
+    with pytest.raises(PermanentError, match="has column dropoff_latitude as FLOAT, trips have it as STRING"):
         watched.replace(kind, made(seed=1, kind=kind), a_run())
     assert not loads(wire)
     assert holds(sink, old)

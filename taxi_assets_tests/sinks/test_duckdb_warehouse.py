@@ -156,21 +156,11 @@ def test_a_new_column_of_a_load_that_fails_is_not_added(warehouse, writing, tmp_
         assert not connection.sql("SELECT 1 FROM duckdb_columns() WHERE column_name = 'tip_jar'").fetchall()
 
 
-@pytest.mark.parametrize(
-    ("columns", "complaint"),
-    [
-        (YELLOW.columns[:-1], r"ny_taxi.yellow_cab_data in .* has column dropoff_latitude, which trips do not have"),
-        (
-            (*YELLOW.columns[:-1], Column("dropoff_latitude", "string", "")),
-            "has column dropoff_latitude as DOUBLE, trips have it as VARCHAR",
-        ),
-    ],
-)
-def test_a_removed_or_changed_column_is_refused_by_name(warehouse, writing, tmp_path, columns, complaint):
+def test_a_changed_column_is_refused_by_name(warehouse, writing, tmp_path):
     old = made(tmp_path)
     warehouse.replace(YELLOW, old, writing)
-    kind = with_columns(*columns)
-    with pytest.raises(PermanentError, match=complaint):
+    kind = with_columns(*YELLOW.columns[:-1], Column("dropoff_latitude", "string", ""))
+    with pytest.raises(PermanentError, match="has column dropoff_latitude as DOUBLE, trips have it as VARCHAR"):
         warehouse.replace(kind, made(tmp_path, seed=1, kind=kind), writing)
     assert same_trips(warehouse.read(YELLOW, JANUARY), old)
 

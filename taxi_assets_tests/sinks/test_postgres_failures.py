@@ -6,6 +6,7 @@ from __future__ import annotations
 import dataclasses
 import time
 
+import psycopg
 import pyarrow as pa
 import pytest
 
@@ -146,10 +147,14 @@ def test_a_new_column_is_added_with_its_description_and_empty_in_months_before(
     assert rows_of(postgres_url, described, TABLE, "dropoff_latitude") == [(YELLOW.columns[-1].description,)]
 
 
-def test_a_column_of_another_type_or_one_too_many_is_refused_by_name(sink, writing, tmp_path):
+def test_a_column_of_another_type_or_one_that_may_not_be_null_is_refused_by_name(sink, writing, tmp_path, postgres_url):
     more = with_columns(*YELLOW.columns, TIP)
     sink.replace(more, made(tmp_path, "2021-02", kind=more), writing)
-    with pytest.raises(PermanentError, match=f"{TABLE} has column tip_jar, which trips do not have"):
+    with psycopg.connect(postgres_url) as connection:
+        connection.execute(f"ALTER TABLE {TABLE} ALTER COLUMN tip_jar SET NOT NULL")
+    with pytest.raises(
+        PermanentError, match=f"{TABLE} has column tip_jar, which may not be null and trips do not have"
+    ):
         sink.replace(YELLOW, made(tmp_path), writing)
     other = with_columns(*YELLOW.columns, dataclasses.replace(TIP, type=pa.string()))
     with pytest.raises(PermanentError, match="column tip_jar as double precision, trips have it as text"):
