@@ -36,7 +36,7 @@ def parse() -> Callable[[], object]:
     import pyarrow as pa
     from pyarrow import csv
 
-    from taxi_assets.trips.schema import KINDS
+    from taxi_assets.datasets.schema import KINDS
 
     data = inputs.CSV.read_bytes()
     names = data[: data.index(b"\n")].decode().strip().lower().split(",")
@@ -57,7 +57,7 @@ def write_raw() -> Callable[[], object]:
     """Write the month, in memory, as Parquet with the codec and dictionaries of ours."""
     import pyarrow.parquet as pq
 
-    from taxi_assets.trips.staging import parquet_options
+    from taxi_assets.lake.staging import parquet_options
 
     table = pq.read_table(inputs.RAW)
     return lambda: pq.write_table(
@@ -70,9 +70,9 @@ def write_clean() -> Callable[[], object]:
     import pyarrow.compute as pc
     import pyarrow.parquet as pq
 
-    from taxi_assets.trips.month import Month
-    from taxi_assets.trips.schema import KINDS
-    from taxi_assets.trips.staging import parquet_options
+    from taxi_assets.core.month import Month
+    from taxi_assets.datasets.schema import KINDS
+    from taxi_assets.lake.staging import parquet_options
 
     kind, month = KINDS["yellow"], Month.parse(inputs.MONTH)
     pickup = pc.field(kind.pickup)
@@ -97,8 +97,8 @@ def copy_replacing() -> Callable[[], object]:
 
 
 def _copying(*, replacing: bool = False) -> Callable[[], None]:
-    from taxi_assets.services.postgres_table import SQL_TYPES
-    from taxi_assets.trips.schema import KINDS
+    from taxi_assets.datasets.schema import KINDS
+    from taxi_assets.sinks.postgres.table import SQL_TYPES
 
     columns = ", ".join(f"{column.name} {SQL_TYPES[column.type]}" for column in KINDS["yellow"].columns)
     connection = connect()
@@ -140,7 +140,7 @@ def day_folders() -> Callable[[], object]:
     import pyarrow.compute as pc
     from pyarrow import dataset
 
-    from taxi_assets.trips.schema import KINDS
+    from taxi_assets.datasets.schema import KINDS
 
     kind = KINDS["yellow"]
 

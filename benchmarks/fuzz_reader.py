@@ -22,13 +22,13 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from taxi_assets.errors import PermanentError
-from taxi_assets.trips.columns import canonical_name
-from taxi_assets.trips.eras import ERAS, Era
-from taxi_assets.trips.month import Month
-from taxi_assets.trips.reader import read_trips
-from taxi_assets.trips.rows import REASONS
-from taxi_assets.trips.schema import KINDS
+from taxi_assets.core.errors import PermanentError
+from taxi_assets.core.month import Month
+from taxi_assets.datasets.eras import ERAS, Era
+from taxi_assets.datasets.schema import KINDS
+from taxi_assets.publisher.columns import canonical_name
+from taxi_assets.publisher.reader import read_trips
+from taxi_assets.publisher.rows import REASONS
 from taxi_assets_tests.published_files import era_csv, era_parquet, words
 
 TOKENS = [

@@ -20,12 +20,12 @@ def main() -> None:
     from isal import igzip
     from pgpq import ArrowToPostgresBinaryEncoder
 
-    from taxi_assets.trips.cleaning import clean_month
-    from taxi_assets.trips.month import Month
-    from taxi_assets.trips.reader import read_trips
-    from taxi_assets.trips.rules import CleaningRules
-    from taxi_assets.trips.schema import KINDS
-    from taxi_assets.trips.staging import stage
+    from taxi_assets.core.month import Month
+    from taxi_assets.datasets.rules import CleaningRules
+    from taxi_assets.datasets.schema import KINDS
+    from taxi_assets.lake.cleaning import clean_month
+    from taxi_assets.lake.staging import stage
+    from taxi_assets.publisher.reader import read_trips
 
     if BINARY.exists():
         return

@@ -12,7 +12,7 @@ from benchmarks import inputs
 from benchmarks.measure import Case
 
 if TYPE_CHECKING:
-    from taxi_assets.io_managers.base import Writing
+    from taxi_assets.sinks.contract import Writing
 
 LAUNCH = (sys.executable, "-m", "benchmarks.launch", "taxi_assets.definitions")
 API_TO_POSTGRES = "raw_trips,clean_trips,rejected_trips,postgres_table"
@@ -23,16 +23,16 @@ SINKS = ("postgres", "parquet_object", "day_folders", "warehouse")
 
 def library_api_to_postgres() -> Callable[[], object]:
     """API to Postgres with our functions alone: fetch, read, clean, publish, load, and the same checks; no Dagster run."""
-    from taxi_assets import checks
+    from taxi_assets.assets import checks
     from taxi_assets.assets.ingest import Publisher
+    from taxi_assets.core.month import Month
+    from taxi_assets.datasets.rules import CleaningRules
+    from taxi_assets.datasets.schema import KINDS
+    from taxi_assets.lake.cleaning import clean_month
+    from taxi_assets.lake.staging import stage
+    from taxi_assets.publisher.reader import read_trips
     from taxi_assets.resources import resources
     from taxi_assets.settings import get_settings
-    from taxi_assets.trips.cleaning import clean_month
-    from taxi_assets.trips.month import Month
-    from taxi_assets.trips.reader import read_trips
-    from taxi_assets.trips.rules import CleaningRules
-    from taxi_assets.trips.schema import KINDS
-    from taxi_assets.trips.staging import stage
 
     settings, kind, month = get_settings(), KINDS["yellow"], Month.parse(inputs.MONTH)
     managers = resources(settings)
@@ -67,12 +67,12 @@ def library_api_to_postgres() -> Callable[[], object]:
 
 def sink(name: str) -> Callable[[], object]:
     """One sink's replace alone, of a clean month that lies on disk."""
-    import taxi_assets.io_managers.day_split  # noqa: F401 - Arrow and NumPy in memory, as for the floors
+    import taxi_assets.sinks.day_folders.split  # noqa: F401 - Arrow and NumPy in memory, as for the floors
+    from taxi_assets.core.month import Month
+    from taxi_assets.datasets.schema import KINDS
+    from taxi_assets.lake.month_file import TripFile
     from taxi_assets.resources import resources
     from taxi_assets.settings import get_settings
-    from taxi_assets.trips.files import TripFile
-    from taxi_assets.trips.month import Month
-    from taxi_assets.trips.schema import KINDS
 
     settings, kind = get_settings(), KINDS["yellow"]
     managers = resources(settings)
@@ -89,7 +89,7 @@ def sink(name: str) -> Callable[[], object]:
 def _writing() -> Writing:
     import uuid
 
-    from taxi_assets.io_managers.base import Writing
+    from taxi_assets.sinks.contract import Writing
 
     return Writing("benchmark", uuid.uuid4().hex[:12], lambda _: None, {})
 

@@ -117,9 +117,9 @@ class Workspace:
 def make_month(folder: Path, month: str, rows: int) -> None:
     """The generated month as csv.gz, twice: as it is in `folder/damaged`, and in `folder` without its unreadable lines,
     on which the original and the other tools fail."""
-    from taxi_assets.trips.month import Month
-    from taxi_assets.trips.sample import HEADERS, write_sample
-    from taxi_assets.trips.schema import KINDS
+    from taxi_assets.core.month import Month
+    from taxi_assets.datasets.schema import KINDS
+    from taxi_assets.publisher.sample import HEADERS, write_sample
 
     name = f"yellow_tripdata_{month}.csv.gz"
     target, damaged = folder / name, folder / "damaged" / name
@@ -140,7 +140,7 @@ def make_month(folder: Path, month: str, rows: int) -> None:
 @contextmanager
 def postgres(folder: Path) -> Generator[str]:
     """The address of an embedded server with the product's own settings: fsync and synchronous_commit are on."""
-    from taxi_assets.services.embedded_postgres import EmbeddedPostgres
+    from taxi_assets.sinks.postgres.embedded import EmbeddedPostgres
 
     server = EmbeddedPostgres(folder)
     try:

@@ -9,11 +9,11 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from taxi_assets.trips.encodings import CODES, NULL_TEXTS
-from taxi_assets.trips.eras import ALIASES, ERAS, METER
-from taxi_assets.trips.rows import REASONS
-from taxi_assets.trips.rules import RULES, CleaningRules, Rule
-from taxi_assets.trips.schema import GREEN, REJECT_COLUMNS, YELLOW
+from taxi_assets.datasets.encodings import CODES, NULL_TEXTS
+from taxi_assets.datasets.eras import ALIASES, ERAS, METER
+from taxi_assets.datasets.rules import RULES, CleaningRules, Rule
+from taxi_assets.datasets.schema import GREEN, REJECT_COLUMNS, YELLOW
+from taxi_assets.publisher.rows import REASONS
 
 PAGE = Path(__file__).with_name("data.md")
 

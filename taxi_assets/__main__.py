@@ -2,7 +2,7 @@
 
 import sys
 
-from taxi_assets.cli import main
+from taxi_assets.cli.main import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -8,8 +8,10 @@ from typing import Any
 
 import dagster as dg
 
+from taxi_assets.assets.checks import month_checks
 from taxi_assets.assets.daily import daily_asset
 from taxi_assets.assets.ingest import ingest_assets
+from taxi_assets.assets.jobs import load_month
 from taxi_assets.assets.places import zones_asset
 from taxi_assets.assets.reports import report_assets
 from taxi_assets.assets.sinks import sink_assets
@@ -18,12 +20,10 @@ from taxi_assets.automation.deadlines import check_keys, deadline_checks, deadli
 from taxi_assets.automation.housekeeping import housekeeping_job, housekeeping_schedule
 from taxi_assets.automation.schedules import monthly_schedule, reconciliation
 from taxi_assets.automation.sensors import new_months_sensor, sinks_follow, with_conditions
-from taxi_assets.checks import month_checks
+from taxi_assets.cli.terminal import terminal_logger
 from taxi_assets.executors import executor
-from taxi_assets.jobs import load_month
 from taxi_assets.resources import resources
 from taxi_assets.settings import Settings, get_settings
-from taxi_assets.terminal import terminal_logger
 
 
 def build_defs(

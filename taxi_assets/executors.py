@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from taxi_assets.errors import PermanentError
+from taxi_assets.core.errors import PermanentError
 from taxi_assets.settings import Settings
 
 if TYPE_CHECKING:

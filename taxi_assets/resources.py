@@ -7,18 +7,18 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 from taxi_assets.assets.ingest import Publisher
-from taxi_assets.io_managers.bigquery import BigQueryIOManager
-from taxi_assets.io_managers.daily_object import DailyObjectIOManager
-from taxi_assets.io_managers.day_folders import DayFoldersIOManager
-from taxi_assets.io_managers.duckdb_warehouse import DuckDBWarehouseIOManager
-from taxi_assets.io_managers.lake import LakeIOManager
-from taxi_assets.io_managers.parquet_object import ParquetObjectIOManager
-from taxi_assets.io_managers.postgres import PostgresIOManager
-from taxi_assets.io_managers.zones import ZonesIOManager
+from taxi_assets.lake.io_manager import LakeIOManager
+from taxi_assets.lake.zones import ZonesIOManager
 from taxi_assets.settings import Settings, project_folder
+from taxi_assets.sinks.bigquery.io_manager import BigQueryIOManager
+from taxi_assets.sinks.daily_object.io_manager import DailyObjectIOManager
+from taxi_assets.sinks.day_folders.io_manager import DayFoldersIOManager
+from taxi_assets.sinks.duckdb.io_manager import DuckDBWarehouseIOManager
+from taxi_assets.sinks.parquet_object.io_manager import ParquetObjectIOManager
+from taxi_assets.sinks.postgres.io_manager import PostgresIOManager
 
 if TYPE_CHECKING:
-    from taxi_assets.io_managers.summary import SummaryIOManager
+    from taxi_assets.sinks.summary import SummaryIOManager
 
 
 def resources(settings: Settings) -> dict[str, Any]:
@@ -60,6 +60,6 @@ def resources(settings: Settings) -> dict[str, Any]:
 )
 def summary_io_manager(context: dg.InitResourceContext) -> SummaryIOManager:
     """Made of the other sinks' resources, so that whatever replaces one of them replaces it here, too."""
-    from taxi_assets.io_managers.summary import SummaryIOManager
+    from taxi_assets.sinks.summary import SummaryIOManager
 
     return SummaryIOManager(context.resources.postgres, context.resources.parquet_object, context.resources.warehouse)

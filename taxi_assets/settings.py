@@ -15,10 +15,10 @@ from typing import Literal
 from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from taxi_assets.errors import PermanentError
-from taxi_assets.trips.rules import CleaningRules
-from taxi_assets.trips.schema import KINDS, TaxiKind
-from taxi_assets.trips.source import PUBLISHERS, address_scheme
+from taxi_assets.core.errors import PermanentError
+from taxi_assets.datasets.rules import CleaningRules
+from taxi_assets.datasets.schema import KINDS, TaxiKind
+from taxi_assets.publisher.source import PUBLISHERS, address_scheme
 
 
 def project_folder() -> Path:

@@ -23,8 +23,8 @@ from typing import Any
 import pytest
 import requests
 
-from taxi_assets.io_managers.bigquery import BigQueryIOManager
-from taxi_assets.trips.files import TripFile
+from taxi_assets.lake.month_file import TripFile
+from taxi_assets.sinks.bigquery.io_manager import BigQueryIOManager
 from taxi_assets_tests.emulators import bigquery as emulator
 from taxi_assets_tests.emulators.storage import command as storage_command
 from taxi_assets_tests.processes import end, free_port, until

@@ -14,11 +14,11 @@ import pytest
 from google.auth.credentials import AnonymousCredentials
 from google.cloud import bigquery as google
 
-from taxi_assets.io_managers.base import Writing
-from taxi_assets.io_managers.bigquery import BigQueryIOManager
-from taxi_assets.trips.files import TripFile
-from taxi_assets.trips.month import Month
-from taxi_assets.trips.schema import YELLOW, Column, TaxiKind
+from taxi_assets.core.month import Month
+from taxi_assets.datasets.schema import YELLOW, Column, TaxiKind
+from taxi_assets.lake.month_file import TripFile
+from taxi_assets.sinks.bigquery.io_manager import BigQueryIOManager
+from taxi_assets.sinks.contract import Writing
 from taxi_assets_tests.bigquery_fixtures import (
     PROJECT,
     BigQueryServer,

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from taxi_assets.services.buckets import Bucket, open_bucket
+from taxi_assets.sinks.storage.buckets import Bucket, open_bucket
 
 NAME = "nyc_taxi_data/yellow_tripdata_2021-01.parquet"
 

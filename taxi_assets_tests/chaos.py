@@ -23,7 +23,7 @@ from functools import cached_property
 from itertools import count
 from pathlib import Path
 
-from taxi_assets.services.embedded_postgres import EmbeddedPostgres
+from taxi_assets.sinks.postgres.embedded import EmbeddedPostgres
 from taxi_assets_tests.bigquery_fixtures import BigQueryServer, bigquery_server
 from taxi_assets_tests.emulators import bigquery as emulator
 from taxi_assets_tests.gcs_fixtures import GcsServer, gcs_server

@@ -8,16 +8,16 @@ from typing import Any
 
 import pyarrow as pa
 
+from taxi_assets.core.month import Month
+from taxi_assets.datasets.rules import CleaningRules
+from taxi_assets.datasets.schema import YELLOW, TaxiKind
+from taxi_assets.lake.cleaning import clean_month
+from taxi_assets.lake.month_file import TripFile
+from taxi_assets.lake.staging import stage
+from taxi_assets.publisher.reader import read_trips
+from taxi_assets.publisher.sample import write_sample
 from taxi_assets.reports.figures import MonthProfile
 from taxi_assets.reports.profile import profile_month
-from taxi_assets.trips.cleaning import clean_month
-from taxi_assets.trips.files import TripFile
-from taxi_assets.trips.month import Month
-from taxi_assets.trips.reader import read_trips
-from taxi_assets.trips.rules import CleaningRules
-from taxi_assets.trips.sample import write_sample
-from taxi_assets.trips.schema import YELLOW, TaxiKind
-from taxi_assets.trips.staging import stage
 
 
 @dataclass(frozen=True)

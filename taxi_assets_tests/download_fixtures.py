@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from taxi_assets.trips.download import Downloaded, Downloader, Patience
-from taxi_assets.trips.offer import Published
+from taxi_assets.publisher.download import Downloaded, Downloader, Patience
+from taxi_assets.publisher.offer import Published
 from taxi_assets_tests.misbehaving_server import MisbehavingServer, Offer, misbehaving_server
 
 MONTH = "/yellow_tripdata_2021-01.parquet"

@@ -12,9 +12,9 @@ from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-from taxi_assets.trips.month import Month
-from taxi_assets.trips.sample import SampleFacts, write_sample
-from taxi_assets.trips.schema import YELLOW, TaxiKind
+from taxi_assets.core.month import Month
+from taxi_assets.datasets.schema import YELLOW, TaxiKind
+from taxi_assets.publisher.sample import SampleFacts, write_sample
 
 
 class FakePublisher:

@@ -12,11 +12,11 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
 
+from taxi_assets.assets.jobs import job_name
+from taxi_assets.datasets.schema import YELLOW, TaxiKind
 from taxi_assets.definitions import build_defs
-from taxi_assets.jobs import job_name
-from taxi_assets.services.embedded_postgres import EmbeddedPostgres
 from taxi_assets.settings import get_settings
-from taxi_assets.trips.schema import YELLOW, TaxiKind
+from taxi_assets.sinks.postgres.embedded import EmbeddedPostgres
 
 
 @pytest.fixture

@@ -10,11 +10,11 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
+from taxi_assets.core.partitions import monthly
+from taxi_assets.datasets.schema import YELLOW
 from taxi_assets.definitions import build_defs
-from taxi_assets.partitions import monthly
-from taxi_assets.services.embedded_postgres import EmbeddedPostgres
 from taxi_assets.settings import Settings, get_settings
-from taxi_assets.trips.schema import YELLOW
+from taxi_assets.sinks.postgres.embedded import EmbeddedPostgres
 from taxi_assets_tests.fake_publisher import FakePublisher, fake_publisher
 
 NEWEST, BEFORE, OLDER = (monthly(YELLOW).get_partition_keys()[i][:7] for i in (-1, -2, -20))

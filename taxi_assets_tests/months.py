@@ -10,10 +10,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from taxi_assets.trips.files import BATCH_ROWS, Facts, TripFile, Trips
-from taxi_assets.trips.month import Month
-from taxi_assets.trips.schema import YELLOW, TaxiKind
-from taxi_assets.trips.staging import stage
+from taxi_assets.core.month import Month
+from taxi_assets.datasets.schema import YELLOW, TaxiKind
+from taxi_assets.lake.month_file import BATCH_ROWS, Facts, TripFile, Trips
+from taxi_assets.lake.staging import stage
 
 
 def month_of_trips(

@@ -21,8 +21,8 @@ import psycopg
 import pytest
 from psycopg.conninfo import conninfo_to_dict
 
-from taxi_assets.services.embedded_postgres import EmbeddedPostgres
-from taxi_assets.services.embedded_postgres_home import Home
+from taxi_assets.sinks.postgres.embedded import EmbeddedPostgres
+from taxi_assets.sinks.postgres.embedded_home import Home
 from taxi_assets_tests.processes import free_port, until
 
 OTHERS = {

@@ -17,11 +17,11 @@ import psycopg
 import pyarrow as pa
 import pytest
 
-from taxi_assets.io_managers.base import Writing
-from taxi_assets.io_managers.postgres import PostgresIOManager
-from taxi_assets.trips.files import BATCH_ROWS, TripFile
-from taxi_assets.trips.month import Month
-from taxi_assets.trips.schema import YELLOW
+from taxi_assets.core.month import Month
+from taxi_assets.datasets.schema import YELLOW
+from taxi_assets.lake.month_file import BATCH_ROWS, TripFile
+from taxi_assets.sinks.contract import Writing
+from taxi_assets.sinks.postgres.io_manager import PostgresIOManager
 from taxi_assets_tests.months import month_of_trips, same_facts
 from taxi_assets_tests.postgres_fixtures import (
     rows_of,

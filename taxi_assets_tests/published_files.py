@@ -6,10 +6,10 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from taxi_assets.trips.eras import Era
-from taxi_assets.trips.month import Month
-from taxi_assets.trips.reader import open_trips
-from taxi_assets.trips.schema import YELLOW, TaxiKind
+from taxi_assets.core.month import Month
+from taxi_assets.datasets.eras import Era
+from taxi_assets.datasets.schema import YELLOW, TaxiKind
+from taxi_assets.publisher.reader import open_trips
 
 MONTH = Month(2019, 6)
 HEADER = (

@@ -8,9 +8,9 @@ from typing import Any
 
 import dagster as dg
 
-from taxi_assets.io_managers.base import KIND_METADATA
+from taxi_assets.datasets.schema import Column, TaxiKind
 from taxi_assets.settings import Settings
-from taxi_assets.trips.schema import Column, TaxiKind
+from taxi_assets.sinks.contract import KIND_METADATA
 
 OWNERS = ["team:taxi-data"]
 INGEST, SINKS, DAILY, REPORTS = "ingest", "sinks", "daily", "reports"

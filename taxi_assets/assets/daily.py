@@ -7,11 +7,11 @@ from typing import Any
 import dagster as dg
 
 from taxi_assets.assets.common import CODE_VERSION, DAILY, OWNERS, group, key, metadata, prefix
-from taxi_assets.failures import RETRY, explained
-from taxi_assets.partitions import daily
+from taxi_assets.core.failures import RETRY, explained
+from taxi_assets.core.partitions import daily
+from taxi_assets.datasets.schema import TaxiKind
+from taxi_assets.lake.month_file import Trips
 from taxi_assets.settings import Settings, get_settings
-from taxi_assets.trips.files import Trips
-from taxi_assets.trips.schema import TaxiKind
 
 
 def daily_asset(kind: TaxiKind, settings: Settings) -> dg.AssetsDefinition:
@@ -43,7 +43,7 @@ def daily_asset(kind: TaxiKind, settings: Settings) -> dg.AssetsDefinition:
 
 def _days_of(months: list[Trips], kind: TaxiKind, days: list[dt.date]) -> Iterator[tuple[dt.date, Any]]:
     """The wanted days of each month, split in one pass a month."""
-    from taxi_assets.io_managers.day_split import split_days
+    from taxi_assets.sinks.day_folders.split import split_days
 
     for trips in months:
         wanted = [day for day in days if (day.year, day.month) == tuple(trips.month)]

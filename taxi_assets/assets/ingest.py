@@ -19,22 +19,22 @@ from taxi_assets.assets.common import (
     prefix,
     share,
 )
-from taxi_assets.failures import RETRY, explained
-from taxi_assets.partitions import monthly
+from taxi_assets.core.failures import RETRY, explained
+from taxi_assets.core.month import Month
+from taxi_assets.core.partitions import monthly
+from taxi_assets.datasets.rules import RULES, CleaningRules
+from taxi_assets.datasets.schema import TaxiKind
+from taxi_assets.lake.month_file import TripFile
+from taxi_assets.publisher.columns import new_columns_of
+from taxi_assets.publisher.source import TripSource, trip_source
 from taxi_assets.settings import Settings, get_settings
-from taxi_assets.trips.columns import new_columns_of
-from taxi_assets.trips.files import TripFile
-from taxi_assets.trips.month import Month
-from taxi_assets.trips.rules import RULES, CleaningRules
-from taxi_assets.trips.schema import TaxiKind
-from taxi_assets.trips.source import TripSource, trip_source
 
 if TYPE_CHECKING:
-    from taxi_assets.trips.cleaning import Cleaned
+    from taxi_assets.lake.cleaning import Cleaned
 
 
 class Publisher(dg.ConfigurableResource):
-    """Where months come from: a source of `taxi_assets.trips.source`."""
+    """Where months come from: a source of `taxi_assets.publisher.source`."""
 
     source: str = Field(description="tlc, datatalks, sample, or an address or path with {month} in it.")
     sample_rows: int = Field(100_000, description="Rows of a generated month (source `sample`).")
@@ -66,8 +66,8 @@ def load_raw_month(context: dg.AssetExecutionContext, source: TripSource, kind: 
 
     Columns that are not known follow the canonical ones, as published.
     """
-    from taxi_assets.trips.reader import open_trips
-    from taxi_assets.trips.staging import stage
+    from taxi_assets.lake.staging import stage
+    from taxi_assets.publisher.reader import open_trips
 
     settings, pace, started = get_settings(), Pace(context.log.info), time.monotonic()
     fetched = source.fetch(
@@ -230,7 +230,7 @@ def ingest_assets(kind: TaxiKind, settings: Settings) -> list[dg.AssetsDefinitio
         config: CleaningConfig,  # ty: ignore[invalid-type-form]
         raw_trips: Any,
     ) -> Iterator[dg.Output]:
-        from taxi_assets.trips.cleaning import clean_month
+        from taxi_assets.lake.cleaning import clean_month
 
         raws: list[TripFile] = raw_trips if isinstance(raw_trips, list) else [raw_trips]
         rules = CleaningRules(**config.model_dump())

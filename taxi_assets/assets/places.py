@@ -6,9 +6,9 @@ import dagster as dg
 
 from taxi_assets.assets.common import CODE_VERSION, OWNERS
 from taxi_assets.assets.ingest import Publisher
-from taxi_assets.failures import explained
+from taxi_assets.core.failures import explained
+from taxi_assets.datasets.zones import ZONE_COLUMNS
 from taxi_assets.settings import get_settings
-from taxi_assets.trips.zones import ZONE_COLUMNS
 
 PLACES = "places"
 
@@ -30,7 +30,7 @@ def zones_asset() -> dg.AssetsDefinition:
     )
     def taxi_zones(context: dg.AssetExecutionContext, publisher: Publisher) -> Iterator[dg.Output]:
         """Fetch and check the lookup."""
-        from taxi_assets.trips.zone_lookup import read_zones, sample_zones
+        from taxi_assets.publisher.zone_lookup import read_zones, sample_zones
 
         source = publisher.open()
         with explained("taxi_zones"):

@@ -25,13 +25,13 @@ from taxi_assets.assets.common import (
     prefix,
 )
 from taxi_assets.assets.sinks import Sink, sinks
-from taxi_assets.errors import PermanentError
-from taxi_assets.failures import RETRY, explained
-from taxi_assets.io_managers.base import KIND_METADATA
-from taxi_assets.io_managers.parquet_object import ParquetObjectIOManager
-from taxi_assets.io_managers.scratch import Scratch
-from taxi_assets.io_managers.trip_objects import link
-from taxi_assets.partitions import monthly
+from taxi_assets.core.errors import PermanentError
+from taxi_assets.core.failures import RETRY, explained
+from taxi_assets.core.month import Month
+from taxi_assets.core.partitions import monthly
+from taxi_assets.datasets.schema import TaxiKind
+from taxi_assets.lake.month_file import Trips
+from taxi_assets.lake.scratch import Scratch
 from taxi_assets.reports.daily_summary import (
     SUMMARY_COLUMNS,
     as_frame,
@@ -41,11 +41,11 @@ from taxi_assets.reports.daily_summary import (
     summary_type,
 )
 from taxi_assets.reports.figures import MonthProfile
-from taxi_assets.services.buckets import Bucket, Stat
 from taxi_assets.settings import Settings
-from taxi_assets.trips.files import Trips
-from taxi_assets.trips.month import Month
-from taxi_assets.trips.schema import TaxiKind
+from taxi_assets.sinks.contract import KIND_METADATA
+from taxi_assets.sinks.parquet_object.io_manager import ParquetObjectIOManager
+from taxi_assets.sinks.storage.buckets import Bucket, Stat
+from taxi_assets.sinks.storage.trip_objects import link
 
 if TYPE_CHECKING:
     import pandas as pd

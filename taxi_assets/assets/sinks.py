@@ -8,10 +8,10 @@ from typing import Any
 import dagster as dg
 
 from taxi_assets.assets.common import CODE_VERSION, OWNERS, SINKS, backfill_policy, group, key, metadata, prefix
-from taxi_assets.failures import RETRY
-from taxi_assets.partitions import monthly
+from taxi_assets.core.failures import RETRY
+from taxi_assets.core.partitions import monthly
+from taxi_assets.datasets.schema import TaxiKind
 from taxi_assets.settings import Settings
-from taxi_assets.trips.schema import TaxiKind
 
 
 @dataclass(frozen=True)

@@ -10,18 +10,18 @@ import datetime as dt
 import dagster as dg
 from dagster._core.definitions.assets.job.asset_job import JobScopedAssetGraph
 
-from taxi_assets import audit
 from taxi_assets.assets.common import key
 from taxi_assets.assets.ingest import Publisher
 from taxi_assets.assets.sinks import sinks
-from taxi_assets.automation.judging import Known, changed, unfinished
-from taxi_assets.automation.month_records import MonthRecords
-from taxi_assets.automation.probing import Answers, newest_published
 from taxi_assets.automation.schedules import LOOK_BACK, TIMEZONE, status
-from taxi_assets.partitions import monthly
+from taxi_assets.core import run_tags
+from taxi_assets.core.month import Month
+from taxi_assets.core.partitions import monthly
+from taxi_assets.datasets.schema import TaxiKind
 from taxi_assets.settings import Settings
-from taxi_assets.trips.month import Month
-from taxi_assets.trips.schema import TaxiKind
+from taxi_assets.status.decide import Known, changed, unfinished
+from taxi_assets.status.month_records import MonthRecords
+from taxi_assets.status.probing import Answers, newest_published
 
 DEADLINE = "newest_published_month_is_loaded"
 USUAL_DELAY = dt.timedelta(days=60)
@@ -127,6 +127,6 @@ def deadline_schedule(kind: TaxiKind, settings: Settings) -> dg.ScheduleDefiniti
         cron_schedule=settings.reconcile_cron,
         execution_timezone=TIMEZONE,
         default_status=status(settings),
-        tags={audit.STARTED_BY: f"schedule {name}"},
+        tags={run_tags.STARTED_BY: f"schedule {name}"},
         description="Asks whether the newest published month is in every sink; a missed deadline is a red check and an alert.",
     )

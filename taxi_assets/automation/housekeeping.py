@@ -10,11 +10,11 @@ from pathlib import Path
 
 import dagster as dg
 
-from taxi_assets import audit
-from taxi_assets.automation.month_records import UNDER_WAY
 from taxi_assets.automation.schedules import TIMEZONE, status
+from taxi_assets.core import run_tags
+from taxi_assets.datasets.schema import TaxiKind
 from taxi_assets.settings import Settings, get_settings
-from taxi_assets.trips.schema import TaxiKind
+from taxi_assets.status.month_records import UNDER_WAY
 
 HOUSEKEEPING = "housekeeping"
 HOUR = 3600.0
@@ -123,8 +123,8 @@ def end_dead_runs(instance: dg.DagsterInstance, log: Callable[[str], object]) ->
     """
     ended = []
     for run in instance.get_runs(dg.RunsFilter(statuses=[*UNDER_WAY, dg.DagsterRunStatus.NOT_STARTED])):
-        process = run.tags.get(audit.PROCESS)
-        if process and audit.is_gone(process):
+        process = run.tags.get(run_tags.PROCESS)
+        if process and run_tags.is_gone(process):
             month = run.tags.get("dagster/partition", "")[:7]
             sentence = (
                 f"{month or 'The run'}: the process that loaded it ended without a word (killed, or out of memory); "
@@ -141,7 +141,7 @@ def end_dead_runs(instance: dg.DagsterInstance, log: Callable[[str], object]) ->
 )
 def tidy(context: dg.OpExecutionContext) -> None:
     """Do it all; Postgres' part last, as it may be away."""
-    from taxi_assets.failures import explained
+    from taxi_assets.core.failures import explained
 
     settings = get_settings()
     files, size = remove_orphans(settings, context.log.info)
@@ -165,5 +165,5 @@ def housekeeping_schedule(settings: Settings) -> dg.ScheduleDefinition:
         cron_schedule=settings.reconcile_cron,
         execution_timezone=TIMEZONE,
         default_status=status(settings),
-        tags={audit.STARTED_BY: f"schedule {HOUSEKEEPING}"},
+        tags={run_tags.STARTED_BY: f"schedule {HOUSEKEEPING}"},
     )

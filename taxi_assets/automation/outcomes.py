@@ -7,9 +7,9 @@ from typing import Literal, cast
 
 import dagster as dg
 
-from taxi_assets import audit
-from taxi_assets.failures import failure_sentence
-from taxi_assets.month_check import CAUSES
+from taxi_assets.assets.month_check import CAUSES
+from taxi_assets.core import run_tags
+from taxi_assets.core.failures import failure_sentence
 
 _FROM_OUTSIDE = "This run has been marked as failed from outside"
 """What Dagster says of a run whose process was killed or never came."""
@@ -28,7 +28,9 @@ def retry(tags: Mapping[str, str]) -> Literal["none", "coming", "begun"] | None:
     noted = tags.get("dagster/will_retry")
     if noted is None:
         return None
-    if noted != "true" or audit.PROCESS in tags:  # the daemon cannot start what `make backfill` and `make run` execute
+    if (
+        noted != "true" or run_tags.PROCESS in tags
+    ):  # the daemon cannot start what `make backfill` and `make run` execute
         return "none"
     return "begun" if "dagster/auto_retry_run_id" in tags else "coming"
 

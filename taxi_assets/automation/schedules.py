@@ -9,15 +9,15 @@ import dagster as dg
 
 from taxi_assets.assets.common import key
 from taxi_assets.assets.ingest import Publisher
-from taxi_assets.automation.judging import TO_DO, Judgement, State, by_urgency, judge, ranges
-from taxi_assets.automation.month_records import MonthRecords, attempt
-from taxi_assets.automation.probing import Answers, ask, newest_published
-from taxi_assets.automation.sensors import run_tags
-from taxi_assets.jobs import job_name
-from taxi_assets.partitions import monthly
+from taxi_assets.assets.jobs import job_name
+from taxi_assets.automation.sensors import tags_of_run
+from taxi_assets.core.month import Month
+from taxi_assets.core.partitions import monthly
+from taxi_assets.datasets.schema import TaxiKind
 from taxi_assets.settings import Settings
-from taxi_assets.trips.month import Month
-from taxi_assets.trips.schema import TaxiKind
+from taxi_assets.status.decide import TO_DO, Judgement, State, by_urgency, judge, ranges
+from taxi_assets.status.month_records import MonthRecords, attempt
+from taxi_assets.status.probing import Answers, ask, newest_published
 
 TIMEZONE = "America/New_York"
 LOOK_BACK = 12
@@ -101,7 +101,7 @@ def _launch(
     due, hopeless = [], []
     for judgement in by_urgency(judged):
         version = answers.version(judgement.month) or known[judgement.month].version
-        tags = run_tags(f"schedule {name}", version)
+        tags = tags_of_run(f"schedule {name}", version)
         failures = known[judgement.month].failures.get(attempt(tags), 0)
         if failures >= ATTEMPTS:
             hopeless.append(judgement.month)

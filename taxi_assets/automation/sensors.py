@@ -10,17 +10,17 @@ from dataclasses import asdict, dataclass, field
 
 import dagster as dg
 
-from taxi_assets import audit
 from taxi_assets.assets.common import CODE_VERSION, REPORTS, SINKS, group
 from taxi_assets.assets.ingest import Publisher
-from taxi_assets.automation.judging import Judgement, State, judge, ranges, rotate
-from taxi_assets.automation.month_records import MonthRecords
-from taxi_assets.automation.probing import Answers, ask
-from taxi_assets.jobs import job_name
-from taxi_assets.partitions import monthly
+from taxi_assets.assets.jobs import job_name
+from taxi_assets.core import run_tags
+from taxi_assets.core.month import Month
+from taxi_assets.core.partitions import monthly
+from taxi_assets.datasets.schema import TaxiKind
 from taxi_assets.settings import Settings
-from taxi_assets.trips.month import Month
-from taxi_assets.trips.schema import TaxiKind
+from taxi_assets.status.decide import Judgement, State, judge, ranges, rotate
+from taxi_assets.status.month_records import MonthRecords
+from taxi_assets.status.probing import Answers, ask
 
 NEWEST = 4
 """Newest months asked for at every tick, and loaded as soon as they are published (up to 105 days late, median 51)."""
@@ -97,7 +97,7 @@ def new_months_sensor(kind: TaxiKind, settings: Settings) -> dg.SensorDefinition
             dg.RunRequest(
                 run_key=keys[j.month],
                 partition_key=j.month.key,
-                tags=run_tags(f"sensor {name}", answers.version(j.month)),
+                tags=tags_of_run(f"sensor {name}", answers.version(j.month)),
                 **part,
             )
             for j in due
@@ -156,10 +156,10 @@ def summary(
     return " ".join(lines)
 
 
-def run_tags(starter: str, source_version: str | None) -> dict[str, str]:
+def tags_of_run(starter: str, source_version: str | None) -> dict[str, str]:
     """The tags of a run that automation starts."""
-    tags = {audit.STARTED_BY: starter, audit.CODE_VERSION: CODE_VERSION}
-    return {**tags, audit.SOURCE_VERSION: source_version} if source_version else tags
+    tags = {run_tags.STARTED_BY: starter, run_tags.CODE_VERSION: CODE_VERSION}
+    return {**tags, run_tags.SOURCE_VERSION: source_version} if source_version else tags
 
 
 def ingest_names(records: MonthRecords) -> list[str]:
@@ -173,7 +173,11 @@ def sinks_follow(kind: TaxiKind, settings: Settings) -> dg.AutomationConditionSe
         f"{kind.name}_sinks_follow_clean_trips",
         target=dg.AssetSelection.groups(group(kind, SINKS), group(kind, REPORTS)),
         default_status=status(settings),
-        run_tags={audit.STARTED_BY: "declarative automation", audit.CODE_VERSION: CODE_VERSION, "taxi": kind.name},
+        run_tags={
+            run_tags.STARTED_BY: "declarative automation",
+            run_tags.CODE_VERSION: CODE_VERSION,
+            "taxi": kind.name,
+        },
         description="Materialises a sink's month when clean_trips has a newer one whose blocking checks passed.",
     )
 

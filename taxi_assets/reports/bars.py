@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 
+from taxi_assets.datasets.rules import RULES
+from taxi_assets.publisher.rows import REASONS
 from taxi_assets.reports.daily_summary import NOT_RECORDED, PAYMENTS
 from taxi_assets.reports.figures import MonthProfile, Zone, share
 from taxi_assets.reports.words import number, percent
-from taxi_assets.trips.rows import REASONS
-from taxi_assets.trips.rules import RULES
 
 REASON_WORDS = {rule.reason: rule.description.replace("`", "") for rule in RULES} | REASONS
 """Every reason for a rejection, in words."""

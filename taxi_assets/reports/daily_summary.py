@@ -13,11 +13,11 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from taxi_assets.errors import PermanentError
-from taxi_assets.trips.files import Facts, TripFile, Trips
-from taxi_assets.trips.month import Month
-from taxi_assets.trips.schema import Column, TaxiKind, described_schema
-from taxi_assets.trips.zones import BOROUGHS, OUTSIDE, OUTSIDE_ID
+from taxi_assets.core.errors import PermanentError
+from taxi_assets.core.month import Month
+from taxi_assets.datasets.schema import Column, TaxiKind, described_schema
+from taxi_assets.datasets.zones import BOROUGHS, OUTSIDE, OUTSIDE_ID
+from taxi_assets.lake.month_file import Facts, TripFile, Trips
 
 if TYPE_CHECKING:
     import dagster as dg

@@ -9,8 +9,8 @@ import json
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from taxi_assets.errors import PermanentError
-from taxi_assets.trips.month import Month
+from taxi_assets.core.errors import PermanentError
+from taxi_assets.core.month import Month
 
 FORMAT = 1
 """Raised when the fields below change; a stored profile of another format is counted anew."""

@@ -10,6 +10,7 @@ import datetime as dt
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from taxi_assets.lake.month_file import Facts
 from taxi_assets.reports.bars import Bar, payments, reasons, requests, zones
 from taxi_assets.reports.charts import busiest_hour, environment, histogram, trips_per_day, week, weekday_averages
 from taxi_assets.reports.figures import Histogram, MonthProfile, month_of, share
@@ -26,7 +27,6 @@ from taxi_assets.reports.words import (
     percent,
     plural,
 )
-from taxi_assets.trips.files import Facts
 
 ACCENTS = {"yellow": "#f7b500", "green": "#78be20"}
 """The colour of the cabs."""

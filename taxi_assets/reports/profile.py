@@ -12,10 +12,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from taxi_assets.core.month import Month
+from taxi_assets.datasets.schema import TaxiKind
+from taxi_assets.lake.month_file import Trips
 from taxi_assets.reports.figures import Day, Histogram, MonthProfile, Origin, Places, Totals, Zone
-from taxi_assets.trips.files import Trips
-from taxi_assets.trips.month import Month
-from taxi_assets.trips.schema import TaxiKind
 
 DISTANCE_BINS, FARE_BINS = (0.5, 20), (2.5, 80)
 """Width of a bin and where the tail begins, in miles and US dollars: up to the airports and beyond."""

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import pytest
 import yaml
 
-from taxi_assets.services.embedded_postgres import EmbeddedPostgres
+from taxi_assets.sinks.postgres.embedded import EmbeddedPostgres
 
 if TYPE_CHECKING:
     from taxi_assets_tests.gcs_fixtures import GcsServer

@@ -17,9 +17,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from taxi_assets.io_managers.bigquery import CLUSTERING
+from taxi_assets.datasets.schema import KINDS
 from taxi_assets.settings import Settings
-from taxi_assets.trips.schema import KINDS
+from taxi_assets.sinks.bigquery.io_manager import CLUSTERING
 from taxi_assets_tests.deploy import terraform_policies as policies
 from taxi_assets_tests.deploy.terraform_policies import POLICIES, Plan, Policy, containers, planned, task
 

@@ -20,8 +20,8 @@ from pathlib import Path
 import psutil
 import requests
 
-from taxi_assets.errors import TaxiError
-from taxi_assets.services.embedded_postgres import EmbeddedPostgres
+from taxi_assets.core.errors import TaxiError
+from taxi_assets.sinks.postgres.embedded import EmbeddedPostgres
 from taxi_assets_tests.emulators import bigquery, storage
 from taxi_assets_tests.processes import until
 
@@ -49,7 +49,7 @@ def start(folder: Path, ports: tuple[int, int, int]) -> dict[str, str]:
         lambda: bigquery.environment(storage_url),
     )
     EmbeddedPostgres(folder / "postgres").url()
-    address = [sys.executable, "-m", "taxi_assets.services.embedded_postgres", "url", str(folder / "postgres")]
+    address = [sys.executable, "-m", "taxi_assets.sinks.postgres.embedded", "url", str(folder / "postgres")]
     return {
         "TAXI_PROFILE": "gcp",
         "TAXI_AUTOMATION": "off",  # which is on in the cloud: it would load the publisher's newest months

@@ -18,11 +18,11 @@ import psutil
 import psycopg
 import pytest
 
-from taxi_assets.cli import main
-from taxi_assets.services.embedded_postgres import EmbeddedPostgres
-from taxi_assets.trips.month import Month
-from taxi_assets.trips.sample import expected
-from taxi_assets.trips.schema import YELLOW
+from taxi_assets.cli.main import main
+from taxi_assets.core.month import Month
+from taxi_assets.datasets.schema import YELLOW
+from taxi_assets.publisher.sample import expected
+from taxi_assets.sinks.postgres.embedded import EmbeddedPostgres
 from taxi_assets_tests.fake_publisher import fake_publisher
 from taxi_assets_tests.processes import REPOSITORY, until
 
@@ -147,7 +147,7 @@ def test_a_backfill_killed_twice_and_resumed_loads_every_month_once(home: Home):
 KILLER = """
 import os, signal
 from pathlib import Path
-from taxi_assets.io_managers.postgres import PostgresIOManager
+from taxi_assets.sinks.postgres.io_manager import PostgresIOManager
 
 load = PostgresIOManager.replace
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from taxi_assets.services.embedded_postgres import EmbeddedPostgres
+from taxi_assets.sinks.postgres.embedded import EmbeddedPostgres
 from taxi_assets_tests.processes import REPOSITORY, free_port
 
 

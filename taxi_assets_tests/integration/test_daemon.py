@@ -24,11 +24,11 @@ import psycopg
 import pyarrow.parquet as pq
 import requests
 
-from taxi_assets.partitions import monthly
-from taxi_assets.services.embedded_postgres import EmbeddedPostgres
-from taxi_assets.trips.month import Month
-from taxi_assets.trips.sample import expected
-from taxi_assets.trips.schema import YELLOW
+from taxi_assets.core.month import Month
+from taxi_assets.core.partitions import monthly
+from taxi_assets.datasets.schema import YELLOW
+from taxi_assets.publisher.sample import expected
+from taxi_assets.sinks.postgres.embedded import EmbeddedPostgres
 from taxi_assets_tests.alert_servers import webhook
 from taxi_assets_tests.fake_publisher import fake_publisher
 from taxi_assets_tests.processes import REPOSITORY, free_port, running, until

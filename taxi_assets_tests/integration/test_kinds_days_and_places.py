@@ -6,10 +6,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from taxi_assets.datasets.schema import GREEN
 from taxi_assets.definitions import build_defs
+from taxi_assets.lake.month_file import TripFile
 from taxi_assets.settings import get_settings
-from taxi_assets.trips.files import TripFile
-from taxi_assets.trips.schema import GREEN
 from taxi_assets_tests.graph import in_every_sink, instance, load, postgres
 
 __all__ = ["instance", "postgres"]

@@ -4,11 +4,11 @@ import dagster as dg
 import psycopg
 import pyarrow.parquet as pq
 
+from taxi_assets.core.month import Month
+from taxi_assets.datasets.schema import YELLOW
 from taxi_assets.definitions import build_defs
+from taxi_assets.publisher.sample import expected
 from taxi_assets.settings import Settings, get_settings
-from taxi_assets.trips.month import Month
-from taxi_assets.trips.sample import expected
-from taxi_assets.trips.schema import YELLOW
 from taxi_assets_tests.graph import in_every_sink, instance, load, postgres
 
 __all__ = ["instance", "postgres"]

@@ -20,9 +20,9 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
 
+from taxi_assets.datasets.schema import GREEN, YELLOW
 from taxi_assets.definitions import build_defs
-from taxi_assets.services.embedded_postgres import EmbeddedPostgres
-from taxi_assets.trips.schema import GREEN, YELLOW
+from taxi_assets.sinks.postgres.embedded import EmbeddedPostgres
 from taxi_assets_tests.graph import in_every_sink, instance, load, postgres  # noqa: F401
 from taxi_assets_tests.processes import REPOSITORY, free_port
 

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
+from taxi_assets.datasets.schema import GREEN
+from taxi_assets.publisher.zone_lookup import read_zones, sample_zones
 from taxi_assets.reports.charts import trips_per_day_svg
 from taxi_assets.reports.html import SinkState, render
-from taxi_assets.trips.schema import GREEN
-from taxi_assets.trips.zone_lookup import read_zones, sample_zones
 from taxi_assets_tests.browser import browser, visit  # noqa: F401
 from taxi_assets_tests.cleaned_months import cleaned, cleaned_rows, cleaned_sample
 

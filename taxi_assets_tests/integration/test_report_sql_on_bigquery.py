@@ -2,8 +2,8 @@
 
 import uuid
 
-from taxi_assets.io_managers.base import Writing
 from taxi_assets.reports.daily_summary import as_summary, require_reconciled, summarise, summary_sql
+from taxi_assets.sinks.contract import Writing
 from taxi_assets_tests.bigquery_fixtures import (  # noqa: F401
     BigQueryServer,
     bigquery,

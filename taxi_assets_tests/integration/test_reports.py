@@ -8,15 +8,15 @@ import psycopg
 import pyarrow.parquet as pq
 import pytest
 
+from taxi_assets.datasets.schema import YELLOW
 from taxi_assets.definitions import build_defs
-from taxi_assets.io_managers.base import Writing
-from taxi_assets.io_managers.parquet_object import ParquetObjectIOManager
-from taxi_assets.io_managers.postgres import PostgresIOManager
-from taxi_assets.io_managers.summary import SummaryIOManager, SummaryOf
 from taxi_assets.reports.daily_summary import SUMMARY_NAMES, summarise
-from taxi_assets.services.embedded_postgres import EmbeddedPostgres
 from taxi_assets.settings import get_settings
-from taxi_assets.trips.schema import YELLOW
+from taxi_assets.sinks.contract import Writing
+from taxi_assets.sinks.parquet_object.io_manager import ParquetObjectIOManager
+from taxi_assets.sinks.postgres.embedded import EmbeddedPostgres
+from taxi_assets.sinks.postgres.io_manager import PostgresIOManager
+from taxi_assets.sinks.summary import SummaryIOManager, SummaryOf
 from taxi_assets_tests.bigquery_fixtures import BUCKET, BigQueryServer, bigquery, bigquery_sink  # noqa: F401
 from taxi_assets_tests.cleaned_months import cleaned_sample
 from taxi_assets_tests.graph import instance, postgres

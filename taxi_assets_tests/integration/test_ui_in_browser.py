@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
-from taxi_assets.trips.schema import GREEN
+from taxi_assets.datasets.schema import GREEN
 from taxi_assets_tests.browser import browser, visit  # noqa: F401
 from taxi_assets_tests.live_ui import GRAPH, live_ui, materialise
 

@@ -24,10 +24,10 @@ from pathlib import Path
 import psycopg
 import requests
 
-from taxi_assets.services.embedded_postgres import EmbeddedPostgres
-from taxi_assets.trips.month import Month
-from taxi_assets.trips.sample import write_sample
-from taxi_assets.trips.schema import YELLOW
+from taxi_assets.core.month import Month
+from taxi_assets.datasets.schema import YELLOW
+from taxi_assets.publisher.sample import write_sample
+from taxi_assets.sinks.postgres.embedded import EmbeddedPostgres
 from taxi_assets_tests.pages.commands import PAGES, REPOSITORY, Command, commands
 from taxi_assets_tests.pages.table import Elsewhere, Keep, Run, Serve, how
 from taxi_assets_tests.processes import end, free_port, until

@@ -24,18 +24,18 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pytest
 
-from taxi_assets.errors import TransientError
-from taxi_assets.io_managers import month_journal
-from taxi_assets.io_managers.base import Trips, Writing
-from taxi_assets.io_managers.daily_object import DailyObjectIOManager
-from taxi_assets.io_managers.day_folders import DayFoldersIOManager
-from taxi_assets.io_managers.parquet_object import ParquetObjectIOManager
-from taxi_assets.services import gcs_bucket
-from taxi_assets.services.buckets import open_bucket
+from taxi_assets.core.errors import TransientError
+from taxi_assets.core.month import Month
+from taxi_assets.datasets.schema import YELLOW
+from taxi_assets.lake.month_file import Facts, TripFile
 from taxi_assets.settings import get_settings
-from taxi_assets.trips.files import Facts, TripFile
-from taxi_assets.trips.month import Month
-from taxi_assets.trips.schema import YELLOW
+from taxi_assets.sinks.contract import Trips, Writing
+from taxi_assets.sinks.daily_object.io_manager import DailyObjectIOManager
+from taxi_assets.sinks.day_folders import journal as month_journal
+from taxi_assets.sinks.day_folders.io_manager import DayFoldersIOManager
+from taxi_assets.sinks.parquet_object.io_manager import ParquetObjectIOManager
+from taxi_assets.sinks.storage import gcs_bucket
+from taxi_assets.sinks.storage.buckets import open_bucket
 from taxi_assets_tests.months import month_of_trips, same_facts, same_trips
 from taxi_assets_tests.sinks.contract import KILLS, SEED
 

@@ -11,9 +11,9 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
-from taxi_assets.errors import TaxiError, TransientError, disk_full
-from taxi_assets.trips.files import TripFile
-from taxi_assets.trips.month import Month
+from taxi_assets.core.errors import TaxiError, TransientError, disk_full
+from taxi_assets.core.month import Month
+from taxi_assets.lake.month_file import TripFile
 from taxi_assets_tests.processes import until
 from taxi_assets_tests.sinks.places.base import Contents, Fault, Place, contents_of
 

@@ -13,9 +13,9 @@ import pyarrow as pa
 import pytest
 from google.cloud import bigquery as google
 
-from taxi_assets.errors import PermanentError
-from taxi_assets.io_managers.parquet_object import ParquetObjectIOManager
-from taxi_assets.trips.schema import GREEN, YELLOW, Column
+from taxi_assets.core.errors import PermanentError
+from taxi_assets.datasets.schema import GREEN, YELLOW, Column
+from taxi_assets.sinks.parquet_object.io_manager import ParquetObjectIOManager
 from taxi_assets_tests.bigquery_fixtures import (
     BUCKET,
     PROJECT,

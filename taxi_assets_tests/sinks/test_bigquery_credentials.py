@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from taxi_assets.errors import PermanentError
-from taxi_assets.io_managers.bigquery import BigQueryIOManager
-from taxi_assets.services import bigquery_client
-from taxi_assets.trips.schema import YELLOW
+from taxi_assets.core.errors import PermanentError
+from taxi_assets.datasets.schema import YELLOW
+from taxi_assets.sinks.bigquery import client as bigquery_client
+from taxi_assets.sinks.bigquery.io_manager import BigQueryIOManager
 from taxi_assets_tests.bigquery_fixtures import (
     PROJECT,
 )

@@ -10,8 +10,8 @@ from urllib.parse import unquote
 
 import pytest
 
-from taxi_assets.errors import PermanentError, TransientError
-from taxi_assets.trips.schema import YELLOW
+from taxi_assets.core.errors import PermanentError, TransientError
+from taxi_assets.datasets.schema import YELLOW
 from taxi_assets_tests.bigquery_fixtures import (
     PROJECT,
     Request,

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from taxi_assets.errors import PermanentError
-from taxi_assets.services import gcs_bucket
-from taxi_assets.services.buckets import Bucket, ObjectMissing, PreconditionFailed, open_bucket
+from taxi_assets.core.errors import PermanentError
+from taxi_assets.sinks.storage import gcs_bucket
+from taxi_assets.sinks.storage.buckets import Bucket, ObjectMissing, PreconditionFailed, open_bucket
 from taxi_assets_tests.bucket_fixtures import (
     NAME,
     names,

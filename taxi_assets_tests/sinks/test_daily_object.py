@@ -11,14 +11,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
-from taxi_assets.errors import PermanentError
-from taxi_assets.io_managers.daily_object import DailyObjectIOManager, split_day
-from taxi_assets.io_managers.day_split import split_days
-from taxi_assets.io_managers.trip_objects import TripObject
-from taxi_assets.services.buckets import open_bucket
+from taxi_assets.core.errors import PermanentError
+from taxi_assets.datasets.schema import GREEN, YELLOW
+from taxi_assets.lake.month_file import TripFile
 from taxi_assets.settings import get_settings
-from taxi_assets.trips.files import TripFile
-from taxi_assets.trips.schema import GREEN, YELLOW
+from taxi_assets.sinks.daily_object.io_manager import DailyObjectIOManager, split_day
+from taxi_assets.sinks.day_folders.split import split_days
+from taxi_assets.sinks.storage.buckets import open_bucket
+from taxi_assets.sinks.storage.trip_objects import TripObject
 from taxi_assets_tests.months import month_of_trips, one_pickup_outside, same_trips
 from taxi_assets_tests.sinks.bucket_contract import WRITING, BucketSinkContract
 

@@ -20,15 +20,15 @@ import pyarrow.fs as fs
 import pyarrow.parquet as pq
 import pytest
 
-from taxi_assets.errors import PermanentError
-from taxi_assets.io_managers import day_split
-from taxi_assets.io_managers.day_folders import DayFoldersIOManager
-from taxi_assets.io_managers.day_split import split_days
-from taxi_assets.services.buckets import Stat, open_bucket
-from taxi_assets.trips.files import TripFile
-from taxi_assets.trips.month import Month
-from taxi_assets.trips.schema import YELLOW
-from taxi_assets.trips.staging import stage
+from taxi_assets.core.errors import PermanentError
+from taxi_assets.core.month import Month
+from taxi_assets.datasets.schema import YELLOW
+from taxi_assets.lake.month_file import TripFile
+from taxi_assets.lake.staging import stage
+from taxi_assets.sinks.day_folders import split as day_split
+from taxi_assets.sinks.day_folders.io_manager import DayFoldersIOManager
+from taxi_assets.sinks.day_folders.split import split_days
+from taxi_assets.sinks.storage.buckets import Stat, open_bucket
 from taxi_assets_tests.months import month_of_trips, one_pickup_outside
 from taxi_assets_tests.sinks.bucket_contract import WRITING, BucketSinkContract
 from taxi_assets_tests.sinks.places.base import Broken

@@ -19,14 +19,14 @@ import duckdb
 import pyarrow as pa
 import pytest
 
-from taxi_assets.errors import PermanentError, TransientError
-from taxi_assets.io_managers import duckdb_warehouse
-from taxi_assets.io_managers.base import Writing
-from taxi_assets.io_managers.duckdb_warehouse import DuckDBWarehouseIOManager
+from taxi_assets.core.errors import PermanentError, TransientError
+from taxi_assets.core.month import Month
+from taxi_assets.datasets.schema import GREEN, YELLOW, Column, TaxiKind
+from taxi_assets.lake.month_file import TripFile
 from taxi_assets.settings import get_settings
-from taxi_assets.trips.files import TripFile
-from taxi_assets.trips.month import Month
-from taxi_assets.trips.schema import GREEN, YELLOW, Column, TaxiKind
+from taxi_assets.sinks.contract import Writing
+from taxi_assets.sinks.duckdb import io_manager as duckdb_warehouse
+from taxi_assets.sinks.duckdb.io_manager import DuckDBWarehouseIOManager
 from taxi_assets_tests.months import month_of_trips, one_pickup_outside, same_facts, same_trips
 
 JANUARY, FEBRUARY = Month(2021, 1), Month(2021, 2)
@@ -252,11 +252,11 @@ def test_a_month_that_spills_needs_no_folder_to_be_there(warehouse, tmp_path, wr
 LOADER = """
 import resource, sys
 from pathlib import Path
-from taxi_assets.io_managers.base import Writing
-from taxi_assets.io_managers.duckdb_warehouse import DuckDBWarehouseIOManager
-from taxi_assets.trips.files import TripFile
-from taxi_assets.trips.month import Month
-from taxi_assets.trips.schema import YELLOW
+from taxi_assets.sinks.contract import Writing
+from taxi_assets.sinks.duckdb.io_manager import DuckDBWarehouseIOManager
+from taxi_assets.lake.month_file import TripFile
+from taxi_assets.core.month import Month
+from taxi_assets.datasets.schema import YELLOW
 import duckdb
 warehouse = DuckDBWarehouseIOManager(path=sys.argv[1])
 if int(sys.argv[2]):

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from taxi_assets.errors import PermanentError
-from taxi_assets.services import buckets
-from taxi_assets.services.buckets import LocalBucket, ObjectMissing, PreconditionFailed
+from taxi_assets.core.errors import PermanentError
+from taxi_assets.sinks.storage import buckets
+from taxi_assets.sinks.storage.buckets import LocalBucket, ObjectMissing, PreconditionFailed
 from taxi_assets_tests.bucket_fixtures import (
     NAME,
     names,
@@ -53,7 +53,7 @@ def test_what_a_killed_writer_left_in_a_directory_is_hidden_and_removed_by_the_n
     os.mkfifo(tmp_path / "slow")  # a source that never ends
     code = f"""
 from pathlib import Path
-from taxi_assets.services.buckets import LocalBucket
+from taxi_assets.sinks.storage.buckets import LocalBucket
 LocalBucket(Path({str(bucket.root)!r})).put("a.parquet", Path({str(tmp_path / "slow")!r}))
 """
     writer = subprocess.Popen([sys.executable, "-c", code], cwd=Path(buckets.__file__).parents[2])

@@ -16,10 +16,10 @@ from typing import Any
 
 import pytest
 
-from taxi_assets.io_managers import month_journal
-from taxi_assets.io_managers.month_journal import MonthOfObjects
-from taxi_assets.services.buckets import LocalBucket, Stat
-from taxi_assets.trips.month import Month
+from taxi_assets.core.month import Month
+from taxi_assets.sinks.day_folders import journal as month_journal
+from taxi_assets.sinks.day_folders.journal import MonthOfObjects
+from taxi_assets.sinks.storage.buckets import LocalBucket, Stat
 from taxi_assets_tests.sinks.contract import KILLS, SEED
 
 JANUARY = Month(2021, 1)

@@ -14,14 +14,14 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
 
-from taxi_assets.errors import PermanentError
-from taxi_assets.io_managers.base import MonthIOManager, Writing
-from taxi_assets.io_managers.day_folders import DayFoldersIOManager
-from taxi_assets.io_managers.duckdb_warehouse import DuckDBWarehouseIOManager
-from taxi_assets.io_managers.parquet_object import ParquetObjectIOManager
-from taxi_assets.io_managers.postgres import PostgresIOManager
-from taxi_assets.trips.files import TripFile, Trips
-from taxi_assets.trips.schema import NEW_COLUMN_TYPES, YELLOW
+from taxi_assets.core.errors import PermanentError
+from taxi_assets.datasets.schema import NEW_COLUMN_TYPES, YELLOW
+from taxi_assets.lake.month_file import TripFile, Trips
+from taxi_assets.sinks.contract import MonthIOManager, Writing
+from taxi_assets.sinks.day_folders.io_manager import DayFoldersIOManager
+from taxi_assets.sinks.duckdb.io_manager import DuckDBWarehouseIOManager
+from taxi_assets.sinks.parquet_object.io_manager import ParquetObjectIOManager
+from taxi_assets.sinks.postgres.io_manager import PostgresIOManager
 from taxi_assets_tests.bigquery_fixtures import bigquery, bigquery_sink
 from taxi_assets_tests.months import month_of_trips, same_trips
 from taxi_assets_tests.postgres_fixtures import postgres_server, postgres_url

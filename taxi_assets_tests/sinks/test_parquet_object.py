@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 import pyarrow.parquet as pq
 import pytest
 
-from taxi_assets.errors import PermanentError, TransientError
-from taxi_assets.io_managers.parquet_object import ParquetObjectIOManager
-from taxi_assets.services.buckets import open_bucket
-from taxi_assets.trips.month import Month
-from taxi_assets.trips.schema import GREEN, YELLOW
+from taxi_assets.core.errors import PermanentError, TransientError
+from taxi_assets.core.month import Month
+from taxi_assets.datasets.schema import GREEN, YELLOW
+from taxi_assets.sinks.parquet_object.io_manager import ParquetObjectIOManager
+from taxi_assets.sinks.storage.buckets import open_bucket
 from taxi_assets_tests.months import month_of_trips
 from taxi_assets_tests.sinks.bucket_contract import WRITING, BucketSinkContract
 

@@ -11,11 +11,11 @@ import time
 import pyarrow as pa
 import pytest
 
-from taxi_assets.errors import PermanentError
-from taxi_assets.io_managers.base import Writing
-from taxi_assets.io_managers.postgres import PostgresIOManager
-from taxi_assets.trips.files import Facts
-from taxi_assets.trips.schema import GREEN, YELLOW
+from taxi_assets.core.errors import PermanentError
+from taxi_assets.datasets.schema import GREEN, YELLOW
+from taxi_assets.lake.month_file import Facts
+from taxi_assets.sinks.contract import Writing
+from taxi_assets.sinks.postgres.io_manager import PostgresIOManager
 from taxi_assets_tests.months import same_trips
 from taxi_assets_tests.postgres_fixtures import (
     ON_OTHER_VERSIONS,

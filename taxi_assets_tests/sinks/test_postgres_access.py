@@ -5,10 +5,10 @@ from __future__ import annotations
 
 import pytest
 
-from taxi_assets.errors import PermanentError, TransientError
-from taxi_assets.io_managers.postgres import PostgresIOManager
-from taxi_assets.services.embedded_postgres import EmbeddedPostgres
-from taxi_assets.trips.schema import YELLOW
+from taxi_assets.core.errors import PermanentError, TransientError
+from taxi_assets.datasets.schema import YELLOW
+from taxi_assets.sinks.postgres.embedded import EmbeddedPostgres
+from taxi_assets.sinks.postgres.io_manager import PostgresIOManager
 from taxi_assets_tests.certificates import own_certificate
 from taxi_assets_tests.months import same_trips
 from taxi_assets_tests.postgres_fixtures import (

@@ -11,9 +11,9 @@ from concurrent.futures import ThreadPoolExecutor
 import psycopg
 import pytest
 
-from taxi_assets.errors import TransientError
-from taxi_assets.io_managers.postgres import PostgresIOManager
-from taxi_assets.trips.schema import YELLOW
+from taxi_assets.core.errors import TransientError
+from taxi_assets.datasets.schema import YELLOW
+from taxi_assets.sinks.postgres.io_manager import PostgresIOManager
 from taxi_assets_tests.months import same_trips
 from taxi_assets_tests.postgres_fixtures import (
     ON_OTHER_VERSIONS,

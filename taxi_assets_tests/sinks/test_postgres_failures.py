@@ -10,9 +10,9 @@ import psycopg
 import pyarrow as pa
 import pytest
 
-from taxi_assets.errors import PermanentError, TransientError
-from taxi_assets.io_managers.postgres import PostgresIOManager
-from taxi_assets.trips.schema import YELLOW, Column, TaxiKind
+from taxi_assets.core.errors import PermanentError, TransientError
+from taxi_assets.datasets.schema import YELLOW, Column, TaxiKind
+from taxi_assets.sinks.postgres.io_manager import PostgresIOManager
 from taxi_assets_tests.months import one_pickup_outside, same_trips
 from taxi_assets_tests.postgres_fixtures import (
     own_postgres_server,

@@ -8,14 +8,14 @@ import sys
 
 import pytest
 
-from taxi_assets.io_managers.scratch import Scratch
+from taxi_assets.lake.scratch import Scratch
 from taxi_assets.settings import get_settings
 from taxi_assets_tests.processes import REPOSITORY
 
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from taxi_assets.io_managers import scratch
+from taxi_assets.lake import scratch
 
 def kill(*_, **__):
     os.kill(os.getpid(), signal.SIGKILL)

@@ -9,8 +9,8 @@ import pytest
 from taxi_assets.automation.alerts import FOLD_SECONDS, Memory, alerts_sensor, failures_to_tell
 from taxi_assets.automation.deadlines import DEADLINE
 from taxi_assets.automation.outcomes import RETRY_SECONDS, Problem
-from taxi_assets.errors import PermanentError
-from taxi_assets.failures import explained
+from taxi_assets.core.errors import PermanentError
+from taxi_assets.core.failures import explained
 from taxi_assets.settings import Settings
 from taxi_assets_tests.alert_servers import MailServer, Webhook, mail_server, webhook
 from taxi_assets_tests.processes import free_port

@@ -4,13 +4,13 @@ import dataclasses
 
 import pytest
 
-from taxi_assets import audit
-from taxi_assets.automation.judging import Judgement, Known, Made, State, by_urgency, judge, ranges, rotate
-from taxi_assets.automation.probing import ask
-from taxi_assets.errors import TransientError
-from taxi_assets.trips.month import Month
-from taxi_assets.trips.schema import YELLOW
-from taxi_assets.trips.source import Published
+from taxi_assets.core import run_tags
+from taxi_assets.core.errors import TransientError
+from taxi_assets.core.month import Month
+from taxi_assets.datasets.schema import YELLOW
+from taxi_assets.publisher.source import Published
+from taxi_assets.status.decide import Judgement, Known, Made, State, by_urgency, judge, ranges, rotate
+from taxi_assets.status.probing import ask
 
 GRAPH = {
     "raw_trips": frozenset(),
@@ -141,16 +141,16 @@ def test_a_publisher_in_trouble_is_not_asked_on_and_on_and_never_raises():
 
 
 def test_who_started_a_run_is_told_from_its_tags():
-    assert audit.started_by({}) == "user"
-    assert audit.started_by({"dagster/backfill": "abc"}) == "backfill abc"
-    assert audit.started_by({"dagster/schedule_name": "s", audit.STARTED_BY: "schedule reconcile_yellow"}) == (
+    assert run_tags.started_by({}) == "user"
+    assert run_tags.started_by({"dagster/backfill": "abc"}) == "backfill abc"
+    assert run_tags.started_by({"dagster/schedule_name": "s", run_tags.STARTED_BY: "schedule reconcile_yellow"}) == (
         "schedule reconcile_yellow"
     )
 
 
 def test_a_process_is_known_by_its_start_and_only_on_its_own_host():
-    mine = audit.this_process()
-    assert not audit.is_gone(mine)
+    mine = run_tags.this_process()
+    assert not run_tags.is_gone(mine)
     host, pid, start = mine.rsplit(" ", 2)
-    assert audit.is_gone(f"{host} {pid} {int(start) + 1 if start.isdigit() else 'x'}")
-    assert not audit.is_gone(f"elsewhere {pid} 1")
+    assert run_tags.is_gone(f"{host} {pid} {int(start) + 1 if start.isdigit() else 'x'}")
+    assert not run_tags.is_gone(f"elsewhere {pid} 1")

@@ -2,11 +2,11 @@
 
 import pytest
 
-from taxi_assets.automation.judging import Judgement, State
-from taxi_assets.backfill.report import Report, Task, summarise
-from taxi_assets.backfill.runner import months_between, weighed
-from taxi_assets.errors import PermanentError
-from taxi_assets.trips.month import Month
+from taxi_assets.cli.backfill import months_between, weighed
+from taxi_assets.cli.backfill_report import Report, Task, summarise
+from taxi_assets.core.errors import PermanentError
+from taxi_assets.core.month import Month
+from taxi_assets.status.decide import Judgement, State
 
 
 def wanted(*months: str) -> list[Judgement]:

@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from taxi_assets.trips.cleaning import HITS, Case, clean_month, split
-from taxi_assets.trips.files import TripFile
-from taxi_assets.trips.month import Month
-from taxi_assets.trips.rules import RULES, CleaningRules
-from taxi_assets.trips.schema import GREEN, YELLOW
-from taxi_assets.trips.staging import stage
+from taxi_assets.core.month import Month
+from taxi_assets.datasets.rules import RULES, CleaningRules
+from taxi_assets.datasets.schema import GREEN, YELLOW
+from taxi_assets.lake.cleaning import HITS, Case, clean_month, split
+from taxi_assets.lake.month_file import TripFile
+from taxi_assets.lake.staging import stage
 
 MONTH = Month(2021, 1)
 GOOD = {

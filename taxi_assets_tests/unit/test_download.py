@@ -6,7 +6,7 @@ import hashlib
 
 import pytest
 
-from taxi_assets.errors import PermanentError, TransientError
+from taxi_assets.core.errors import PermanentError, TransientError
 from taxi_assets_tests.download_fixtures import (
     MONTH,
     NAME,

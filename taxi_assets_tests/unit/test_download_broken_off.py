@@ -5,9 +5,9 @@ import json
 
 import pytest
 
-from taxi_assets.errors import TransientError
-from taxi_assets.trips.download import Downloader, Patience
-from taxi_assets.trips.local_copy import Part
+from taxi_assets.core.errors import TransientError
+from taxi_assets.publisher.download import Downloader, Patience
+from taxi_assets.publisher.local_copy import Part
 from taxi_assets_tests.download_fixtures import (
     MONTH,
     NAME,

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from taxi_assets.errors import PermanentError, TransientError
-from taxi_assets.trips import local_copy
-from taxi_assets.trips.download import Patience
-from taxi_assets.trips.local_copy import Part
-from taxi_assets.trips.offer import Published
+from taxi_assets.core.errors import PermanentError, TransientError
+from taxi_assets.publisher import local_copy
+from taxi_assets.publisher.download import Patience
+from taxi_assets.publisher.local_copy import Part
+from taxi_assets.publisher.offer import Published
 from taxi_assets_tests.download_fixtures import (
     MONTH,
     NAME,
@@ -32,8 +32,8 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 CHILD = """
 import sys
 from pathlib import Path
-from taxi_assets.errors import TaxiError
-from taxi_assets.trips.download import Downloader, Patience
+from taxi_assets.core.errors import TaxiError
+from taxi_assets.publisher.download import Downloader, Patience
 address, target = sys.argv[1], Path(sys.argv[2])
 downloader = Downloader(Patience(attempts=2, first_pause=0.01, read_seconds=20), *map(eval, sys.argv[3:]))
 try:

@@ -7,10 +7,10 @@ import traceback
 
 import pytest
 
-from taxi_assets.errors import PermanentError, TransientError
-from taxi_assets.trips.download import Patience
-from taxi_assets.trips.offer import redact
-from taxi_assets.trips.web import Again, Web, retry_after
+from taxi_assets.core.errors import PermanentError, TransientError
+from taxi_assets.publisher.download import Patience
+from taxi_assets.publisher.offer import redact
+from taxi_assets.publisher.web import Again, Web, retry_after
 from taxi_assets_tests.certificates import own_certificate
 from taxi_assets_tests.download_fixtures import (
     MONTH,

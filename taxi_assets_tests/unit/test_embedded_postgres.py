@@ -21,9 +21,9 @@ import psutil
 import psycopg
 import pytest
 
-from taxi_assets.errors import PermanentError
-from taxi_assets.services import embedded_postgres_home
-from taxi_assets.services.embedded_postgres import EmbeddedPostgres
+from taxi_assets.core.errors import PermanentError
+from taxi_assets.sinks.postgres import embedded_home as embedded_postgres_home
+from taxi_assets.sinks.postgres.embedded import EmbeddedPostgres
 from taxi_assets_tests.postgres_fixtures import PostgresServer, rows_of, run_sql
 from taxi_assets_tests.processes import REPOSITORY, free_port, until
 
@@ -38,7 +38,7 @@ def server(tmp_path: Path) -> Iterator[EmbeddedPostgres]:
 
 
 def command(*arguments: str | Path, **options) -> list[str]:
-    return [sys.executable, "-m", "taxi_assets.services.embedded_postgres", *map(str, arguments)]
+    return [sys.executable, "-m", "taxi_assets.sinks.postgres.embedded", *map(str, arguments)]
 
 
 def environment() -> dict[str, str]:
@@ -257,7 +257,7 @@ def test_programs_that_the_servers_user_cannot_read_are_copied_for_it(tmp_path, 
 
 AS_NOBODY = """
 import encodings.idna, fcntl, importlib.metadata, os, psycopg, pwd, sys
-from taxi_assets.services.embedded_postgres import main
+from taxi_assets.sinks.postgres.embedded import main
 nobody = pwd.getpwnam("nobody")
 os.setgroups([])
 os.setgid(nobody.pw_gid)

@@ -13,12 +13,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from taxi_assets.errors import PermanentError
-from taxi_assets.trips.columns import canonical_name, match_columns
-from taxi_assets.trips.eras import ALIASES, ERAS, IGNORED, METER, Era, era_of
-from taxi_assets.trips.month import Month
-from taxi_assets.trips.published import PublishedFile
-from taxi_assets.trips.schema import GREEN, KINDS, YELLOW, TaxiKind
+from taxi_assets.core.errors import PermanentError
+from taxi_assets.core.month import Month
+from taxi_assets.datasets.eras import ALIASES, ERAS, IGNORED, METER, Era, era_of
+from taxi_assets.datasets.schema import GREEN, KINDS, YELLOW, TaxiKind
+from taxi_assets.publisher.columns import canonical_name, match_columns
+from taxi_assets.publisher.published import PublishedFile
 from taxi_assets_tests.conftest import REPOSITORY
 from taxi_assets_tests.published_files import read
 

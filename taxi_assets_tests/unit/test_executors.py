@@ -6,7 +6,7 @@ import dagster as dg
 import pytest
 from pydantic import ValidationError
 
-from taxi_assets.errors import PermanentError
+from taxi_assets.core.errors import PermanentError
 from taxi_assets.executors import celery_app, celery_config, executor
 from taxi_assets.settings import Settings, explain
 

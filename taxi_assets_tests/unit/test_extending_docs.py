@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from taxi_assets.services.embedded_postgres import EmbeddedPostgres
+from taxi_assets.sinks.postgres.embedded import EmbeddedPostgres
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 PAGE = REPOSITORY / "docs" / "extending.md"

@@ -9,12 +9,12 @@ import dagster as dg
 import psycopg
 import pytest
 
-from taxi_assets import audit
 from taxi_assets.automation.housekeeping import HOUR, drop_left_tables, end_dead_runs, remove_orphans
-from taxi_assets.io_managers.scratch import Scratch
-from taxi_assets.services.embedded_postgres import EmbeddedPostgres
+from taxi_assets.core import run_tags
+from taxi_assets.datasets.schema import YELLOW
+from taxi_assets.lake.scratch import Scratch
 from taxi_assets.settings import get_settings
-from taxi_assets.trips.schema import YELLOW
+from taxi_assets.sinks.postgres.embedded import EmbeddedPostgres
 
 
 @pytest.fixture
@@ -79,7 +79,7 @@ def test_a_table_that_was_never_swapped_in_is_dropped_and_a_users_own_is_not(tmp
 
 def test_a_run_whose_process_was_killed_is_ended_with_a_sentence_and_a_living_one_is_not(said):
     process = subprocess.Popen(
-        [sys.executable, "-c", "from taxi_assets import audit; print(audit.this_process(), flush=True); input()"],
+        [sys.executable, "-c", "from taxi_assets.core import run_tags; print(run_tags.this_process(), flush=True); input()"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -89,10 +89,10 @@ def test_a_run_whose_process_was_killed_is_ended_with_a_sentence_and_a_living_on
         runs = [
             instance.create_run_for_job(
                 dg.GraphDefinition(name="load").to_job(),
-                tags={audit.PROCESS: who, "dagster/partition": "2021-01-01"},
+                tags={run_tags.PROCESS: who, "dagster/partition": "2021-01-01"},
                 status=dg.DagsterRunStatus.STARTED,
             )
-            for who in (its, audit.this_process(), "elsewhere boot pid:[1] 1 1")
+            for who in (its, run_tags.this_process(), "elsewhere boot pid:[1] 1 1")
         ]
         assert end_dead_runs(instance, said.append) == []
         process.kill()

@@ -4,8 +4,8 @@ import datetime as dt
 
 import pytest
 
-from taxi_assets.errors import PermanentError
-from taxi_assets.trips.month import Month
+from taxi_assets.core.errors import PermanentError
+from taxi_assets.core.month import Month
 
 
 @pytest.mark.parametrize("text", ["2021-01", "2021-01-01", " 2021-01 "])

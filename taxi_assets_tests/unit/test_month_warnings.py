@@ -8,13 +8,13 @@ import pytest
 
 from taxi_assets.assets.common import key
 from taxi_assets.assets.ingest import cleaning_config
-from taxi_assets.month_check import month_check
-from taxi_assets.month_warnings import FEW_REJECTED, few_rejected, month_warnings
-from taxi_assets.partitions import monthly
-from taxi_assets.trips.files import Facts
-from taxi_assets.trips.month import Month
-from taxi_assets.trips.rules import RULES, CleaningRules
-from taxi_assets.trips.schema import GREEN, YELLOW
+from taxi_assets.assets.month_check import month_check
+from taxi_assets.assets.month_warnings import FEW_REJECTED, few_rejected, month_warnings
+from taxi_assets.core.month import Month
+from taxi_assets.core.partitions import monthly
+from taxi_assets.datasets.rules import RULES, CleaningRules
+from taxi_assets.datasets.schema import GREEN, YELLOW
+from taxi_assets.lake.month_file import Facts
 
 MONTH = Month(2026, 6)
 

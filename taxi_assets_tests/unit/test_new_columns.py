@@ -12,18 +12,18 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from taxi_assets.errors import PermanentError
-from taxi_assets.raw_warnings import unexpected_columns, unknown_codes
-from taxi_assets.trips import raw_month
-from taxi_assets.trips.cleaning import clean_month
-from taxi_assets.trips.columns import NewColumns, canonical_name
-from taxi_assets.trips.eras import IGNORED
-from taxi_assets.trips.files import TripFile
-from taxi_assets.trips.month import Month
-from taxi_assets.trips.reader import open_trips
-from taxi_assets.trips.rules import CleaningRules
-from taxi_assets.trips.schema import GREEN, NEW_COLUMN_TYPES, YELLOW, Column, TaxiKind
-from taxi_assets.trips.staging import stage
+from taxi_assets.assets.raw_warnings import unexpected_columns, unknown_codes
+from taxi_assets.core.errors import PermanentError
+from taxi_assets.core.month import Month
+from taxi_assets.datasets.eras import IGNORED
+from taxi_assets.datasets.rules import CleaningRules
+from taxi_assets.datasets.schema import GREEN, NEW_COLUMN_TYPES, YELLOW, Column, TaxiKind
+from taxi_assets.lake import raw_month
+from taxi_assets.lake.cleaning import clean_month
+from taxi_assets.lake.month_file import TripFile
+from taxi_assets.lake.staging import stage
+from taxi_assets.publisher.columns import NewColumns, canonical_name
+from taxi_assets.publisher.reader import open_trips
 from taxi_assets_tests.published_files import HEADER, NAMES, csv_file, line, read
 
 QUIET = settings(deadline=None, suppress_health_check=list(HealthCheck))

@@ -8,10 +8,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from taxi_assets.errors import PermanentError
-from taxi_assets.trips.reader import read_trips
-from taxi_assets.trips.rows import REASONS
-from taxi_assets.trips.schema import YELLOW
+from taxi_assets.core.errors import PermanentError
+from taxi_assets.datasets.schema import YELLOW
+from taxi_assets.publisher.reader import read_trips
+from taxi_assets.publisher.rows import REASONS
 from taxi_assets_tests.published_files import HEADER, MONTH, NAMES, ROW, csv_file, line, parquet, read, unreadable
 
 CSV = f"{HEADER}\r\n{ROW}\r\n".encode()
@@ -62,13 +62,13 @@ REFUSED_TEXTS: dict[str, tuple[bytes, str]] = {
     "unknown column": (
         renamed("extra", "night_fee"),
         "has a column that is not known, 'night_fee'; set TAXI_NEW_COLUMNS=keep to load the month without it or add to "
-        "load it too, or add one line to ALIASES (or to IGNORED) in taxi_assets.trips.eras.",
+        "load it too, or add one line to ALIASES (or to IGNORED) in taxi_assets.datasets.eras.",
     ),
     "required column missing": (
         renamed("fare_amount", "Unnamed: 0"),
         f"has no column for fare_amount (its header is "
         f"{HEADER.replace(',', ', ').replace('fare_amount', 'Unnamed: 0')!r}); if the publisher "
-        "renamed it, add the new name to ALIASES in taxi_assets.trips.eras.",
+        "renamed it, add the new name to ALIASES in taxi_assets.datasets.eras.",
     ),
     "quoted header cut": (
         b'"' + CSV,

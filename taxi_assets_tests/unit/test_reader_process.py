@@ -14,10 +14,10 @@ AGAIN = "download the month again."
 MEASURE = r"""
 import re, sys
 from pathlib import Path
-from taxi_assets.errors import PermanentError
-from taxi_assets.trips.month import Month
-from taxi_assets.trips.reader import read_trips
-from taxi_assets.trips.schema import YELLOW
+from taxi_assets.core.errors import PermanentError
+from taxi_assets.core.month import Month
+from taxi_assets.publisher.reader import read_trips
+from taxi_assets.datasets.schema import YELLOW
 peak = lambda: int(re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())[1]) // 1024
 before = peak()
 rows = 0
@@ -79,10 +79,10 @@ def test_a_file_of_odd_lines_is_read_in_bounded_memory(what: str, filler: bytes,
 DAMAGE_FOOTERS = """
 import sys
 from pathlib import Path
-from taxi_assets.errors import PermanentError
-from taxi_assets.trips.month import Month
-from taxi_assets.trips.reader import read_trips
-from taxi_assets.trips.schema import YELLOW
+from taxi_assets.core.errors import PermanentError
+from taxi_assets.core.month import Month
+from taxi_assets.publisher.reader import read_trips
+from taxi_assets.datasets.schema import YELLOW
 path, content = Path(sys.argv[1]), Path(sys.argv[1]).read_bytes()
 start = len(content) - 8 - int.from_bytes(content[-8:-4], "little")
 refused = 0

@@ -11,13 +11,13 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from taxi_assets.errors import PermanentError
-from taxi_assets.trips.columns import canonical_name
-from taxi_assets.trips.eras import ERAS, Era
-from taxi_assets.trips.month import Month
-from taxi_assets.trips.reader import read_trips
-from taxi_assets.trips.rows import REASONS, TEXT_BYTES
-from taxi_assets.trips.schema import KINDS, YELLOW
+from taxi_assets.core.errors import PermanentError
+from taxi_assets.core.month import Month
+from taxi_assets.datasets.eras import ERAS, Era
+from taxi_assets.datasets.schema import KINDS, YELLOW
+from taxi_assets.publisher.columns import canonical_name
+from taxi_assets.publisher.reader import read_trips
+from taxi_assets.publisher.rows import REASONS, TEXT_BYTES
 from taxi_assets_tests.published_files import HEADER, MONTH, era_csv, era_parquet, line, read, words
 
 QUIET = settings(
@@ -208,11 +208,11 @@ def test_damage_to_a_gzip_file_is_found_or_harmless(at: int, noise: bytes, cut: 
 def test_any_text_in_a_field_is_a_value_nothing_or_unreadable_alike_in_both_ways_of_splitting(
     text: str, column: str
 ) -> None:
-    from taxi_assets.trips.columns import match_columns
-    from taxi_assets.trips.csv_reader import Layout, read_block, split_at_once, split_by_line
-    from taxi_assets.trips.lines import Block
-    from taxi_assets.trips.published import PublishedFile
-    from taxi_assets.trips.rows import raw_rows
+    from taxi_assets.publisher.columns import match_columns
+    from taxi_assets.publisher.csv_reader import Layout, read_block, split_at_once, split_by_line
+    from taxi_assets.publisher.lines import Block
+    from taxi_assets.publisher.published import PublishedFile
+    from taxi_assets.publisher.rows import raw_rows
 
     assume(not set(text) & set(',\n\r"'))
     header = HEADER.split(",")

@@ -16,11 +16,11 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from taxi_assets.errors import PermanentError
-from taxi_assets.trips import csv_reader
-from taxi_assets.trips.month import Month
-from taxi_assets.trips.reader import open_trips, read_trips
-from taxi_assets.trips.schema import GREEN, KINDS, YELLOW, TaxiKind
+from taxi_assets.core.errors import PermanentError
+from taxi_assets.core.month import Month
+from taxi_assets.datasets.schema import GREEN, KINDS, YELLOW, TaxiKind
+from taxi_assets.publisher import csv_reader
+from taxi_assets.publisher.reader import open_trips, read_trips
 
 ODD_MONTHS = ("01", "03", "05", "07", "09", "11")
 HEADS = [f"yellow_csv_heads/yellow_tripdata_{year}-{month}.csv" for year in range(2009, 2018) for month in ODD_MONTHS]

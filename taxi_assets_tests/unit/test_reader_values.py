@@ -10,9 +10,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from taxi_assets.trips import csv_reader
-from taxi_assets.trips.reader import read_trips
-from taxi_assets.trips.schema import GREEN, YELLOW
+from taxi_assets.datasets.schema import GREEN, YELLOW
+from taxi_assets.publisher import csv_reader
+from taxi_assets.publisher.reader import read_trips
 from taxi_assets_tests.published_files import HEADER, MONTH, NAMES, ROW, VALUES, csv_file, line, read, unreadable
 
 BAD = object()

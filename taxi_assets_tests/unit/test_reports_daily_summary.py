@@ -9,7 +9,11 @@ import pyarrow.compute as pc
 import pytest
 from dagster import check_dagster_type
 
-from taxi_assets.errors import PermanentError
+from taxi_assets.core.errors import PermanentError
+from taxi_assets.core.month import Month
+from taxi_assets.datasets.schema import GREEN, YELLOW
+from taxi_assets.datasets.zones import OUTSIDE
+from taxi_assets.publisher.zone_lookup import read_zones
 from taxi_assets.reports.daily_summary import (
     BOROUGH_NAMES,
     KEY,
@@ -23,10 +27,6 @@ from taxi_assets.reports.daily_summary import (
     summary_schema,
     summary_type,
 )
-from taxi_assets.trips.month import Month
-from taxi_assets.trips.schema import GREEN, YELLOW
-from taxi_assets.trips.zone_lookup import read_zones
-from taxi_assets.trips.zones import OUTSIDE
 from taxi_assets_tests.cleaned_months import CleanedMonth, cleaned, cleaned_rows, cleaned_sample
 
 

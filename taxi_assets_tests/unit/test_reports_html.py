@@ -9,15 +9,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from taxi_assets.datasets.rules import RULES
+from taxi_assets.lake.month_file import Facts
+from taxi_assets.publisher.rows import REASONS
+from taxi_assets.publisher.zone_lookup import sample_zones
 from taxi_assets.reports.bars import REASON_WORDS
 from taxi_assets.reports.charts import ticks, trips_per_day, trips_per_day_bars, trips_per_day_svg, weekday_averages
 from taxi_assets.reports.figures import MonthProfile, Zone
 from taxi_assets.reports.html import SinkState, render
 from taxi_assets.reports.words import compact, dollars, miles, percent
-from taxi_assets.trips.files import Facts
-from taxi_assets.trips.rows import REASONS
-from taxi_assets.trips.rules import RULES
-from taxi_assets.trips.zone_lookup import sample_zones
 from taxi_assets_tests.cleaned_months import cleaned_rows, cleaned_sample
 
 HOSTILE = """<script>alert(1)</script>"><img src=x onerror='y'>&amp;{{ 7*7 }}"""

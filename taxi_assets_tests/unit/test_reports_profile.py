@@ -8,12 +8,12 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from taxi_assets.errors import PermanentError
+from taxi_assets.core.errors import PermanentError
+from taxi_assets.datasets.schema import GREEN, YELLOW
+from taxi_assets.lake.month_file import FACTS_KEY, TripFile
+from taxi_assets.publisher.zone_lookup import read_zones, sample_zones
 from taxi_assets.reports.figures import MonthProfile
 from taxi_assets.reports.profile import profile_month
-from taxi_assets.trips.files import FACTS_KEY, TripFile
-from taxi_assets.trips.schema import GREEN, YELLOW
-from taxi_assets.trips.zone_lookup import read_zones, sample_zones
 from taxi_assets_tests.cleaned_months import CleanedMonth, cleaned, cleaned_rows, cleaned_sample
 
 

@@ -13,14 +13,14 @@ from pathlib import Path
 
 import pytest
 
-from taxi_assets.errors import PermanentError
-from taxi_assets.trips.cleaning import clean_month
-from taxi_assets.trips.month import Month
-from taxi_assets.trips.reader import read_trips
-from taxi_assets.trips.rules import CleaningRules
-from taxi_assets.trips.sample import CHUNK_ROWS, DEFECTS, HEADERS, expected, write_sample
-from taxi_assets.trips.schema import GREEN, YELLOW, TaxiKind
-from taxi_assets.trips.staging import stage
+from taxi_assets.core.errors import PermanentError
+from taxi_assets.core.month import Month
+from taxi_assets.datasets.rules import CleaningRules
+from taxi_assets.datasets.schema import GREEN, YELLOW, TaxiKind
+from taxi_assets.lake.cleaning import clean_month
+from taxi_assets.lake.staging import stage
+from taxi_assets.publisher.reader import read_trips
+from taxi_assets.publisher.sample import CHUNK_ROWS, DEFECTS, HEADERS, expected, write_sample
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 MONTH = Month(2021, 1)
@@ -147,7 +147,7 @@ def test_reader_and_default_rules_reject_as_many_as_announced_by_reason(kind, tm
 
 def test_the_same_month_is_the_same_bytes_in_every_process(tmp_path):
     code = (
-        "import sys, pathlib; from taxi_assets.trips.sample import *; from taxi_assets.trips.schema import YELLOW;"
+        "import sys, pathlib; from taxi_assets.publisher.sample import *; from taxi_assets.datasets.schema import YELLOW;"
         "write_sample(pathlib.Path(sys.argv[1]), YELLOW, Month(2021, 1), 70_000)"
     )
     for name in ("one", "two"):
@@ -277,8 +277,8 @@ def test_refunds_mirror_an_earlier_trip():
 
 def test_memory_does_not_grow_with_the_month(tmp_path):
     code = (
-        "import sys, pathlib, resource; from taxi_assets.trips.sample import *;"
-        "from taxi_assets.trips.schema import YELLOW;"
+        "import sys, pathlib, resource; from taxi_assets.publisher.sample import *;"
+        "from taxi_assets.datasets.schema import YELLOW;"
         "write_sample(pathlib.Path(sys.argv[1]), YELLOW, Month(2021, 1), int(sys.argv[2]));"
         "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)"
     )
@@ -296,7 +296,7 @@ def test_a_month_that_cannot_be_written_leaves_the_old_file_and_no_other(tmp_pat
     path = tmp_path / "month.csv.gz"
     write_sample(path, YELLOW, MONTH, 7)
     before = path.read_bytes()
-    monkeypatch.setattr("taxi_assets.trips.sample.os.replace", refuse)
+    monkeypatch.setattr("taxi_assets.publisher.sample.os.replace", refuse)
     with pytest.raises(PermanentError, match=r"2021-01: the generated file .*month\.csv\.gz could not be written"):
         write_sample(path, YELLOW, MONTH, 8)
     assert path.read_bytes() == before

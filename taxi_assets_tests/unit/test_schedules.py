@@ -5,14 +5,14 @@ import datetime as dt
 import dagster as dg
 import pytest
 
-from taxi_assets import audit
+from taxi_assets.assets.jobs import job_name
 from taxi_assets.automation.deadlines import DEADLINE
 from taxi_assets.automation.schedules import ATTEMPTS, monthly_schedule, reconciliation
-from taxi_assets.automation.sensors import run_tags
+from taxi_assets.automation.sensors import tags_of_run
+from taxi_assets.core import run_tags
+from taxi_assets.datasets.schema import YELLOW
 from taxi_assets.definitions import build_defs
-from taxi_assets.jobs import job_name
 from taxi_assets.settings import Settings
-from taxi_assets.trips.schema import YELLOW
 from taxi_assets_tests.loaded_months import BEFORE, NEWEST, OLDER, Loaded, loaded_months
 
 
@@ -73,7 +73,7 @@ def test_the_newest_published_month_is_loaded_when_it_is_not(loaded):
     with loaded.published(NEWEST):
         (request,), _ = tick(loaded, monthly_schedule)
     assert request.partition_key == f"{NEWEST}-01"
-    assert request.tags[audit.STARTED_BY] == "schedule newest_yellow_month"
+    assert request.tags[run_tags.STARTED_BY] == "schedule newest_yellow_month"
 
 
 def test_reconciliation_finds_missing_and_changed_months_and_skips_what_is_current(loaded):
@@ -114,7 +114,7 @@ def test_only_the_sink_that_is_missing_is_loaded_again(loaded):
     assert keys([request]) == [OLDER]
     chosen = {key.to_user_string() for key in request.asset_selection}
     assert {"gcs_parquet", "bq_table"} <= chosen
-    assert audit.GOES_ON_WITH not in request.tags  # the month's last run succeeded
+    assert run_tags.GOES_ON_WITH not in request.tags  # the month's last run succeeded
     assert not chosen & {"raw_trips", "clean_trips", "postgres_table", "gcs_partitioned"}
     job = loaded.defs.resolve_job_def("load_month")
     part = job.get_subset(
@@ -124,7 +124,7 @@ def test_only_the_sink_that_is_missing_is_loaded_again(loaded):
         part, tags={"dagster/partition": request.partition_key}, asset_selection=frozenset(request.asset_selection)
     )
     loaded.instance.report_run_failed(cut)
-    assert tick(loaded, reconciliation)[0][0].tags[audit.GOES_ON_WITH] == cut.run_id
+    assert tick(loaded, reconciliation)[0][0].tags[run_tags.GOES_ON_WITH] == cut.run_id
     done = part.execute_in_process(partition_key=request.partition_key, instance=loaded.instance)
     checked = {check.check_name for check in done.get_asset_check_evaluations()}
     assert {"gcs_parquet_matches_clean", "bq_table_matches_clean"} <= checked
@@ -142,7 +142,7 @@ def test_a_killed_run_that_the_daemon_starts_again_is_left_to_it_and_counts_as_l
         assert requests == []
         assert f"Being loaded: {NEWEST}" in told
         loaded.instance.add_run_tags(
-            run.run_id, {audit.PROCESS: "a worker of make backfill"}
+            run.run_id, {run_tags.PROCESS: "a worker of make backfill"}
         )  # which the daemon cannot
         assert keys(tick(loaded, reconciliation)[0]) == [NEWEST]
         loaded.instance.delete_run(run.run_id)
@@ -151,7 +151,7 @@ def test_a_killed_run_that_the_daemon_starts_again_is_left_to_it_and_counts_as_l
 def test_a_month_that_keeps_failing_is_named_and_not_tried_for_ever(loaded):
     with loaded.published(NEWEST):
         (request,), _ = tick(loaded, reconciliation)
-        tags = run_tags("schedule reconcile_yellow", request.tags[audit.SOURCE_VERSION])
+        tags = tags_of_run("schedule reconcile_yellow", request.tags[run_tags.SOURCE_VERSION])
         assert tags.items() <= request.tags.items()
         job = loaded.defs.resolve_job_def(job_name(YELLOW))
         for _ in range(ATTEMPTS):
@@ -166,7 +166,7 @@ def test_a_month_that_keeps_failing_is_named_and_not_tried_for_ever(loaded):
 
 
 def test_a_publisher_that_is_down_is_told_and_what_is_here_is_still_looked_at(loaded, monkeypatch):
-    monkeypatch.setattr("taxi_assets.automation.probing.SECONDS", 1.0)
+    monkeypatch.setattr("taxi_assets.status.probing.SECONDS", 1.0)
     monkeypatch.setattr(loaded.publisher, "down", True)
     requests, told = tick(loaded, reconciliation)
     assert requests == []

@@ -5,12 +5,12 @@ import json
 import dagster as dg
 import pytest
 
-from taxi_assets.automation.month_records import MonthRecords
 from taxi_assets.automation.sensors import NEWEST as NEWEST_COUNT
 from taxi_assets.automation.sensors import RUN_KEY, WINDOW, ingest_names, new_months_sensor
+from taxi_assets.datasets.schema import YELLOW
 from taxi_assets.definitions import build_defs
 from taxi_assets.settings import Settings
-from taxi_assets.trips.schema import YELLOW
+from taxi_assets.status.month_records import MonthRecords
 from taxi_assets_tests.loaded_months import BEFORE, NEWEST, OLDER, Loaded, loaded_months
 
 
@@ -108,7 +108,7 @@ def test_older_months_never_loaded_are_offered_and_not_launched(loaded):
 
 def test_a_publisher_that_is_down_is_a_skip_with_the_sentence(loaded, monkeypatch):
     monkeypatch.setattr(loaded.publisher, "down", True)
-    monkeypatch.setattr("taxi_assets.automation.probing.SECONDS", 1.0)
+    monkeypatch.setattr("taxi_assets.status.probing.SECONDS", 1.0)
     requests, told, cursor = tick(loaded, before(OLDER))
     assert requests == []
     assert "publisher did not answer" in told or "127.0.0.1" in told

@@ -2,9 +2,9 @@
 
 import pytest
 
-from taxi_assets.errors import PermanentError
+from taxi_assets.core.errors import PermanentError
+from taxi_assets.datasets.rules import CleaningRules
 from taxi_assets.settings import get_settings
-from taxi_assets.trips.rules import CleaningRules
 
 
 def set_all(monkeypatch, **values):

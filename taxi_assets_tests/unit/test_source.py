@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from taxi_assets.errors import PermanentError, TransientError
-from taxi_assets.trips import source as sources
-from taxi_assets.trips.download import Patience
-from taxi_assets.trips.month import Month
-from taxi_assets.trips.reader import read_trips
-from taxi_assets.trips.schema import GREEN, YELLOW
-from taxi_assets.trips.source import WebSource, trip_source
-from taxi_assets.trips.zone_lookup import read_zones
+from taxi_assets.core.errors import PermanentError, TransientError
+from taxi_assets.core.month import Month
+from taxi_assets.datasets.schema import GREEN, YELLOW
+from taxi_assets.publisher import source as sources
+from taxi_assets.publisher.download import Patience
+from taxi_assets.publisher.reader import read_trips
+from taxi_assets.publisher.source import WebSource, trip_source
+from taxi_assets.publisher.zone_lookup import read_zones
 from taxi_assets_tests.misbehaving_server import Fault, Offer, misbehaving_server
 
 JANUARY, KNOWN = Month(2021, 1), Month(2019, 1)

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from taxi_assets.errors import PermanentError
-from taxi_assets.trips.zone_lookup import UNKNOWN_WORDS, ZONE_SCHEMA, read_zones, sample_zones
+from taxi_assets.core.errors import PermanentError
+from taxi_assets.publisher.zone_lookup import UNKNOWN_WORDS, ZONE_SCHEMA, read_zones, sample_zones
 
 HEADER = '"LocationID","Borough","Zone","service_zone"'
 ROWS = [f'{number},"Queens","Somewhere {number}","Boro Zone"' for number in range(1, 264)]

@@ -1,4 +1,4 @@
-"""Writes the columns of the BigQuery tables, one file a kind of taxi, from taxi_assets.trips.schema.
+"""Writes the columns of the BigQuery tables, one file a kind of taxi, from taxi_assets.datasets.schema.
 
     python terraform/schemas/generate.py
 
@@ -11,8 +11,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from taxi_assets.io_managers.bigquery import SQL_TYPES
-from taxi_assets.trips.schema import KINDS, TaxiKind
+from taxi_assets.datasets.schema import KINDS, TaxiKind
+from taxi_assets.sinks.bigquery.io_manager import SQL_TYPES
 
 
 def table_schema(kind: TaxiKind) -> list[dict[str, str]]:

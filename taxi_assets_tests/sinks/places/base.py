@@ -29,18 +29,18 @@ from unittest.mock import patch
 import pyarrow as pa
 from pyarrow import csv
 
-from taxi_assets.io_managers import month_journal
-from taxi_assets.io_managers.base import Writing
-from taxi_assets.io_managers.daily_object import DailyObjectIOManager
-from taxi_assets.io_managers.day_folders import DayFoldersIOManager
-from taxi_assets.io_managers.duckdb_warehouse import DuckDBWarehouseIOManager
-from taxi_assets.io_managers.parquet_object import ParquetObjectIOManager
-from taxi_assets.io_managers.postgres import PostgresIOManager
-from taxi_assets.services import gcs_bucket
+from taxi_assets.core.month import Month
+from taxi_assets.datasets.schema import YELLOW
+from taxi_assets.lake.month_file import TripFile
 from taxi_assets.settings import get_settings
-from taxi_assets.trips.files import TripFile
-from taxi_assets.trips.month import Month
-from taxi_assets.trips.schema import YELLOW
+from taxi_assets.sinks.contract import Writing
+from taxi_assets.sinks.daily_object.io_manager import DailyObjectIOManager
+from taxi_assets.sinks.day_folders import journal as month_journal
+from taxi_assets.sinks.day_folders.io_manager import DayFoldersIOManager
+from taxi_assets.sinks.duckdb.io_manager import DuckDBWarehouseIOManager
+from taxi_assets.sinks.parquet_object.io_manager import ParquetObjectIOManager
+from taxi_assets.sinks.postgres.io_manager import PostgresIOManager
+from taxi_assets.sinks.storage import gcs_bucket
 from taxi_assets_tests.bigquery_fixtures import BigQueryServer, bigquery_sink
 from taxi_assets_tests.gcs_fixtures import GcsServer
 from taxi_assets_tests.months import month_of_trips

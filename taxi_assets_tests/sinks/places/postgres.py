@@ -9,7 +9,7 @@ from collections.abc import Generator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from threading import Event
 
-from taxi_assets.trips.month import Month
+from taxi_assets.core.month import Month
 from taxi_assets_tests.postgres_fixtures import rows_of, run_sql
 from taxi_assets_tests.sinks.places.base import (
     Contents,

@@ -16,9 +16,9 @@ from google.api_core.exceptions import NotFound
 from google.auth.credentials import AnonymousCredentials
 from google.cloud import bigquery
 
-from taxi_assets.trips.files import TripFile
-from taxi_assets.trips.month import Month
-from taxi_assets.trips.schema import YELLOW
+from taxi_assets.core.month import Month
+from taxi_assets.datasets.schema import YELLOW
+from taxi_assets.lake.month_file import TripFile
 from taxi_assets_tests.bigquery_fixtures import PROJECT, wire_to
 from taxi_assets_tests.processes import until
 from taxi_assets_tests.sinks.places.base import (

@@ -1,0 +1,181 @@
+"""Asset checks: what the original pipeline asserted in its blocks, and that every sink holds exactly the clean month.
+
+These block: a wrong month goes no further in its run, and the run fails. What only warns is in `month_warnings`.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+import dagster as dg
+
+from taxi_assets.assets.month_check import Problems, month_check
+from taxi_assets.assets.month_warnings import month_warnings
+from taxi_assets.assets.raw_warnings import raw_warnings
+from taxi_assets.assets.sinks import Sink, sinks
+from taxi_assets.core.errors import PermanentError
+from taxi_assets.core.month import Month
+from taxi_assets.datasets.schema import TaxiKind
+from taxi_assets.lake.month_file import Facts, Trips
+from taxi_assets.publisher.columns import recorded_columns
+from taxi_assets.reports.daily_summary import require_reconciled
+from taxi_assets.settings import Settings
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+RAW_SCHEMA = "raw_has_rows_and_known_schema"
+CLEAN_RULES = "clean_keeps_only_wanted_trips"
+NO_ROW_LOST = "raw_equals_clean_plus_rejected"
+MATCHES = "{sink}_matches_clean"
+SUMMARY_WHOLE = "daily_summary_is_in_every_sink"
+
+
+def raw_has_rows(kind: TaxiKind, month: Month, raw: Trips) -> Problems:
+    """The month has rows, most of them readable, in the canonical schema."""
+    unreadable = sum(b.num_rows - b.column(0).null_count for b in raw.batches(columns=["reject_reason"]))
+    new = recorded_columns(raw.facts.extra)["new"]
+    types = {field.name: field.type for field in raw.schema if field.name not in new}
+    required = {column.name for column in kind.columns if column.required}
+    wrong = [  # an optional column that an older version did not know may be absent
+        field.name
+        for field in kind.raw_schema
+        if types.get(field.name, None if field.name in required else field.type) != field.type
+    ]
+    problems = [f"{month}: raw_trips has {', '.join(wrong)} missing or of another type; materialize it again."] * bool(
+        wrong
+    )
+    if raw.rows == 0:
+        problems.append(f"{month}: no rows.")
+    elif unreadable > raw.rows / 2:
+        problems.append(
+            f"{month}: {unreadable:,} of {raw.rows:,} lines could not be read; the format may have changed."
+        )
+    return problems, {"rows": raw.rows, "unreadable": unreadable}
+
+
+def clean_is_clean(kind: TaxiKind, month: Month, clean: Trips) -> Problems:
+    """No trip without passengers (unless the rule was switched off), none picked up outside the month."""
+    import pyarrow.compute as pc
+
+    zero = unknown = outside = 0
+    for batch in clean.batches(columns=["passenger_count", kind.pickup]):
+        count, pickup = batch.column("passenger_count"), batch.column(kind.pickup)
+        zero += pc.sum(pc.less_equal(count, 0)).as_py() or 0
+        unknown += count.null_count
+        inside = pc.and_(pc.greater_equal(pickup, month.start), pc.less(pickup, month.end))
+        outside += batch.num_rows - (pc.sum(inside).as_py() or 0)
+    rules = clean.facts.extra["rules"]
+    found = {
+        "zero_passengers": zero if rules["reject_zero_passengers"] else 0,
+        "unknown_passengers": unknown if rules["reject_unknown_passengers"] else 0,
+        "pickup_outside_month": outside,
+    }
+    return [f"{month}: {rows:,} clean trips with {name}." for name, rows in found.items() if rows], {
+        "zero_passengers": zero,
+        "unknown_passengers": unknown,
+        "pickup_outside_month": outside,
+    }
+
+
+def nothing_lost(month: Month, raw: Facts | None, clean: Facts | None, rejected: Facts | None) -> Problems:
+    """Every raw row is in the clean or in the rejected month."""
+    rows = {
+        name: facts.rows if facts else 0 for name, facts in (("raw", raw), ("clean", clean), ("rejected", rejected))
+    }
+    problem = f"{month}: {rows['raw']:,} raw rows, but {rows['clean']:,} clean + {rows['rejected']:,} rejected."
+    return [] if rows["raw"] == rows["clean"] + rows["rejected"] else [problem], rows
+
+
+def same_month(month: Month, sink: str, expected: Facts | None, found: Facts | None) -> Problems:
+    """The sink holds the clean month: rows, sum of the totals (to a cent in ten million), first and last pickup."""
+    if expected is None:
+        return [f"{month}: there is no clean month to compare {sink} with; materialise clean_trips."], {}
+    if found is None:
+        return [f"{month}: {sink} has no such month."], {}
+    told = {
+        "expected": {k: v for k, v in asdict(expected).items() if k != "extra"},
+        "found": {k: v for k, v in asdict(found).items() if k != "extra"},
+    }
+    return [
+        f"{month}: {sink} has {name} {getattr(found, name)}, clean_trips has {getattr(expected, name)}."
+        for name in expected.differences(found)
+    ], told
+
+
+def summary_is_whole(month: Month, clean: Facts | None, held: Mapping[str, "pa.Table"]) -> Problems:
+    """Each place holds the same summary, which adds up to the clean month: every trip and every dollar once."""
+    if clean is None:
+        return [f"{month}: there is no clean month to compare the summary with; materialise clean_trips."], {}
+    problems = []
+    first, *others = held
+    for place, summary in held.items():
+        try:
+            require_reconciled(summary, clean, month)
+        except PermanentError as error:
+            problems.append(f"{place}: {error}")
+    problems += [
+        f"{month}: {place} and {first} hold different rows."
+        for place in others
+        if not problems and not held[place].equals(held[first])
+    ]
+    return problems, {f"{place}_rows": summary.num_rows for place, summary in held.items()}
+
+
+def month_checks(kind: TaxiKind, settings: Settings) -> Iterable[dg.AssetChecksDefinition]:
+    """All checks of a kind of taxi."""
+    lakes = ("raw_lake", "clean_lake", "rejected_lake")
+    yield month_check(
+        kind,
+        "raw_trips",
+        RAW_SCHEMA,
+        {"raw_lake"},
+        "Red: the published file is empty, mostly unreadable, or in columns we do not know. Look at the publisher's file "
+        "before loading it.",
+        lambda month, io: raw_has_rows(kind, month, io["raw_lake"].read(kind, month)),
+    )
+    yield month_check(
+        kind,
+        "clean_trips",
+        CLEAN_RULES,
+        {"clean_lake"},
+        "Red: a trip that the rules reject is in the clean month (no passengers, or picked up in another month).",
+        lambda month, io: clean_is_clean(kind, month, io["clean_lake"].read(kind, month)),
+    )
+    yield month_check(
+        kind,
+        "clean_trips",
+        NO_ROW_LOST,
+        set(lakes),
+        "Red: a published row is neither clean nor rejected. Do not use the month; materialise it from raw_trips again.",
+        lambda month, io: nothing_lost(month, *(io[lake].read_facts(kind, month) for lake in lakes)),
+    )
+    for sink in sinks(settings):
+        yield _sink_check(kind, sink)
+    yield month_check(
+        kind,
+        "daily_summary",
+        SUMMARY_WHOLE,
+        {"clean_lake", "summary"},
+        "Red: the summary in Postgres, the bucket or the warehouse is not that of the clean month, or they differ. "
+        "Materialise daily_summary again, and bq_table before it if that is red, too.",
+        lambda month, io: summary_is_whole(
+            month, io["clean_lake"].read_facts(kind, month), io["summary"].held(kind, month)
+        ),
+    )
+    yield from raw_warnings(kind, settings)
+    yield from month_warnings(kind)
+
+
+def _sink_check(kind: TaxiKind, sink: Sink) -> dg.AssetChecksDefinition:
+    return month_check(
+        kind,
+        sink.name,
+        MATCHES.format(sink=sink.name),
+        {"clean_lake", sink.io_manager},
+        "Red: what is read back from the sink is not the clean month (rows, sum of total_amount, first and last pickup). "
+        "Materialise the sink's month again; if it stays red, something else writes to it.",
+        lambda month, io: same_month(
+            month, sink.name, io["clean_lake"].read_facts(kind, month), io[sink.io_manager].read_facts(kind, month)
+        ),
+    )

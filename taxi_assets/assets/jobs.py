@@ -1,0 +1,34 @@
+"""Jobs: selections of the graph that are launched by name."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import dagster as dg
+
+from taxi_assets.assets.common import CODE_VERSION, INGEST, REPORTS, SINKS, group
+from taxi_assets.core import run_tags
+from taxi_assets.datasets.schema import TaxiKind
+
+if TYPE_CHECKING:
+    from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
+
+LOAD_MONTH = "load_month"
+
+
+def load_month(kind: TaxiKind, without: Sequence[dg.AssetCheckKey] = ()) -> UnresolvedAssetJobDefinition:
+    """Load a month end to end: every asset of the kind, with all checks but those that are about no month."""
+    groups = (group(kind, name) for name in (INGEST, SINKS, REPORTS))
+    selection = dg.AssetSelection.groups(*groups) - dg.AssetSelection.checks(*without)
+    return dg.define_asset_job(
+        job_name(kind),
+        selection=selection,
+        tags={"taxi": kind.name, run_tags.CODE_VERSION: CODE_VERSION},
+        description=f"Load a month of {kind.name} trips into every sink, with all checks, its summary and its report.",
+    )
+
+
+def job_name(kind: TaxiKind) -> str:
+    """`load_month` for yellow, `load_green_month` for green."""
+    return LOAD_MONTH if kind.name == "yellow" else f"load_{kind.name}_month"

@@ -1,0 +1,147 @@
+"""Warnings about a published file: columns and codes that this version does not expect. They stop nothing."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+
+from taxi_assets.assets.month_check import CAUSES, Problems, month_check
+from taxi_assets.core.month import Month
+from taxi_assets.datasets.encodings import KNOWN_CODES
+from taxi_assets.datasets.schema import TaxiKind
+from taxi_assets.lake.month_file import Trips
+from taxi_assets.publisher.columns import NewColumns, new_columns_of, recorded_columns
+from taxi_assets.settings import Settings
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+COLUMNS = "raw_columns_are_expected"
+CODES = "raw_codes_are_known"
+
+MOST_FREQUENT = 3
+DISTINCT = 1000
+"""Distinct values of a new column that are counted; of a column with more, those that came first."""
+LISTED = 10
+
+
+def raw_warnings(kind: TaxiKind, settings: Settings) -> Iterable[dg.AssetChecksDefinition]:
+    """The warning checks of `raw_trips`."""
+    yield month_check(
+        kind,
+        "raw_trips",
+        COLUMNS,
+        {"raw_lake"},
+        "Warns when the published file has a column that is not known, lacks an optional one, or has one of another type than "
+        "before. The month is loaded; the description says what to do.",
+        lambda month, io: unexpected_columns(kind, month, io["raw_lake"].read(kind, month), settings.new_columns),
+        warn=True,
+    )
+    yield month_check(
+        kind,
+        "raw_trips",
+        CODES,
+        {"raw_lake"},
+        "Warns when a column of codes has one that no data dictionary lists. The rows are loaded as they are.",
+        lambda month, io: unknown_codes(kind, month, io["raw_lake"].read(kind, month)),
+        warn=True,
+    )
+
+
+def unexpected_columns(kind: TaxiKind, month: Month, raw: Trips, policy: NewColumns) -> Problems:
+    """A sentence for each column that is new, gone, or of another type, by the raw month's manifest."""
+    columns = recorded_columns(raw.facts.extra)
+    what, new = f"{month}: the {kind.name} file", new_columns_of(kind, raw.facts.extra)
+    remedy = {
+        "add": "It is added to every sink.",
+        "keep": "To have it in every sink, set TAXI_NEW_COLUMNS=add and materialize clean_trips and what follows.",
+        "refuse": "",
+    }[policy]
+    causes: dict[str, str] = {}
+    for name, column in columns["new"].items():
+        published = column["published"]
+        shown = f"{published!r} ({column['type']}, {_values(raw, name)})"
+        if name in new:
+            sentence = f"{what} has a column that is not known, {shown}. It is kept in raw_trips. {remedy}"
+            causes[f"new column {published.strip()}"] = sentence
+        else:
+            sentence = (
+                f"{what} has a second column of the name {shown}. It is kept in raw_trips as {name!r} and not loaded."
+            )
+            causes[f"second column {published.strip()}"] = sentence
+    for name in columns["missing"]:
+        causes[f"missing column {name}"] = (
+            f"{what} has no column for {name} any more; it is null in this month. If the publisher renamed it, add the new "
+            "name to ALIASES in taxi_assets.datasets.eras."
+        )
+    for name, (expected, found) in columns["changed_types"].items():
+        causes[f"changed type of {name.strip()}"] = (
+            f"{what} has {name!r} as {found}, {expected} is expected. Values are converted; a row whose value cannot be is "
+            "rejected as unreadable_value."
+        )
+    shown = {name: dict(value) for name in ("new", "changed_types") if (value := columns[name])}
+    return list(causes.values()), {CAUSES: causes, **shown, "missing": ", ".join(columns["missing"]) or "none"}
+
+
+def _values(raw: Trips, name: str) -> str:
+    """Share of nulls and most frequent values of a column: `61 % null, most frequent: '30-39' (500)`."""
+    nulls, counts, counted_all = 0, Counter(), True
+    for batch in raw.batches([name]):
+        column = batch.column(0)
+        nulls += column.null_count
+        for value, count in _counts(column):
+            if value in counts or len(counts) < DISTINCT:
+                counts[value] += count
+            else:
+                counted_all = False
+    share = f"{100 * nulls / raw.rows:.0f} % null" if raw.rows else "no rows"
+    if not counts:
+        return share
+    top = ", ".join(f"{value} ({count:,})" for value, count in counts.most_common(MOST_FREQUENT))
+    return f"{share}, most frequent: {top}{'' if counted_all else ' among the first values'}"
+
+
+def _counts(column: pa.Array) -> Iterable[tuple[str, int]]:
+    """The column's values but nulls, as people read them, and how often each occurs."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    valid = column.drop_null()
+    try:
+        pairs = [(pair["values"], pair["counts"]) for pair in pc.value_counts(valid).to_pylist()]
+    except (pa.ArrowNotImplementedError, pa.ArrowInvalid):  # lists, structs
+        pairs = [(value, 1) for value in valid.to_pylist()]
+    return [(text if len(text := repr(value)) <= 40 else text[:40] + "…", count) for value, count in pairs]
+
+
+def unknown_codes(kind: TaxiKind, month: Month, raw: Trips) -> Problems:
+    """A sentence for each column with codes that are in no dictionary, with their counts."""
+    import pyarrow.compute as pc
+
+    columns = [name for name in raw.schema.names if name in KNOWN_CODES and name in kind.schema.names]
+    found: dict[str, Counter[Any]] = {name: Counter() for name in columns}
+    for batch in raw.batches(columns):
+        for name in columns:
+            for pair in pc.value_counts(batch.column(name)).to_pylist():
+                if pair["values"] is not None and pair["values"] not in KNOWN_CODES[name]:
+                    found[name][pair["values"]] += pair["counts"]
+    unknown: Mapping[str, Counter[Any]] = {name: counts for name, counts in found.items() if counts}
+    causes = {
+        f"unknown {name} {code}": f"{month}: {name} has {code!r}, which no data dictionary lists, in {count:,} rows."
+        for name, counts in unknown.items()
+        for code, count in counts.most_common(LISTED)
+    }
+    sentences = [
+        f"{month}: {name} has codes that no data dictionary lists: {_listed(counts)}. They are loaded as they are."
+        for name, counts in unknown.items()
+    ]
+    told = {name: {str(code): count for code, count in counts.most_common(100)} for name, counts in unknown.items()}
+    return sentences, {CAUSES: causes, **told}
+
+
+def _listed(counts: Counter[Any]) -> str:
+    listed = ", ".join(f"{code!r} ({count:,} rows)" for code, count in counts.most_common(LISTED))
+    return f"{listed} and {len(counts) - LISTED} more" if len(counts) > LISTED else listed

@@ -1,0 +1,67 @@
+"""A calendar month of New York's wall clock: the unit that is published, loaded and replaced."""
+
+from __future__ import annotations
+
+import datetime as dt
+import re
+from typing import NamedTuple
+
+from taxi_assets.core.errors import PermanentError
+
+FIRST_YEAR = 2009
+"""The publisher's yellow records start with January 2009 (TLC trip record page)."""
+
+
+class Month(NamedTuple):
+    """A year and a month, ordered in time."""
+
+    year: int
+    month: int
+
+    @classmethod
+    def parse(cls, text: str) -> Month:
+        """Read `2021-01` or a partition key `2021-01-01`.
+
+        Raises:
+            PermanentError: the text is neither, or names a month before 2009.
+        """
+        match = re.fullmatch(r"(\d{4})-(\d{2})(?:-01)?", text.strip())
+        if not match or not 1 <= int(match[2]) <= 12:
+            raise PermanentError(f"{text!r} is not a month: write it as YYYY-MM, for example 2021-01.")
+        if int(match[1]) < FIRST_YEAR:
+            raise PermanentError(f"{text} is before {FIRST_YEAR}-01, the first month that is published.")
+        return cls(int(match[1]), int(match[2]))
+
+    @property
+    def start(self) -> dt.datetime:
+        """The first instant of the month, New York wall clock without zone."""
+        return dt.datetime(self.year, self.month, 1)
+
+    @property
+    def end(self) -> dt.datetime:
+        """The first instant after the month, New York wall clock without zone."""
+        return self.next.start
+
+    @property
+    def next(self) -> Month:
+        """The following month."""
+        return Month(self.year + self.month // 12, self.month % 12 + 1)
+
+    @property
+    def days(self) -> list[dt.date]:
+        """Every day of the month, in order."""
+        first = self.start.date()
+        return [first + dt.timedelta(days=i) for i in range((self.end - self.start).days)]
+
+    @property
+    def key(self) -> str:
+        """The partition key: `2021-01-01`."""
+        return f"{self.year:04d}-{self.month:02d}-01"
+
+    @property
+    def compact(self) -> str:
+        """`202101`, the form of BigQuery's partition decorators."""
+        return f"{self.year:04d}{self.month:02d}"
+
+    def __str__(self) -> str:
+        return f"{self.year:04d}-{self.month:02d}"

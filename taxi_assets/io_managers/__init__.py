@@ -1,1 +1,0 @@
-"""Where months are kept: one module a sink, one contract for all of them (see `base`)."""

@@ -1,0 +1,131 @@
+"""Cleaning: a trip is kept, or rejected with a reason. One pass, in batches; nothing is dropped.
+
+Which rules there are is in `rules`; which rows each one hits is in `HITS`.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from taxi_assets.core.month import Month
+from taxi_assets.datasets.rules import RULES, CleaningRules
+from taxi_assets.datasets.schema import REJECT_COLUMNS, TaxiKind
+from taxi_assets.lake import raw_month
+from taxi_assets.lake.month_file import TripFile, Trips
+from taxi_assets.lake.raw_month import loaded_columns
+from taxi_assets.lake.staging import stage
+from taxi_assets.publisher.columns import NewColumns
+
+
+@dataclass(frozen=True)
+class Case:
+    """What a rule looks at: a batch of raw trips, their kind and month, and the settings of the rules."""
+
+    batch: pa.RecordBatch
+    kind: TaxiKind
+    month: Month
+    rules: CleaningRules
+
+    def column(self, name: str) -> pa.Array:
+        """A column of the batch."""
+        return self.batch.column(name)
+
+    @property
+    def pickup(self) -> pa.Array:
+        """When the meters were engaged."""
+        return self.column(self.kind.pickup)
+
+
+def _outside(case: Case) -> pa.Array:
+    start, end = (pa.scalar(moment, case.pickup.type) for moment in (case.month.start, case.month.end))
+    return pc.or_(pc.less(case.pickup, start), pc.greater_equal(case.pickup, end))
+
+
+HITS: dict[str, Callable[[Case], pa.Array]] = {
+    "pickup_missing": lambda case: pc.is_null(case.pickup),
+    "pickup_outside_month": _outside,
+    "zero_passengers": lambda case: pc.less_equal(case.column("passenger_count"), pa.scalar(0, pa.int16())),
+    "unknown_passengers": lambda case: pc.is_null(case.column("passenger_count")),
+    "negative_total": lambda case: pc.less(case.column("total_amount"), 0.0),
+    "dropoff_before_pickup": lambda case: pc.less(case.column(case.kind.dropoff), case.pickup),
+    "distance_above_maximum": lambda case: pc.greater(case.column("trip_distance"), case.rules.max_trip_distance),
+}
+"""Which rows each rule of `RULES` hits, by its reason; null counts as no hit."""
+
+
+def split(case: Case) -> tuple[pa.RecordBatch, pa.RecordBatch]:
+    """Divide a raw batch into clean trips (without the REJECT_COLUMNS) and rejected rows (the batch's schema, with reasons)."""
+    rules = [rule for rule in RULES if rule.applies(case.rules)]
+    unreadable = pc.is_valid(case.column("reject_reason"))
+    number = pa.nulls(case.batch.num_rows, pa.int8())
+    for index, rule in reversed(list(enumerate(rules))):
+        number = pc.if_else(pc.fill_null(HITS[rule.reason](case), False), pa.scalar(index, pa.int8()), number)
+    number = pc.if_else(unreadable, pa.scalar(len(rules), pa.int8()), number)
+    kept = pc.is_null(number)
+    clean = case.batch.drop_columns([column.name for column in REJECT_COLUMNS]).filter(kept)
+    if clean.num_rows == case.batch.num_rows:
+        return clean, case.batch.slice(0, 0)
+    rejected = case.batch.filter(pc.invert(kept))
+    reasons = pa.array([*(rule.reason for rule in rules), None], pa.string())
+    reason = pc.coalesce(rejected.column("reject_reason"), pc.take(reasons, pc.drop_null(number)))
+    at = case.batch.schema.get_field_index("reject_reason")
+    return clean, rejected.set_column(at, case.batch.schema.field(at), reason)
+
+
+@dataclass(frozen=True)
+class Cleaned:
+    """The two outcomes of a month, staged, and how many rows each reason hit."""
+
+    clean: TripFile
+    rejected: TripFile
+    reasons: dict[str, int] = field(default_factory=dict)
+
+
+def clean_month(
+    raw: Trips,
+    kind: TaxiKind,
+    rules: CleaningRules,
+    folder: Path,
+    progress: Callable[[int, int], None] | None = None,
+    new_columns: NewColumns = "keep",
+) -> Cleaned:
+    """Clean a month in one streaming pass.
+
+    `progress(done, total)` is called after each batch with rows. Both files are staged in `folder`; on an error neither is
+    left behind. With `add` both have the columns that this version does not know, after the kind's.
+    """
+    reasons: Counter[str] = Counter()
+    done = 0
+    loaded = loaded_columns(kind, raw.facts.extra, raw.schema, new_columns)
+    added = [pa.field(name, type_) for name, (_, type_) in loaded.added.items()]
+    with ExitStack() as stack:
+        clean, rejected = (
+            stack.enter_context(
+                stage(folder, raw.month, pa.schema([*schema, *added]), kind.pickup, f"{kind.name}-{name}")
+            )
+            for schema, name in ((kind.schema, "clean"), (kind.raw_schema, "rejected"))
+        )
+        for batch in raw_month.batches(kind, raw, loaded):
+            good, bad = split(Case(batch, kind, raw.month, rules))
+            clean.write(good)
+            rejected.write(bad)
+            for pair in pc.value_counts(bad.column("reject_reason")).to_pylist():
+                reasons[pair["values"]] += pair["counts"]
+            done += batch.num_rows
+            if progress:
+                progress(done, raw.rows)
+        origin = {
+            name: raw.facts.extra[name]
+            for name in ("source", "location", "version", "generated", "code_version")
+            if name in raw.facts.extra
+        }
+        decided = {"rules": rules.model_dump(), "reasons": dict(reasons), "loaded_columns": loaded.names()}
+        clean.extra = rejected.extra = {**origin, **decided}
+        return Cleaned(clean.close(), rejected.close(), dict(reasons))

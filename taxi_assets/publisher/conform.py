@@ -1,0 +1,167 @@
+"""A published column's values to the canonical type, exactly or not at all.
+
+One way for text and for numbers: a cast of the whole column at once; only when that fails, the values at fault are
+looked for. What does not fit is reported, never rounded, cut or guessed.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.types as pt
+
+from taxi_assets.datasets.encodings import CODES, NULL_TEXTS
+
+TIMESTAMP_LENGTH = 19
+"""Characters of `2021-01-31 23:59:59`. Arrow also reads shorter forms (`2021-01-31`, `2021-01-31 23`); for us they
+are cut."""
+
+INTEGER = re.compile(r"([+-]?)0*([0-9]{1,18})(?:[.]0*)?")
+"""A whole number in text; pandas writes `1.0` in a column that has empty values."""
+
+_UNREADABLE = object()
+
+
+def is_readable_type(source: pa.DataType, target: pa.DataType) -> bool:
+    """Whether a published column of type `source` can be conformed to `target` at all."""
+    source = source.value_type if pt.is_dictionary(source) else source
+    if pt.is_null(source) or _is_text(source):
+        return True
+    if pt.is_timestamp(target):
+        return pt.is_timestamp(source) and source.tz is None
+    return pt.is_integer(source) or pt.is_floating(source) or pt.is_decimal(source)
+
+
+def conform(name: str, target: pa.DataType, values: pa.Array) -> tuple[pa.Array, pa.Array | None]:
+    """Convert one canonical column's published values.
+
+    Args:
+        name: canonical name, for columns with codes.
+        target: int16, float64, timestamp[us] or string.
+        values: of any type; of one that is not readable as `target` (a list, a boolean) every value is unreadable.
+
+    Returns:
+        The values as `target`, null where the published one is absent or unreadable; and a mask of the unreadable
+        ones, or None when there are none.
+    """
+    if pt.is_dictionary(values.type):
+        values = values.dictionary_decode()
+    if pt.is_null(values.type):
+        return pa.nulls(len(values), target), None
+    if not is_readable_type(values.type, target):
+        return pa.nulls(len(values), target), values.is_valid() if values.null_count < len(values) else None
+    if _is_text(values.type):
+        values = values.cast(pa.string())
+    elif pt.is_decimal(values.type) or pt.is_float16(values.type):
+        values = values.cast(pa.float64())
+    if pt.is_string(target) or (pt.is_integer(target) and _is_text(values.type)):
+        return _coded(CODES.get(name, {}), target, values)
+    return _convert(values, lambda part: _cast(part, target))
+
+
+def _coded(table: dict[str, str], target: pa.DataType, values: pa.Array) -> tuple[pa.Array, pa.Array | None]:
+    """Convert codes and small whole numbers, of which there are few distinct ones: each is looked at once."""
+    encoded = values.dictionary_encode()
+    distinct = encoded.dictionary.cast(pa.binary()) if _is_text(values.type) else encoded.dictionary
+    read = [_code(value, table, target) for value in distinct.to_pylist()]
+    converted = pa.array([None if value is _UNREADABLE else value for value in read], target).take(encoded.indices)
+    if _UNREADABLE not in read:
+        return converted, None
+    bad = pa.array([value is _UNREADABLE for value in read]).take(encoded.indices)
+    return converted, bad.fill_null(False)
+
+
+def _code(value: Any, table: dict[str, str], target: pa.DataType) -> Any:
+    """One published code as what it stands for: a number, or text when `target` is text; None for none."""
+    if value is None:
+        return None
+    text = (plain_text(value) if isinstance(value, bytes) else f"{value:g}").strip(" \t")
+    word = text.upper()
+    if word in NULL_TEXTS and word not in table:
+        return None
+    if not table and pt.is_string(target):
+        return text
+    if whole := INTEGER.fullmatch(word):
+        word = str(int(whole[1] + whole[2]))
+    word = table.get(word, word)
+    if pt.is_string(target):
+        return word if word in table.values() else _UNREADABLE
+    if not INTEGER.fullmatch(word):
+        return _UNREADABLE
+    number = int(word)
+    return number if -(2 ** (target.bit_width - 1)) <= number < 2 ** (target.bit_width - 1) else _UNREADABLE
+
+
+def _convert(values: pa.Array, cast: Callable[[pa.Array], pa.Array]) -> tuple[pa.Array, pa.Array | None]:
+    """Cast all at once; failing that without blanks and spelled-out nulls; failing that without the values at fault."""
+    try:
+        return cast(values), None
+    except pa.ArrowInvalid:
+        pass
+    if _is_text(values.type):
+        values = pc.ascii_trim(values, characters=" \t")
+        values = pc.if_else(pc.is_in(pc.ascii_upper(values), pa.array(NULL_TEXTS)), None, values)
+    distinct = values.unique().drop_null()
+    wrong = _at_fault(distinct, cast)
+    if not wrong:
+        return cast(values), None
+    bad = pc.is_in(values, distinct.take(pa.array(wrong)))
+    return cast(pc.if_else(bad, None, values)), bad
+
+
+def _at_fault(values: pa.Array, cast: Callable[[pa.Array], pa.Array]) -> list[int]:
+    """The positions whose cast fails, found by halving: few failures cost few casts."""
+    wrong, todo = [], [(0, len(values))]
+    while todo:
+        start, stop = todo.pop()
+        try:
+            cast(values.slice(start, stop - start))
+        except pa.ArrowInvalid:
+            if stop - start == 1:
+                wrong.append(start)
+            else:
+                middle = (start + stop) // 2
+                todo += [(start, middle), (middle, stop)]
+    return wrong
+
+
+def _cast(values: pa.Array, target: pa.DataType) -> pa.Array:
+    """Cast exactly; ArrowInvalid when any value does not fit. NaN is no value; infinity fits nothing."""
+    if _is_text(values.type):
+        if (
+            pt.is_timestamp(target)
+            and (pc.min(pc.binary_length(values)).as_py() or TIMESTAMP_LENGTH) < TIMESTAMP_LENGTH
+        ):
+            raise pa.ArrowInvalid("not a full timestamp")
+        values = values.cast(target)
+    if pt.is_floating(values.type):
+        finite = pc.is_finite(values)
+        if not pc.all(finite, min_count=0).as_py():
+            if pc.any(pc.is_inf(values)).as_py():
+                raise pa.ArrowInvalid("infinite")
+            values = pc.if_else(finite, values, None)
+    return values.cast(target)
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return pt.is_string(kind) or pt.is_large_string(kind) or pt.is_string_view(kind)
+
+
+def valid_text(values: pa.Array) -> pa.Array:
+    """Text that is UTF-8 for certain: where it is not, each value as `plain_text` writes it."""
+    try:
+        values.validate(full=True)
+    except pa.ArrowInvalid:
+        return pa.array(
+            [None if v is None else plain_text(v) for v in values.cast(pa.binary()).to_pylist()], pa.string()
+        )
+    return values
+
+
+def plain_text(value: bytes) -> str:
+    """Decode published bytes so that they can be stored as text: no NULs, bytes that are not UTF-8 as `\\xff`."""
+    return value.decode("utf-8", "backslashreplace").replace("\0", r"\x00")

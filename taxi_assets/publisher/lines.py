@@ -1,0 +1,157 @@
+"""A text file, plain or gzipped, as blocks of whole lines in bounded memory.
+
+What is in a line is for `csv_reader`.
+"""
+
+from __future__ import annotations
+
+import io
+import zlib
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+from isal import igzip, isal_zlib
+
+from taxi_assets.publisher.published import PublishedFile
+from taxi_assets.publisher.rows import TEXT_BYTES, Reject, source_text
+
+BLOCK_BYTES = 4 << 20
+"""Bytes read at a time: 20,000 to 45,000 trips. Twice as much is no faster and takes 110 MB more memory."""
+BLOCK_LINES = 100_000
+"""Most lines of a block; trips never come near, lines of one character would."""
+HEADER_BYTES = 64 << 10
+LINE_BYTES = 1 << 20
+"""The longest line that is read; published ones have under 300 bytes."""
+EXPANSION = 200
+"""Times its size that a gzip file may unpack to. Trips pack 4 to 8 times smaller; a gzip bomb about 1,000 times."""
+EXPANSION_FROM = 32 << 20
+"""Unpacked bytes from which the expansion is judged."""
+MAX_BYTES = 20 << 30
+"""Bytes that a month may unpack to; the largest published CSV has 2.9 GB."""
+
+_DAMAGE = (OSError, EOFError, zlib.error, isal_zlib.IsalError)
+
+
+class Block(NamedTuple):
+    """Whole lines: `lines` of them from `first_line` (counted from 1) on, the longest with `longest` bytes; or one line
+    that was too long to hold."""
+
+    data: bytes
+    first_line: int
+    lines: int
+    longest: int
+    overlong: Reject | None = None
+
+
+class LineStream:
+    """A file's header line, and then its other lines in blocks. Every error is PermanentError.
+
+    `header` and `first_line` are lines without their ends; blank lines after the header are skipped (2009 to 2014,
+    2017 and 2018 have one).
+    """
+
+    def __init__(self, file: PublishedFile) -> None:
+        self._file = file
+        self._unpacked = 0
+        self._compressed = file.format() == "gzip"
+        self._disk = file.path.open("rb", buffering=0)
+        self._stream = (
+            igzip.IGzipFile(fileobj=self._disk) if self._compressed else io.BufferedReader(self._disk, 1 << 20)
+        )
+        self.bytes_total = file.path.stat().st_size
+        try:
+            self._start()
+        except BaseException:
+            self._disk.close()
+            raise
+
+    def __enter__(self) -> LineStream:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._disk.close()
+
+    @property
+    def bytes_read(self) -> int:
+        """Bytes of the file, as it lies on disk, that have been read."""
+        return self._disk.tell()
+
+    def _start(self) -> None:
+        data = self._read()
+        if not data:
+            raise self._file.refused("is empty once unpacked; download the month again")
+        if self._compressed:
+            self._file.check_text(data[:512])
+        header, _, self._rest = data.removeprefix(b"\xef\xbb\xbf").partition(b"\n")
+        if len(header) > HEADER_BYTES:
+            raise self._file.refused(
+                f"does not begin with a header (its first line has more than {HEADER_BYTES >> 10} KiB); "
+                "download the month again"
+            )
+        self.header = header.rstrip(b"\r")
+        self._line = 2
+        blank = self._rest[: len(self._rest) - len(self._rest.lstrip(b"\r\n"))]
+        self._line += blank.count(b"\n")
+        self._rest = self._rest[blank.rfind(b"\n") + 1 :]
+        self.first_line = self._rest[:LINE_BYTES].partition(b"\n")[0].rstrip(b"\r")
+
+    def _read(self) -> bytes:
+        """The next bytes, at most BLOCK_BYTES; none at the end."""
+        try:
+            data = self._stream.read(BLOCK_BYTES)
+        except _DAMAGE as error:  # ty: ignore[invalid-exception-caught]
+            raise self._file.damaged(error) from None
+        self._unpacked += len(data)
+        if self._unpacked > MAX_BYTES or self._unpacked > max(EXPANSION_FROM, EXPANSION * self.bytes_read):
+            raise self._file.refused(
+                f"unpacks to more than {self._unpacked >> 20} MiB from {self.bytes_read} bytes, which trips "
+                "never do (a gzip bomb?); download the month again"
+            )
+        return data
+
+    def blocks(self) -> Iterator[Block]:
+        """Yield the lines after the header."""
+        rest, self._rest = self._rest, b""
+        more = True
+        while more:
+            data = self._read()
+            more = bool(data)
+            rest += data
+            cut = rest.rfind(b"\n") + 1 if more else len(rest)
+            if cut:
+                yield from self._whole_lines(rest[:cut])
+                rest = rest[cut:]
+            if len(rest) > LINE_BYTES:
+                reject, rest = self._skip_line(rest)
+                yield Block(b"", reject.line, 1, LINE_BYTES, reject)
+
+    def _whole_lines(self, data: bytes) -> Iterator[Block]:
+        ends = np.flatnonzero(np.frombuffer(data, np.uint8) == ord("\n")) + 1
+        if not len(ends) or ends[-1] != len(data):
+            ends = np.append(ends, len(data))
+        starts = np.concatenate([[0], ends[:-1]])
+        for first in range(0, len(ends), BLOCK_LINES):
+            last = min(first + BLOCK_LINES, len(ends))
+            part = data if last - first == len(ends) else data[starts[first] : ends[last - 1]]
+            longest = int((ends[first:last] - starts[first:last]).max())
+            if longest > 2 or part.strip(b"\r\n"):  # else every line is blank, and blank lines are no rows
+                yield Block(part, self._line, last - first, longest)
+            self._line += last - first
+
+    def _skip_line(self, start: bytes) -> tuple[Reject, bytes]:
+        """Pass over a line too long to hold; what follows it is returned."""
+        size, rest = len(start), b""
+        while data := self._read():
+            end = data.find(b"\n")
+            if end >= 0:
+                size, rest = size + len(data[:end].rstrip(b"\r")), data[end + 1 :]
+                break
+            size += len(data)
+        line = self._line
+        self._line += 1
+        return Reject("unreadable_length", f"{size} bytes", line, source_text(start[: TEXT_BYTES + 4], size)), rest

@@ -1,0 +1,145 @@
+"""A published Parquet file to raw rows, a batch at a time; values are converted in `conform`.
+
+A footer is never looked at chunk by chunk: pyarrow 26 ends the process over a damaged one there, while reading rows
+raises.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pyarrow.types as pt
+
+from taxi_assets.core.errors import PermanentError
+from taxi_assets.datasets.eras import era_of
+from taxi_assets.publisher.columns import MatchedColumns, NewColumns, canonical_name, match_columns
+from taxi_assets.publisher.conform import is_readable_type
+from taxi_assets.publisher.published import PublishedFile
+from taxi_assets.publisher.rows import OpenedFile, Progress, Published, published_value, raw_rows, source_text
+
+BATCH_ROWS = 131_072
+
+_DAMAGE = (OSError, ValueError, pa.ArrowException)
+
+
+def open_parquet(file: PublishedFile, new_columns: NewColumns = "keep", progress: Progress | None = None) -> OpenedFile:
+    """Open the file; errors as of `reader.open_trips`."""
+    try:
+        parquet = pq.ParquetFile(file.path, buffer_size=1 << 20, pre_buffer=False)
+        schema = parquet.schema_arrow
+    except _DAMAGE as error:
+        raise file.damaged(error) from None
+    try:
+        columns = match_columns(file, schema.names, "parquet", new_columns)
+        for column in file.kind.columns:
+            if column.required:
+                _check_type(file, schema.field(columns.known[column.name]), file.kind.schema.field(column.name).type)
+    except PermanentError:
+        parquet.close()
+        raise
+    fields = [pa.field(name, _plain_type(schema.field(c.position).type)) for name, c in columns.new.items()]
+    raw_schema = pa.schema([*file.kind.raw_schema, *fields])
+    record = columns.record({f.name: str(f.type) for f in fields}, _changed_types(file, schema, columns))
+    return OpenedFile(raw_schema, record, _rows(file, parquet, raw_schema, columns, progress))
+
+
+def _rows(
+    file: PublishedFile, parquet: pq.ParquetFile, schema: pa.Schema, columns: MatchedColumns, progress: Progress | None
+) -> Iterator[pa.RecordBatch]:
+    with parquet:
+        size, rows = file.path.stat().st_size, 0
+        for batch in _batches(file, parquet):
+            names = batch.schema.names
+            known = {name: (names[i], batch.column(i)) for name, i in columns.known.items()}
+            new = {name: _plain_values(batch.column(c.position)) for name, c in columns.new.items()}
+            lines = np.arange(rows + 1, rows + batch.num_rows + 1)
+            yield raw_rows(schema, Published(known, new, lines, lambda row, batch=batch: _row_text(batch, row)))
+            rows += batch.num_rows
+            if progress:
+                progress(size * rows // max(rows, parquet.metadata.num_rows), size, rows)
+        if rows != parquet.metadata.num_rows:
+            raise file.refused(
+                f"is damaged: its footer promises {parquet.metadata.num_rows} rows, it holds {rows}; download the "
+                "month again"
+            )
+
+
+def _batches(file: PublishedFile, parquet: pq.ParquetFile) -> Iterator[pa.RecordBatch]:
+    """All columns, by position: two may have one name."""
+    try:
+        yield from parquet.iter_batches(BATCH_ROWS)
+    except _DAMAGE as error:
+        raise file.damaged(error) from None
+
+
+def _check_type(file: PublishedFile, published: pa.Field, target: pa.DataType) -> None:
+    if is_readable_type(published.type, target):
+        return
+    if pa.types.is_timestamp(published.type):
+        raise file.refused(
+            f"has times with a zone in {published.name!r} ({published.type}); published times are New York wall "
+            "clock without one, and which instant is meant cannot be told"
+        )
+    raise file.refused(
+        f"has values of type {published.type} in {published.name!r}, where {target} is expected; if the "
+        "publisher changed it, teach `conform` the type"
+    )
+
+
+def _changed_types(file: PublishedFile, schema: pa.Schema, columns: MatchedColumns) -> dict[str, list[str]]:
+    """Expected and found kind of type of each known column where they differ, by published name."""
+    era = era_of(file.kind.name, "parquet", str(file.month))
+    if era is None:
+        return {}
+    special = {canonical_name(name, file.kind): type_ for name, type_ in era.types}
+    changed = {}
+    for name, position in columns.known.items():
+        published = schema.field(position)
+        expected = special.get(name) or str(file.kind.schema.field(name).type)
+        found, family = _family(published.type), _family(pa.type_for_alias(expected))
+        if found not in (family, "null"):
+            changed[published.name] = [family, found]
+    return changed
+
+
+def _family(type_: pa.DataType) -> str:
+    """What a type is however wide: `int32` and `int64` are both `integer`."""
+    if pt.is_dictionary(type_):
+        type_ = type_.value_type
+    families = {
+        "integer": pt.is_integer,
+        "double": lambda t: pt.is_floating(t) or pt.is_decimal(t),
+        "text": lambda t: pt.is_string(t) or pt.is_large_string(t) or pt.is_string_view(t),
+        "timestamp": lambda t: pt.is_timestamp(t) and t.tz is None,
+        "null": pt.is_null,
+    }
+    return next((name for name, belongs in families.items() if belongs(type_)), str(type_))
+
+
+def _plain_type(type_: pa.DataType) -> pa.DataType:
+    """The type of a new column's values in the raw month: the published one, without an encoding of it."""
+    if pt.is_dictionary(type_):
+        return type_.value_type
+    return type_.storage_type if isinstance(type_, pa.BaseExtensionType) else type_
+
+
+def _plain_values(values: pa.Array) -> pa.Array:
+    if pt.is_dictionary(values.type):
+        return values.dictionary_decode()
+    return values.storage if isinstance(values, pa.ExtensionArray) else values
+
+
+def _row_text(batch: pa.RecordBatch, row: int) -> str:
+    columns = zip(batch.schema.names, batch.columns, strict=True)
+    values = {name: _json(published_value(column, row)) for name, column in columns}
+    return source_text(json.dumps(values, default=str, ensure_ascii=False).encode("utf-8", "backslashreplace"))
+
+
+def _json(value: Any) -> Any:
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,94 @@
+"""The taxi zones' lookup file, checked, as an Arrow table; and a generated lookup for the generated source.
+
+Fetching the file is `source`'s work, publishing the table an asset's; what a zone id means is in `zones`.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv
+
+from taxi_assets.core.errors import PermanentError
+from taxi_assets.datasets.schema import described_schema
+from taxi_assets.datasets.zones import (
+    BOROUGHS,
+    IDS,
+    JFK,
+    LAGUARDIA,
+    NEWARK,
+    OUTSIDE,
+    OUTSIDE_ID,
+    PLACES,
+    YELLOW_ZONE,
+    ZONE_COLUMNS,
+)
+
+ZONE_SCHEMA = described_schema(ZONE_COLUMNS)
+
+HEADER = ["LocationID", "Borough", "Zone", "service_zone"]
+
+UNKNOWN_WORDS = ("", "N/A", "NA", "NV", "Unknown")
+"""The publisher's ways to say that there is no name. They changed over the years (264 `Unknown, NV` became `Unknown,
+N/A`, 265 `Unknown, NA` became `N/A, Outside of NYC`), so both texts are read alike: as empty, and 265 is always
+`OUTSIDE`."""
+
+
+def read_zones(path: Path) -> pa.Table:
+    """Read the publisher's lookup file, either text of it, into a table of `ZONE_SCHEMA` ordered by id.
+
+    Raises:
+        PermanentError: the file is not the lookup: it has another header, an id twice or outside 1 to 265, or lacks one
+            of 1 to 263.
+    """
+    try:
+        table = pa.csv.read_csv(
+            path,
+            convert_options=pa.csv.ConvertOptions(
+                column_types=dict.fromkeys(HEADER[1:], pa.string()) | {"LocationID": pa.int16()},
+                null_values=list(UNKNOWN_WORDS),
+                strings_can_be_null=True,
+            ),
+        )
+    except FileNotFoundError:
+        raise PermanentError(f"The taxi zone lookup {path} is not there; fetch it again.") from None
+    except (OSError, pa.ArrowException) as error:
+        raise _unusable(path, f"cannot be read as CSV ({str(error).splitlines()[0]})") from None
+    if table.column_names != HEADER:
+        raise _unusable(path, f"has the header {_excerpt(table.column_names)} instead of {','.join(HEADER)}")
+    ids = table["LocationID"].to_pylist()
+    count = Counter(ids)
+    strange = [id_ for id_ in count if id_ not in IDS]
+    for fault, found in (
+        ("ids outside 1 to 265", strange),
+        ("ids twice", [id_ for id_ in count if count[id_] > 1]),
+        ("no row for ids", [id_ for id_ in PLACES if id_ not in count]),
+    ):
+        if found:
+            raise _unusable(path, f"has {fault}: {_excerpt(['empty' if id_ is None else id_ for id_ in found])}")
+    table = table.take(pc.sort_indices(table["LocationID"])).combine_chunks()
+    unnamed = pc.and_(pc.equal(table["LocationID"], OUTSIDE_ID), pc.is_null(table["Zone"]))
+    names = pc.if_else(unnamed, OUTSIDE, table["Zone"])
+    return pa.table([table["LocationID"], table["Borough"], names, table["service_zone"]], schema=ZONE_SCHEMA)
+
+
+def sample_zones() -> pa.Table:
+    """Generated zones in `ZONE_SCHEMA`: the publisher's ids and boroughs, and names that say they are generated."""
+    borough = {id_: name for name, ids in BOROUGHS.items() for id_ in ids}
+    zone = {id_: f"Zone {id_} (sample)" for id_ in PLACES} | {OUTSIDE_ID: f"{OUTSIDE} (sample)"}
+    service = dict.fromkeys(PLACES, "Boro Zone") | dict.fromkeys(YELLOW_ZONE, "Yellow Zone")
+    service |= {LAGUARDIA: "Airports", JFK: "Airports", NEWARK: "EWR"}
+    columns = [list(IDS), *([of.get(id_) for id_ in IDS] for of in (borough, zone, service))]
+    return pa.table(columns, schema=ZONE_SCHEMA)
+
+
+def _excerpt(values: list) -> str:
+    """At most five values, each short: a wrong file may hold anything."""
+    return ",".join(str(value)[:30] for value in values[:5]) + (",..." if len(values) > 5 else "")
+
+
+def _unusable(path: Path, fault: str) -> PermanentError:
+    return PermanentError(f"The taxi zone lookup {path} {fault}; fetch the publisher's taxi_zone_lookup.csv again.")

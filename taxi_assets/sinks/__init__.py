@@ -1,0 +1,1 @@
+"""Where months are loaded: the contract of a sink, and a package for each."""

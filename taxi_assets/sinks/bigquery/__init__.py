@@ -1,0 +1,1 @@
+"""BigQuery: a month loaded into its partition by one load job."""

@@ -1,0 +1,150 @@
+"""BigQuery's client and its errors: who calls, what is retried, and what a failure means in the package's terms.
+
+dagster-gcp's BigQueryResource is not used: it cannot be given an endpoint (an emulator's), and its credentials go
+through the process environment.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from taxi_assets.core.errors import PermanentError, TransientError
+
+if TYPE_CHECKING:
+    from google.api_core.retry import Retry
+    from google.cloud import bigquery
+
+REQUEST_SECONDS = 60.0
+"""How long one HTTP request may take before it counts as failed."""
+
+TRANSIENT_REASONS = frozenset(
+    f"{prefix}{reason}"
+    for prefix in ("", "job")
+    for reason in ("backendError", "BackendError", "internalError", "InternalError", "rateLimitExceeded",
+                   "RateLimitExceeded", "badGateway", "tableUnavailable", "timeout")
+)  # fmt: skip
+"""Reasons in a BigQuery error after which a retry may succeed (BigQuery error table; the job… ones are a job's own)."""
+
+REMEDIES = {
+    "accessDenied": "give the account roles/bigquery.dataEditor on the dataset, roles/bigquery.jobUser on the project "
+    "and roles/storage.objectViewer on the bucket",
+    "invalid": "if that is about the object's rows or columns, materialise clean_trips and gcs_parquet again",
+    "notFound": "check that the project and the object exist, and that bucket and dataset are in the same location "
+    "(TAXI_BIGQUERY_LOCATION)",
+    "quotaExceeded": "wait for the project's quota to renew, or ask for a larger one",
+    "bytesBilledLimitExceeded": "raise the IO manager's maximum_bytes_billed if the cost is meant",
+    "billingNotEnabled": "enable billing for the project",
+}
+"""What to do, by reason; without one the message of BigQuery itself has to do."""
+
+
+def client(project: str, location: str, key_file: str | None, api_endpoint: str | None) -> bigquery.Client:
+    """A client with the key file's account, else Application Default Credentials; anonymous at an emulator's endpoint.
+
+    Raises:
+        PermanentError: there are no credentials, or the key file cannot be used.
+    """
+    import google.auth.exceptions
+    from google.auth.credentials import AnonymousCredentials
+    from google.cloud import bigquery
+
+    try:
+        if api_endpoint:
+            return bigquery.Client(
+                project, AnonymousCredentials(), location=location, client_options={"api_endpoint": api_endpoint}
+            )
+        if key_file:
+            return bigquery.Client.from_service_account_json(key_file, project=project, location=location)
+        return bigquery.Client(project, location=location)
+    except google.auth.exceptions.DefaultCredentialsError as error:
+        if key_file:
+            raise _unusable(key_file, error) from None
+        raise PermanentError(
+            "There are no Google Cloud credentials: run `gcloud auth application-default login`, or name a key file in "
+            "TAXI_GCP_KEY_FILE."
+        ) from error
+    except (OSError, ValueError) as error:
+        raise _unusable(key_file, error) from None
+
+
+def _unusable(key_file: str | None, error: Exception) -> PermanentError:
+    """Without the error's text, which could quote the key."""
+    return PermanentError(
+        f"{key_file} is not readable as a service account key ({type(error).__name__}): check TAXI_GCP_KEY_FILE."
+    )
+
+
+def retry(seconds: float) -> Retry:
+    """Retry requests that failed for a passing reason, with exponential back-off and jitter, for at most `seconds`."""
+    from google.api_core.retry import Retry
+
+    return Retry(predicate=is_transient, initial=0.5, maximum=15.0, multiplier=2.0, timeout=seconds)
+
+
+def is_transient(error: BaseException) -> bool:
+    """Whether a retry may succeed: overload, a fault of the service's own, a broken connection."""
+    import requests.exceptions
+    from google.api_core import exceptions
+    from google.auth.exceptions import TransportError
+
+    if isinstance(error, exceptions.RetryError):
+        return True
+    if isinstance(error, requests.exceptions.SSLError):  # a wrong certificate stays wrong
+        return False
+    if reason := reason_of(error):
+        return reason in TRANSIENT_REASONS
+    return isinstance(
+        error,
+        (
+            ConnectionError,
+            exceptions.TooManyRequests,
+            exceptions.ServerError,
+            requests.exceptions.ChunkedEncodingError,
+            requests.exceptions.ConnectionError,
+            requests.exceptions.Timeout,
+            TransportError,
+        ),
+    )
+
+
+def reason_of(error: BaseException) -> str | None:
+    """BigQuery's own name for what went wrong (`invalid`, `accessDenied`), where the error carries one."""
+    errors = getattr(error, "errors", None) or [{}]
+    return errors[0].get("reason") if isinstance(errors[0], dict) else None
+
+
+@contextmanager
+def explained(what: str) -> Generator[None]:
+    """Turn BigQuery's and the network's errors into ours. `what` names the month, the table and the object.
+
+    Raises:
+        TransientError, PermanentError: one sentence: what happened, to which month, what to do.
+    """
+    import requests.exceptions
+    from google.api_core import exceptions
+    from google.auth.exceptions import GoogleAuthError, TransportError
+
+    try:
+        yield
+    except (exceptions.GoogleAPIError, requests.exceptions.RequestException, ConnectionError, TransportError) as error:
+        cause = error.cause if isinstance(error, exceptions.RetryError) and error.cause else error
+        said = _said(cause)
+        if is_transient(error) or is_transient(cause):
+            raise TransientError(f"{what}: BigQuery was away or overloaded ({said}); run it again.") from error
+        remedy = REMEDIES.get(reason_of(cause) or "", "put right what it says, then materialise again")
+        raise PermanentError(f"{what}: BigQuery refused ({said}); {remedy}.") from error
+    except GoogleAuthError as error:
+        raise PermanentError(
+            f"{what}: Google refused the credentials ({_said(error)}); renew them with `gcloud auth "
+            "application-default login`, or check TAXI_GCP_KEY_FILE."
+        ) from error
+
+
+def _said(error: BaseException) -> str:
+    """The service's own words on one line, without the request they answer."""
+    first = (getattr(error, "errors", None) or [{}])[0]
+    message = first.get("message") if isinstance(first, dict) else None
+    text = message or getattr(error, "message", None) or str(error)
+    return " ".join(str(text).split())[:400].rstrip(".")

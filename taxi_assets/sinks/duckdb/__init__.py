@@ -1,0 +1,1 @@
+"""DuckDB: a month replaced in one transaction of a file."""

@@ -1,0 +1,1 @@
+"""One Parquet object a month."""

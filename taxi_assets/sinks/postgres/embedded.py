@@ -1,0 +1,297 @@
+"""The embedded Postgres: a server of this project's own in a folder, so that a laptop needs no installation.
+
+Whoever asks for its `url()` connects to it, or starts it and leaves it running; there is no owner process. Where its
+files can lie and as which user it runs is in `embedded_postgres_home`; tables are no business of this module.
+
+    python -m taxi_assets.sinks.postgres.embedded start|stop|status|url FOLDER
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import secrets
+import shutil
+import socket
+import sys
+import time
+from collections.abc import Callable, Generator
+from pathlib import Path
+from typing import Any
+
+from taxi_assets.core.errors import PermanentError, TransientError, disk_full
+from taxi_assets.sinks.postgres.embedded_home import INSTEAD, Home, find_home
+
+USER = "taxi"
+DATABASE = "postgres"
+
+SETTINGS = {
+    "listen_addresses": "127.0.0.1",
+    "unix_socket_directories": "",
+    "fsync": "on",
+    "synchronous_commit": "on",  # off lost a whole load to kill -9 after its commit
+    "wal_level": "minimal",  # a month copied into a table of its own transaction is not logged, only synced
+    "max_wal_senders": "0",
+    "shared_buffers": "128MB",  # touched as needed: an idle server holds about 30 MB
+    "max_wal_size": "1GB",
+    "max_connections": "100",
+    "io_method": "sync",  # the default keeps three worker processes
+    "log_checkpoints": "off",
+}
+"""Given at every start, so that a new version's settings reach an old folder."""
+
+START_SECONDS = 120.0
+"""How long a start may take in all; recovering from kill -9 in the middle of a load took 0.2 to 2.2 s."""
+
+_LOG_BYTES = 5_000_000
+_BUSY = ("too many clients", "remaining connection slots")
+_PORT_TAKEN = ("could not bind", "Address already in use")
+
+_logger = logging.getLogger(__name__)
+
+
+class EmbeddedPostgres:
+    """The server whose password, port and log are in `folder`, and its data too where the server's user can get there.
+
+    The file `alive` is locked while the server is made, and by its own processes for as long as one of them lives, for
+    they inherit it: unlike a pid in a file, a lock cannot be stale, another program's, or another container's.
+    """
+
+    def __init__(self, folder: Path, log: Callable[[str], Any] = _logger.info) -> None:
+        self.folder, self._log = Path(folder).resolve(), log
+
+    def url(self) -> str:
+        """Connect to the server or start it, and return its address with the password: postgresql://...
+
+        Any number of processes may ask at once; one server results.
+
+        Raises:
+            PermanentError: it cannot run here, or the folder cannot be used.
+            TransientError: it did not answer in time.
+        """
+        with self._explained():
+            return self._answering() or self._start()
+
+    @property
+    def data(self) -> Path:
+        """Where the server's data lies, once it was started."""
+        home = self._home()
+        if home is None:
+            raise PermanentError(f"There is no embedded Postgres in {self.folder} yet; start it first.")
+        return home.data
+
+    def running(self) -> bool:
+        """Whether the server answers."""
+        with self._explained():
+            return self._answering() is not None
+
+    def stop(self) -> None:
+        """Stop the server and wait until its last process is gone; nothing happens when none runs.
+
+        Raises:
+            TransientError: it did not stop in time.
+        """
+        if not self.folder.is_dir():
+            return
+        with self._explained():
+            home = self._home()
+            if home is None or self._dead():
+                return
+            home.stop()
+            deadline = time.monotonic() + 20
+            while not self._dead():
+                if time.monotonic() > deadline:
+                    raise TransientError(f"The embedded Postgres in {self.folder} does not stop; see {home.log}.")
+                time.sleep(0.02)
+
+    def remove(self) -> None:
+        """Stop the server and remove all it wrote, outside the folder too."""
+        self.stop()
+        home = self._home()
+        if home is not None and home.folder != self.folder:
+            shutil.rmtree(home.folder, ignore_errors=True)
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _answering(self) -> str | None:
+        """The address of the server if it answers there and knows the password, which no stranger does."""
+        import psycopg
+
+        try:
+            port, password = self._state()["port"], (self.folder / "password").read_text()
+        except (FileNotFoundError, KeyError):
+            return None
+        url = f"postgresql://{USER}:{password}@127.0.0.1:{port}/{DATABASE}"
+        try:
+            # scram only: it proves the server's knowledge too, and a stranger on the port is not told the password
+            psycopg.connect(
+                url, connect_timeout=3, require_auth="scram-sha-256", sslmode="disable", gssencmode="disable"
+            ).close()
+        except psycopg.OperationalError as error:
+            return url if any(text in str(error) for text in _BUSY) else None
+        return url
+
+    def _start(self) -> str:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        deadline = time.monotonic() + START_SECONDS
+        if self._home() and not (self.folder / "password").exists():
+            raise PermanentError(
+                f"The embedded Postgres in {self.folder} has lost its password file: restore it, or remove the folder "
+                "and load the months again."
+            )
+        while True:
+            if url := self._answering():
+                return url
+            if time.monotonic() > deadline:
+                raise TransientError(
+                    f"The embedded Postgres in {self.folder} does not answer on 127.0.0.1: if another container uses "
+                    f"the same folder, stop it there; else see {self.folder / 'server.log'}."
+                )
+            # held until this block ends and, once launched, by the server for as long as it lives
+            with (self.folder / "alive").open("a") as alive:
+                if _locked(alive.fileno()):
+                    self._launch(alive.fileno())
+                    continue
+            time.sleep(0.05)  # it is starting, stopping or recovering
+
+    def _launch(self, alive: int) -> None:
+        home = self._home() or self._make(alive)
+        home.require_version()
+        (home.data / "postmaster.pid").unlink(missing_ok=True)  # stale: no process of the server lives
+        state = self._state()
+        port = state.get("port") or _free_port()
+        self._save({**state, "port": port})
+        if not home.log.exists():
+            home.own_file(home.log, "")
+        with home.log.open("a") as log:
+            if log.tell() > _LOG_BYTES:
+                log.truncate(0)
+            told = log.tell()
+        options = " ".join(f"-c {name}={value}" for name, value in {**SETTINGS, "port": port}.items())
+        self._log(f"The embedded Postgres starts on 127.0.0.1:{port}, its data in {home.data}.")
+        done = home.run(
+            "pg_ctl", "start", "-w", "-t", str(int(START_SECONDS)), "-D", home.data, "-l", home.log, "-o", options,
+            pass_fds=(alive,),
+        )  # fmt: skip
+        if done.returncode:
+            said = home.log.read_bytes()[told:].decode(errors="replace")
+            if any(text in said for text in _PORT_TAKEN):
+                self._save({key: value for key, value in self._state().items() if key != "port"})  # try the next one
+                return
+            raise _refusal(self.folder, said or done.stderr, f"see {home.log}")
+
+    def _make(self, alive: int) -> Home:
+        """Initialise the server's files; the half-made ones of an earlier attempt are cleared away."""
+        home = find_home(self.folder, self._log)
+        try:
+            _ = home.programs
+        except PermanentError:
+            if home.folder != self.folder:
+                shutil.rmtree(home.folder, ignore_errors=True)
+            raise
+        fresh = home.data.with_name("data.new")
+        for old in (fresh, home.data):
+            shutil.rmtree(old, ignore_errors=True)
+        password = secrets.token_urlsafe(24)
+        word = home.folder / "password.new"
+        home.own_file(word, password)
+        try:
+            home.own_folder(fresh)
+            done = home.run("initdb", "-U", USER, "-A", "scram-sha-256", "--pwfile", word, "--locale=C", "-E", "UTF8",
+                            "-D", fresh, pass_fds=(alive,))  # fmt: skip
+        finally:
+            word.unlink()
+        if done.returncode:
+            shutil.rmtree(fresh, ignore_errors=True)
+            raise _refusal(self.folder, done.stderr, INSTEAD)
+        _write_private(self.folder / "password", password)
+        fresh.rename(home.data)
+        self._save({"home": str(home.folder)} if home.folder != self.folder else {})
+        return home
+
+    def _home(self) -> Home | None:
+        """Where the server was made; None if it was not, or not to the end."""
+        if not (self.folder / "server.json").exists():
+            return None
+        home = Home(self.folder / self._state().get("home", "."))
+        return home if (home.data / "PG_VERSION").exists() else None
+
+    def _state(self) -> dict[str, Any]:
+        return json.loads((self.folder / "server.json").read_text())
+
+    def _save(self, state: dict[str, Any]) -> None:
+        fresh = self.folder / "server.json.new"
+        fresh.write_text(json.dumps(state))
+        fresh.replace(self.folder / "server.json")
+
+    def _dead(self) -> bool:
+        with (self.folder / "alive").open("a") as alive:
+            return _locked(alive.fileno())
+
+    @contextlib.contextmanager
+    def _explained(self) -> Generator[None]:
+        if sys.platform == "win32":
+            raise PermanentError(f"The embedded Postgres is not supported on Windows; {INSTEAD}.")
+        try:
+            yield
+        except OSError as error:
+            raise _refusal(self.folder, f"{error.strerror or error}: {error.filename}", INSTEAD) from error
+
+
+def _refusal(folder: Path, said: str, remedy: str) -> PermanentError:
+    if disk_full(OSError(said)):
+        return PermanentError(
+            f"The embedded Postgres in {folder} has no space left on its disk; free some, or {INSTEAD}."
+        )
+    lines = [line for line in said.strip().splitlines() if "FATAL" in line or "error" in line.lower()]
+    reason = (lines or said.strip().splitlines() or ["no reason was given"])[-1].strip().rstrip(".")
+    return PermanentError(f"The embedded Postgres in {folder} cannot run ({reason}); {remedy}.")
+
+
+def _locked(descriptor: int) -> bool:
+    """Lock an open file for this process and those that inherit it; False if another holds it."""
+    import fcntl
+
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def _write_private(path: Path, text: str) -> None:
+    path.unlink(missing_ok=True)
+    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write(text)
+
+
+def main(arguments: list[str]) -> int:
+    """The command line; `status` exits with 3 when the server does not run."""
+    if len(arguments) != 2 or arguments[0] not in ("start", "stop", "status", "url"):
+        print(__doc__, file=sys.stderr)
+        return 2
+    command, server = arguments[0], EmbeddedPostgres(Path(arguments[1]), log=lambda line: print(line, file=sys.stderr))
+    try:
+        if command == "stop":
+            server.stop()
+        elif command == "status":
+            print("running" if (running := server.running()) else "not running")
+            return 0 if running else 3
+        else:
+            url = server.url()
+            print(url if command == "url" else f"running on {url.rpartition('@')[2]}")
+    except (PermanentError, TransientError) as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

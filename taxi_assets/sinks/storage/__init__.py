@@ -1,0 +1,1 @@
+"""Buckets: a directory, or Google Cloud Storage."""

@@ -1,0 +1,1 @@
+"""Which months are where, and what is to be done about them."""
