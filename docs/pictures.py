@@ -10,7 +10,7 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(REPOSITORY))
 
 from taxi_assets_tests.browser import chromium, launched, visit  # noqa: E402
-from taxi_assets_tests.live_ui import GRAPH, live_ui, materialise  # noqa: E402
+from taxi_assets_tests.live_ui import GRAPH, live_ui, materialize  # noqa: E402
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
@@ -67,7 +67,7 @@ def main() -> int:
                 page = visited.page
                 page.set_default_timeout(180_000)
                 for month in ("2020-01", "2021-01"):
-                    materialise(page, address, month)
+                    materialize(page, address, month)
                 take_graph(page, address)
                 page.set_viewport_size({"width": 1280, "height": 760})
                 page.goto(f"{address}/assets/clean_trips?view=checks")

@@ -1,7 +1,7 @@
 """A Google Cloud Storage emulator for tests: the real fake-gcs-server, behind a gate that records, disturbs and
 guards.
 
-The emulator ignores preconditions on deletes and on resumable uploads, which Google honours: the gate checks them. It
+The emulator ignores preconditions on deletes and on resumable uploads, which Google honors: the gate checks them. It
 also serves one request at a time, as the emulator may answer a read of one generation with another's bytes. Tests
 that rest on that check our client against our gate, and against Google's documentation only.
 """

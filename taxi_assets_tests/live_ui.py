@@ -55,7 +55,7 @@ def live_ui(home: Path, rows: int = 2000, source: str = "sample", kinds: str = "
         EmbeddedPostgres(home / ".taxi" / "postgres").remove()
 
 
-def materialise(page: Page, address: str, month: str, kind: TaxiKind = YELLOW, seconds: float = 240) -> None:
+def materialize(page: Page, address: str, month: str, kind: TaxiKind = YELLOW, seconds: float = 240) -> None:
     """Load a month as a person does, by clicking through the job's page, and wait until its run succeeded."""
     page.goto(f"{address}/locations/taxi_assets.definitions/jobs/{job_name(kind)}")
     page.get_by_role("button", name="Materialize all").click()

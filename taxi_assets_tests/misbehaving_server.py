@@ -1,6 +1,6 @@
 """A file server on 127.0.0.1 that answers as HTTP asks, until a test scripts it to misbehave.
 
-It honours HEAD, Range and If-Range, and keeps a log of what was asked and what was sent. It runs in a thread of the
+It honors HEAD, Range and If-Range, and keeps a log of what was asked and what was sent. It runs in a thread of the
 test.
 """
 

@@ -17,7 +17,7 @@ locals {
     run_lost = {
       title  = "A run's container died"
       filter = "resource.type=\"cloud_run_worker_pool\" resource.labels.worker_pool_name=\"${google_cloud_run_v2_worker_pool.daemon.name}\" textPayload:\"Detected run worker status\""
-      advice = "The container ended without telling Dagster, most often for want of memory: look at the execution's log in Cloud Run, and raise run_resources.memory if it says so. Materialise the month again; nothing half-loaded is visible."
+      advice = "The container ended without telling Dagster, most often for want of memory: look at the execution's log in Cloud Run, and raise run_resources.memory if it says so. Materialize the month again; nothing half-loaded is visible."
     }
     container_exit = {
       title  = "The daemon or the webserver stopped"

@@ -132,7 +132,7 @@ variable "run_resources" {
 }
 
 variable "lake_days" {
-  description = "Days after which raw, clean and rejected months are deleted from the lake; materialising a month again brings them back."
+  description = "Days after which raw, clean and rejected months are deleted from the lake; materializing a month again brings them back."
   type        = number
   default     = 90
   validation {

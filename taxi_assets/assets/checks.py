@@ -90,7 +90,7 @@ def nothing_lost(month: Month, raw: Facts | None, clean: Facts | None, rejected:
 def same_month(month: Month, sink: str, expected: Facts | None, found: Facts | None) -> Problems:
     """The sink holds the clean month: rows, sum of the totals (to a cent in ten million), first and last pickup."""
     if expected is None:
-        return [f"{month}: there is no clean month to compare {sink} with; materialise clean_trips."], {}
+        return [f"{month}: there is no clean month to compare {sink} with; materialize clean_trips."], {}
     if found is None:
         return [f"{month}: {sink} has no such month."], {}
     told = {
@@ -106,7 +106,7 @@ def same_month(month: Month, sink: str, expected: Facts | None, found: Facts | N
 def summary_is_whole(month: Month, clean: Facts | None, held: Mapping[str, "pa.Table"]) -> Problems:
     """Each place holds the same summary, which adds up to the clean month: every trip and every dollar once."""
     if clean is None:
-        return [f"{month}: there is no clean month to compare the summary with; materialise clean_trips."], {}
+        return [f"{month}: there is no clean month to compare the summary with; materialize clean_trips."], {}
     problems = []
     first, *others = held
     for place, summary in held.items():
@@ -147,7 +147,7 @@ def month_checks(kind: TaxiKind, settings: Settings) -> Iterable[dg.AssetChecksD
         "clean_trips",
         NO_ROW_LOST,
         set(lakes),
-        "Red: a published row is neither clean nor rejected. Do not use the month; materialise it from raw_trips again.",
+        "Red: a published row is neither clean nor rejected. Do not use the month; materialize it from raw_trips again.",
         lambda month, io: nothing_lost(month, *(io[lake].read_facts(kind, month) for lake in lakes)),
     )
     for sink in sinks(settings):
@@ -158,7 +158,7 @@ def month_checks(kind: TaxiKind, settings: Settings) -> Iterable[dg.AssetChecksD
         SUMMARY_WHOLE,
         {"clean_lake", "summary"},
         "Red: the summary in Postgres, the bucket or the warehouse is not that of the clean month, or they differ. "
-        "Materialise daily_summary again, and bq_table before it if that is red, too.",
+        "Materialize daily_summary again, and bq_table before it if that is red, too.",
         lambda month, io: summary_is_whole(
             month, io["clean_lake"].read_facts(kind, month), io["summary"].held(kind, month)
         ),
@@ -174,7 +174,7 @@ def _sink_check(kind: TaxiKind, sink: Sink) -> dg.AssetChecksDefinition:
         MATCHES.format(sink=sink.name),
         {"clean_lake", sink.io_manager},
         "Red: what is read back from the sink is not the clean month (rows, sum of total_amount, first and last pickup). "
-        "Materialise the sink's month again; if it stays red, something else writes to it.",
+        "Materialize the sink's month again; if it stays red, something else writes to it.",
         lambda month, io: same_month(
             month, sink.name, io["clean_lake"].read_facts(kind, month), io[sink.io_manager].read_facts(kind, month)
         ),

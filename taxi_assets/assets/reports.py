@@ -98,7 +98,7 @@ def _daily_summary(kind: TaxiKind, settings: Settings) -> dg.AssetsDefinition:
         "object in the bucket.",
     )
     def daily_summary(context: dg.AssetExecutionContext, clean_trips: Any) -> dg.Output:
-        def summarised(clean: Trips) -> "pd.DataFrame":
+        def summarized(clean: Trips) -> "pd.DataFrame":
             with explained(f"daily_summary {clean.month}"):
                 answer = context.resources.warehouse.select(
                     kind, clean.month, lambda table: summary_sql(kind, clean.month, table)
@@ -108,8 +108,8 @@ def _daily_summary(kind: TaxiKind, settings: Settings) -> dg.AssetsDefinition:
                 return _checked(as_frame(summary), clean.month)
 
         if not isinstance(clean_trips, list):
-            return dg.Output(summarised(clean_trips))
-        return dg.Output((clean.month, summarised(clean)) for clean in clean_trips)
+            return dg.Output(summarized(clean_trips))
+        return dg.Output((clean.month, summarized(clean)) for clean in clean_trips)
 
     return daily_summary
 
@@ -180,7 +180,7 @@ def _report(
     month, started, resources = clean.month, time.monotonic(), context.resources
     raw = resources.raw_lake.read_facts(kind, month)
     if raw is None:
-        raise PermanentError(f"{month} has no raw_trips; materialise raw_trips for it first.")
+        raise PermanentError(f"{month} has no raw_trips; materialize raw_trips for it first.")
     profile = profile_month(kind, clean, rejected, raw.rows, resources.zones.read())
     counted = time.monotonic()
     states = []

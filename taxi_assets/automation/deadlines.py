@@ -1,6 +1,6 @@
 """The landing time: within some days of its publication the newest month is in every sink.
 
-A check of each sink, not a dagster.FreshnessPolicy: that judges an asset by its last materialisation, so that loading
+A check of each sink, not a dagster.FreshnessPolicy: that judges an asset by its last materialization, so that loading
 any old month would call it fresh. This one asks the publisher which month is the newest, and looks for that month.
 It never blocks and is in no month's job; a job of its own runs it daily.
 """

@@ -178,7 +178,7 @@ def sinks_follow(kind: TaxiKind, settings: Settings) -> dg.AutomationConditionSe
             run_tags.CODE_VERSION: CODE_VERSION,
             "taxi": kind.name,
         },
-        description="Materialises a sink's month when clean_trips has a newer one whose blocking checks passed.",
+        description="Materializes a sink's month when clean_trips has a newer one whose blocking checks passed.",
     )
 
 

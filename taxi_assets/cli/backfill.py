@@ -1,7 +1,7 @@
 """`make backfill`: many months, some at a time, heaviest first; interrupted anywhere and resumed by the same command.
 
 What is loaded is read from the instance, so there is no state of its own: a month counts as done when every asset of it is
-materialised from the published version by the present code with its checks passed. Of a month that was cut short only
+materialized from the published version by the present code with its checks passed. Of a month that was cut short only
 what is missing is done again. Workers are processes that load one month after another (`worker`), so that Dagster
 is imported once each; they end with this process, however it ends.
 """
@@ -17,7 +17,7 @@ import time
 from collections.abc import Generator, Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from taxi_assets.cli.backfill_report import Report, Task, summarise
+from taxi_assets.cli.backfill_report import Report, Task, summarize
 from taxi_assets.cli.backfill_worker import Worker
 from taxi_assets.core import run_tags
 from taxi_assets.core.errors import PermanentError
@@ -67,7 +67,7 @@ def backfill(kind: TaxiKind, months: Sequence[Month], jobs: int, *, again: bool 
             interrupted = False
             if tasks:
                 interrupted = _work(kind, tasks, min(jobs, len(tasks)), lock, records, instance, report)
-        return summarise(report, elsewhere, interrupted=interrupted)
+        return summarize(report, elsewhere, interrupted=interrupted)
 
 
 @contextlib.contextmanager

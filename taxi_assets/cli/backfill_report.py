@@ -55,7 +55,7 @@ class Report:
             print(f"[{ended:>{len(str(self.total))}}/{self.total}] {task.month} {told}{eta}", flush=True)
 
 
-def summarise(report: Report, elsewhere: Sequence[Month], *, interrupted: bool) -> int:
+def summarize(report: Report, elsewhere: Sequence[Month], *, interrupted: bool) -> int:
     """Print what became of the months and return the exit code."""
     seconds = time.monotonic() - report.started
     rows = sum(answer["rows"] or 0 for answer in report.loaded.values())

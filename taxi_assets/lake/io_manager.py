@@ -67,7 +67,7 @@ class LakeIOManager(MonthIOManager):
         path = self.path(kind, month)
         if not path.exists():
             raise PermanentError(
-                f"{month} has no {self.asset} yet ({path} does not exist); materialise {self.asset} for it first."
+                f"{month} has no {self.asset} yet ({path} does not exist); materialize {self.asset} for it first."
             )
         return TripFile(path, month)
 

@@ -105,7 +105,7 @@ class TripFile:
             return pq.read_metadata(self.path)
         except FileNotFoundError:
             raise PermanentError(
-                f"{self.month}: {self.path} is gone; materialise the asset that wrote it again."
+                f"{self.month}: {self.path} is gone; materialize the asset that wrote it again."
             ) from None
         except pa.ArrowInvalid as error:
             raise PermanentError(f"{self.month}: {self.path} is not a readable Parquet file ({error}).") from None

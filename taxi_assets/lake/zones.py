@@ -40,7 +40,7 @@ class ZonesIOManager(dg.ConfigurableIOManager):
             context.add_output_metadata({"path": str(self.path)})
 
     def read(self) -> pa.Table | None:
-        """The lookup, or None when it was never materialised."""
+        """The lookup, or None when it was never materialized."""
         import pyarrow.parquet as pq
 
         return pq.read_table(self.path) if self.path.exists() else None
@@ -50,6 +50,6 @@ class ZonesIOManager(dg.ConfigurableIOManager):
         with explained("taxi_zones"):
             table = self.read()
             if table is None:
-                raise PermanentError("There are no taxi zones yet; materialise taxi_zones first.")
+                raise PermanentError("There are no taxi zones yet; materialize taxi_zones first.")
         wanted = context.dagster_type.typing_type
         return table.to_pandas() if getattr(wanted, "__name__", "") == "DataFrame" else table

@@ -218,7 +218,7 @@ def busiest_hour(averages: Sequence[Sequence[float]]) -> tuple[int, int]:
 
 
 def trips_per_day_svg(profile: MonthProfile) -> str:
-    """The trips per day as an SVG image of its own: 760 by 460 pixels, on white, in fixed colours.
+    """The trips per day as an SVG image of its own: 760 by 460 pixels, on white, in fixed colors.
 
     For a place that takes an image and no page, as Dagster's Markdown metadata does; it reads in a light and in a dark
     theme. Nothing outside of it is needed.

@@ -98,7 +98,7 @@ GROUP BY 1, 2, 3
 ORDER BY 1, 2, 3"""
 
 
-def summarise(trips: Trips | pa.Table | Path, kind: TaxiKind, month: Month, memory_limit: str = "256MB") -> pa.Table:
+def summarize(trips: Trips | pa.Table | Path, kind: TaxiKind, month: Month, memory_limit: str = "256MB") -> pa.Table:
     """Run the query in an own DuckDB over a month that is at hand: a Parquet file, a handle, or a table.
 
     Returns:
@@ -148,7 +148,7 @@ def require_reconciled(summary: pa.Table, clean: Facts, month: Month) -> None:
     """
     import pyarrow.compute as pc
 
-    again = "materialise daily_summary again, and bq_table first if it is not of this clean month"
+    again = "materialize daily_summary again, and bq_table first if it is not of this clean month"
     days = summary["pickup_date"].unique().to_pylist()
     if strange := [day for day in days if day not in month.days]:
         raise PermanentError(f"{month}: the daily summary has {strange[0]}, which is not in the month; {again}.")

@@ -158,7 +158,7 @@ class MonthProfile:
             if told.pop("format", None) != FORMAT:
                 raise PermanentError(
                     f"{told.get('month')}: the stored profile was written by another release of taxi_assets; "
-                    "materialise month_report of that month again."
+                    "materialize month_report of that month again."
                 )
             for name, type_ in (("totals", Totals), ("origin", Origin), ("distances", Histogram), ("fares", Histogram)):
                 told[name] = type_(**_tuples(told[name]))
@@ -169,7 +169,7 @@ class MonthProfile:
             return cls(**told)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise PermanentError(
-                f"A stored profile cannot be read ({error!r}); materialise month_report of its month again."
+                f"A stored profile cannot be read ({error!r}); materialize month_report of its month again."
             ) from None
 
 

@@ -29,7 +29,7 @@ from taxi_assets.reports.words import (
 )
 
 ACCENTS = {"yellow": "#f7b500", "green": "#78be20"}
-"""The colour of the cabs."""
+"""The color of the cabs."""
 
 
 @dataclass(frozen=True)
@@ -184,7 +184,7 @@ def _zones_note(p: MonthProfile) -> str:
         notes.append(f"{plural(p.places.without_zone, 'trip')} without a zone.")
     if p.places.top and not p.places.named:
         notes.append(
-            "The zone lookup was not at hand, so zones go by their number: materialise taxi_zones (with TAXI_SOURCE=tlc if "
+            "The zone lookup was not at hand, so zones go by their number: materialize taxi_zones (with TAXI_SOURCE=tlc if "
             "your source has none), then month_report again."
         )
     return " ".join(notes)

@@ -132,7 +132,7 @@ class SummaryIOManager(dg.IOManager):
         with explained("reading daily_summary"):
             tables = {month: self._read_object(kind, month) for month in months}
             if missing := [str(month) for month, table in tables.items() if table is None]:
-                raise PermanentError(f"{', '.join(missing)} has no daily summary yet; materialise daily_summary first.")
+                raise PermanentError(f"{', '.join(missing)} has no daily summary yet; materialize daily_summary first.")
             table = pa.concat_tables([as_summary(table) for table in tables.values() if table is not None])
         return table if context.dagster_type.typing_type is pa.Table else as_frame(table)
 

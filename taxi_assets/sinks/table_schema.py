@@ -120,5 +120,5 @@ def require_canonical(kind: TaxiKind, trips: Trips) -> None:
         if given.get(name) != wanted.get(name) and (name in wanted or given[name] not in NEW_COLUMN_TYPES):
             raise PermanentError(
                 f"{trips.month}: column {name} of the {kind.name} trips is {given.get(name, 'missing')}, the warehouse "
-                f"expects {wanted.get(name, 'no such column')}: materialise clean_trips and gcs_parquet again."
+                f"expects {wanted.get(name, 'no such column')}: materialize clean_trips and gcs_parquet again."
             )

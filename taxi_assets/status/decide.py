@@ -1,4 +1,4 @@
-"""What is to be done about a month: pure functions over what is published and what was materialised.
+"""What is to be done about a month: pure functions over what is published and what was materialized.
 
 Sensors, schedules, the deadline check and `make backfill` all decide by `judge`, so that they agree. What is known of a
 month comes from `month_records`, what is published from `probing`.
@@ -36,7 +36,7 @@ TO_DO = (State.MISSING, State.CHANGED, State.UNFINISHED, State.OUTDATED)
 
 @dataclass(frozen=True)
 class Made:
-    """The latest materialisation of an asset's month: its place in the order of events, the code that made it, and
+    """The latest materialization of an asset's month: its place in the order of events, the code that made it, and
     whether every blocking check of the asset passed on it."""
 
     order: int
@@ -90,7 +90,7 @@ def unfinished(
     for asset, parents in graph.items():
         mine = made.get(asset)
         if mine is None:
-            found[asset] = "was never materialised"
+            found[asset] = "was never materialized"
         elif mine.code_version != code[asset]:
             found[asset] = f"was made by code version {mine.code_version}, now {code[asset]}"
         elif outdated and asset in outdated:

@@ -1,6 +1,6 @@
 """What a Dagster instance knows of months, in a handful of queries however many months there are.
 
-The events are the truth: materialisations with their order and code version, and the blocking checks' outcomes on them.
+The events are the truth: materializations with their order and code version, and the blocking checks' outcomes on them.
 A run's own status only stands in where a check has no partition (a run over a range of months).
 """
 
@@ -104,7 +104,7 @@ class MonthRecords:
         }
 
     def _latest(self, asset: dg.AssetKey, partitions: set[str]) -> dict[str, dg.EventLogRecord]:
-        """The latest materialisation of each partition that has one."""
+        """The latest materialization of each partition that has one."""
         order = self._instance.event_log_storage.get_latest_storage_id_by_partition(asset, _MATERIALIZATION, partitions)
         ids, found = list(order.values()), {}
         for start in range(0, len(ids), 500):  # databases bound the parameters of a statement
@@ -134,7 +134,7 @@ class MonthRecords:
         }
 
     def _passed(self, asset: dg.AssetKey, latest: Mapping[str, dg.EventLogRecord]) -> set[str]:
-        """The partitions whose latest materialisation passed every blocking check."""
+        """The partitions whose latest materialization passed every blocking check."""
         checks = [check for check in self.checks([asset]) if self._assets.get(check).blocking]
         if not checks or not latest:
             return set(latest)

@@ -57,7 +57,7 @@ def succeed(folder: Path, *arguments: str) -> str:
 
 
 @pytest.fixture(scope="session")
-def initialised(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def initialized(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of terraform/ after init, made once for all workers; its state would be a local file."""
     if not shutil.which("terraform"):
         pytest.skip("terraform is not installed")
@@ -90,29 +90,29 @@ def _init(folder: Path) -> str:
 
 
 @pytest.fixture(scope="session")
-def plan(initialised: Path) -> Plan:
+def plan(initialized: Path) -> Plan:
     """The plan of a first apply with everything switched on."""
-    with (initialised.parent / "terraform.lock").open("w") as lock:
+    with (initialized.parent / "terraform.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if not (initialised / "plan.json").exists():
-            (initialised / "test.auto.tfvars.json").write_text(json.dumps(VARIABLES))
-            succeed(initialised, "init", "-input=false", "-no-color")
-            succeed(initialised, "plan", "-input=false", "-no-color", "-out=plan.tfplan")
-            (initialised / "plan.json").write_text(succeed(initialised, "show", "-json", "plan.tfplan"))
-            (initialised / "test.auto.tfvars.json").unlink()
-    return json.loads((initialised / "plan.json").read_text())
+        if not (initialized / "plan.json").exists():
+            (initialized / "test.auto.tfvars.json").write_text(json.dumps(VARIABLES))
+            succeed(initialized, "init", "-input=false", "-no-color")
+            succeed(initialized, "plan", "-input=false", "-no-color", "-out=plan.tfplan")
+            (initialized / "plan.json").write_text(succeed(initialized, "show", "-json", "plan.tfplan"))
+            (initialized / "test.auto.tfvars.json").unlink()
+    return json.loads((initialized / "plan.json").read_text())
 
 
-def test_it_is_formatted(initialised: Path) -> None:
-    assert succeed(initialised, "fmt", "-check", "-recursive", "-diff") == ""
+def test_it_is_formatted(initialized: Path) -> None:
+    assert succeed(initialized, "fmt", "-check", "-recursive", "-diff") == ""
 
 
-def test_it_is_valid(initialised: Path) -> None:
-    succeed(initialised, "validate", "-no-color")
+def test_it_is_valid(initialized: Path) -> None:
+    succeed(initialized, "validate", "-no-color")
 
 
-def test_its_own_tests_pass(initialised: Path) -> None:
-    output = succeed(initialised, "test", "-no-color")
+def test_its_own_tests_pass(initialized: Path) -> None:
+    output = succeed(initialized, "test", "-no-color")
     assert re.search(r"Success! \d+ passed, 0 failed", output), output
 
 

@@ -11,7 +11,7 @@ partition decorators and of jobs.insert:
 * a nullable column of the job's schema that a Parquet file lacks is null.
 
 A job that a killed server left running is found failed with `backendError` when it starts again. Changes to the
-catalogue happen one at a time: DuckLake fails some that coincide, where BigQuery knows no such failure.
+catalog happen one at a time: DuckLake fails some that coincide, where BigQuery knows no such failure.
 
 So a test against this checks our client against our reading of the documentation, not against Google.
 """

@@ -70,8 +70,8 @@ class Home:
         with psycopg.connect(self.postgres.url()) as connection:
             return Counter(dict(connection.execute(query).fetchall()))
 
-    def materialised(self) -> Counter[tuple[str, str]]:
-        """How often each asset's month was materialised."""
+    def materialized(self) -> Counter[tuple[str, str]]:
+        """How often each asset's month was materialized."""
         with dg.DagsterInstance.from_config(str(self.folder)) as instance:
             return Counter(
                 (asset, record.partition_key[:7])
@@ -131,7 +131,7 @@ def test_a_backfill_killed_twice_and_resumed_loads_every_month_once(home: Home):
     assert not any(f"] {month} loaded" in said for month in finished)
     assert home.rows() == {month: kept(month) for month in MONTHS}
     assert home.history() == dict.fromkeys(MONTHS, 1)
-    made = home.materialised()
+    made = home.materialized()
     cut = {run.tags["dagster/partition"][:7] for run in home.runs() if run.status is dg.DagsterRunStatus.FAILURE}
     assert len(cut) <= 4
     for month in MONTHS:
@@ -141,7 +141,7 @@ def test_a_backfill_killed_twice_and_resumed_loads_every_month_once(home: Home):
     code, said = home.backfill(MONTHS[0], MONTHS[-1])
     assert code == 0
     assert "nothing to do" in said
-    assert home.materialised() == made
+    assert home.materialized() == made
 
 
 KILLER = """
@@ -181,7 +181,7 @@ def test_a_month_whose_load_is_killed_goes_on_where_it_was_and_is_one_load_of_th
     assert home.rows() == {month: kept(month) for month in months}
     statuses = Counter((run.tags["dagster/partition"][:7], run.status.value) for run in home.runs())
     assert statuses == {(month, status): 1 for month in months for status in ("FAILURE", "SUCCESS")}
-    assert {home.materialised()[asset, month] for asset in INGEST for month in months} == {1}
+    assert {home.materialized()[asset, month] for asset in INGEST for month in months} == {1}
 
 
 def test_ctrl_c_lets_the_months_under_way_finish(home: Home):

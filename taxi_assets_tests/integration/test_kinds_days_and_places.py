@@ -79,17 +79,17 @@ def test_a_window_of_days_is_exported_one_object_a_day(instance, monkeypatch, tm
 
 
 def test_zones_are_loaded_and_a_source_without_them_leaves_them(instance, monkeypatch, tmp_path):
-    def materialise(source: str) -> dg.ExecuteInProcessResult:
+    def materialize(source: str) -> dg.ExecuteInProcessResult:
         monkeypatch.setenv("TAXI_SOURCE", source)
         get_settings.cache_clear()
         job = dg.define_asset_job("zones", selection="taxi_zones")
         defs = dg.Definitions.merge(build_defs(), dg.Definitions(jobs=[job]))
         return defs.resolve_job_def("zones").execute_in_process(instance=instance, raise_on_error=False)
 
-    assert materialise("sample").success
+    assert materialize("sample").success
     before = pq.read_table(tmp_path / ".taxi/lake/taxi_zones.parquet")
     assert before.num_rows == 265
-    assert materialise("files/{month}.csv").success
+    assert materialize("files/{month}.csv").success
     assert pq.read_table(tmp_path / ".taxi/lake/taxi_zones.parquet").equals(before)
 
 

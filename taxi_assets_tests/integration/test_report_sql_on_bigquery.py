@@ -2,7 +2,7 @@
 
 import uuid
 
-from taxi_assets.reports.daily_summary import as_summary, require_reconciled, summarise, summary_sql
+from taxi_assets.reports.daily_summary import as_summary, require_reconciled, summarize, summary_sql
 from taxi_assets.sinks.contract import Writing
 from taxi_assets_tests.bigquery_fixtures import (  # noqa: F401
     BigQueryServer,
@@ -20,4 +20,4 @@ def test_bigquery_and_duckdb_answer_the_same_summary(bigquery: BigQueryServer, t
         query = summary_sql(month.kind, month.month, f"`{sink.project}.{sink.dataset}.{month.kind.table}`")
         found = as_summary(client.query(query).result().to_arrow(create_bqstorage_client=False))
     require_reconciled(found, month.clean.facts, month.month)
-    assert found.equals(summarise(month.clean, month.kind, month.month))
+    assert found.equals(summarize(month.clean, month.kind, month.month))

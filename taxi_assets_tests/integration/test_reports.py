@@ -10,7 +10,7 @@ import pytest
 
 from taxi_assets.datasets.schema import YELLOW
 from taxi_assets.definitions import build_defs
-from taxi_assets.reports.daily_summary import SUMMARY_NAMES, summarise
+from taxi_assets.reports.daily_summary import SUMMARY_NAMES, summarize
 from taxi_assets.settings import get_settings
 from taxi_assets.sinks.contract import Writing
 from taxi_assets.sinks.parquet_object.io_manager import ParquetObjectIOManager
@@ -133,7 +133,7 @@ def test_a_summary_of_another_clean_month_is_refused(run, tmp_path, postgres):
         connection.execute("DELETE FROM ny_taxi.yellow_cab_data WHERE tpep_pickup_datetime < '2021-01-05'")
     result = run(selection=dg.AssetSelection.assets("daily_summary"))
     assert not result.success
-    assert "materialise daily_summary again, and bq_table first" in failed_sentences(result)
+    assert "materialize daily_summary again, and bq_table first" in failed_sentences(result)
     assert in_every_place(tmp_path, postgres) == before
 
 
@@ -170,7 +170,7 @@ def test_the_summary_is_loaded_into_bigquery_from_its_object(bigquery: BigQueryS
     sink, month = bigquery_sink(bigquery.endpoint), cleaned_sample(tmp_path, 3_000)
     objects = ParquetObjectIOManager(location=f"gs://{BUCKET}", template="{month}.parquet")
     keeper = SummaryIOManager(PostgresIOManager.at(postgres.url()), objects, sink)
-    summary = summarise(month.clean, YELLOW, month.month)
+    summary = summarize(month.clean, YELLOW, month.month)
     for rows in (summary.slice(7), summary):
         keeper.replace(YELLOW, month.month, rows, Writing(str(id(rows)), "token", print, {}))
         assert all(held.equals(rows) for held in keeper.held(YELLOW, month.month).values())

@@ -6,7 +6,7 @@ import pyarrow.parquet as pq
 
 from taxi_assets.datasets.schema import GREEN
 from taxi_assets_tests.browser import browser, visit  # noqa: F401
-from taxi_assets_tests.live_ui import GRAPH, live_ui, materialise
+from taxi_assets_tests.live_ui import GRAPH, live_ui, materialize
 
 SLOW = 120_000
 """Milliseconds that a page may take on a machine with other things to do."""
@@ -29,7 +29,7 @@ def test_a_month_is_loaded_by_clicking_and_its_report_opens(browser, tmp_path): 
         page.set_default_timeout(SLOW)
         for asset in ("raw_trips", "clean_trips", "postgres_table", "bq_table", "daily_summary", "month_report"):
             page.get_by_text(asset, exact=True).locator("visible=true").first.wait_for()
-        materialise(page, ui, "2021-01")
+        materialize(page, ui, "2021-01")
         for asset, checks in (("clean_trips", 2), ("postgres_table", 1), ("daily_summary", 1)):
             page.goto(f"{ui}/assets/{asset}?view=checks")
             page.get_by_text("Succeeded", exact=True).nth(checks - 1).wait_for()
@@ -49,7 +49,7 @@ def test_the_report_of_a_real_month_opens_from_the_graph(browser, tlc, tmp_path)
     source = str(file).replace("2021-03", "{month}")
     with live_ui(tmp_path, source=source, kinds="green") as ui, visit(browser, ui, 1280) as visited:
         visited.page.set_default_timeout(SLOW)
-        materialise(visited.page, ui, "2021-03", GREEN)
+        materialize(visited.page, ui, "2021-03", GREEN)
         report = report_named_by_the_graph(visited.page, ui, "green/month_report", "green/2021-03.html", tmp_path)
     passengers = pq.read_table(file, columns=["passenger_count"])["passenger_count"].to_pylist()
     kept = sum(1 for count in passengers if count)

@@ -183,7 +183,7 @@ class BucketSinkContract:
 
     def test_a_month_that_was_never_written_is_absent(self, sink, month) -> None:
         assert sink.read_facts(YELLOW, Month(2021, 1)) is None
-        with pytest.raises(Exception, match=r"2021-01.*materialise"):
+        with pytest.raises(Exception, match=r"2021-01.*materialize"):
             sink.read(YELLOW, Month(2021, 1))
 
     def test_the_first_load_is_the_month(self, sink, month, location) -> None:

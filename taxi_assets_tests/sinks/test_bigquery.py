@@ -58,8 +58,8 @@ def test_a_first_load_makes_dataset_and_partitioned_clustered_described_table_an
     assert table.labels == {"kind": "yellow"}
 
 
-def test_before_the_first_load_reading_a_month_says_what_to_materialise(sink):
-    with pytest.raises(PermanentError, match=r"2021-01: there is no table .*yellow_cab_data: materialise bq_table"):
+def test_before_the_first_load_reading_a_month_says_what_to_materialize(sink):
+    with pytest.raises(PermanentError, match=r"2021-01: there is no table .*yellow_cab_data: materialize bq_table"):
         sink.read(YELLOW, JANUARY)
 
 
@@ -109,7 +109,7 @@ def test_a_row_outside_the_month_refuses_the_load_whole_naming_month_table_and_o
         f"2021-01: loading {new.uri} into {PROJECT}.{sink.dataset}.yellow_cab_data: BigQuery refused"
     )
     assert "different partitions" in said
-    assert "materialise clean_trips and gcs_parquet again" in said
+    assert "materialize clean_trips and gcs_parquet again" in said
     assert same_trips(sink.read(YELLOW, JANUARY), old)
 
 

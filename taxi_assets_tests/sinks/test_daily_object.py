@@ -90,7 +90,7 @@ def test_a_template_may_tell_kinds_apart(tmp_path: Path) -> None:
 def run(
     sink: DailyObjectIOManager, value, first: str, last: str | None = None, reader=None
 ) -> dg.ExecuteInProcessResult:
-    """Materialise an asset by day that returns `value(days)`, and one that reads it where wanted."""
+    """Materialize an asset by day that returns `value(days)`, and one that reads it where wanted."""
     policy = dg.BackfillPolicy.single_run()
     metadata = {"taxi_kind": "yellow"}
 

@@ -93,8 +93,8 @@ def test_a_first_load_makes_file_schema_and_described_table_and_reads_back_the_s
     assert comments == [(column.name, column.description) for column in YELLOW.columns]
 
 
-def test_before_the_first_load_reading_a_month_says_what_to_materialise(warehouse):
-    with pytest.raises(PermanentError, match=r"2021-01: .*no table ny_taxi.yellow_cab_data: materialise bq_table"):
+def test_before_the_first_load_reading_a_month_says_what_to_materialize(warehouse):
+    with pytest.raises(PermanentError, match=r"2021-01: .*no table ny_taxi.yellow_cab_data: materialize bq_table"):
         warehouse.read(YELLOW, JANUARY)
 
 

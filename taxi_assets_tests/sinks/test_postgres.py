@@ -183,8 +183,8 @@ def test_a_history_from_before_loads_had_ids_is_kept_and_grown(sink, writing, po
     assert rows == [(None,), (writing.run_id,)]
 
 
-def test_before_the_first_load_reading_a_month_says_what_to_materialise(sink):
-    with pytest.raises(PermanentError, match=r"2021-01: ny_taxi.yellow_cab_data has no such month: materialise"):
+def test_before_the_first_load_reading_a_month_says_what_to_materialize(sink):
+    with pytest.raises(PermanentError, match=r"2021-01: ny_taxi.yellow_cab_data has no such month: materialize"):
         sink.read(YELLOW, JANUARY)
 
 

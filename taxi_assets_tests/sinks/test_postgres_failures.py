@@ -103,7 +103,7 @@ def test_a_connection_cut_by_the_server_midway_is_told_as_worth_a_retry(sink, wr
     assert sink.read_facts(YELLOW, JANUARY) is None
 
 
-def test_a_statement_that_takes_too_long_is_cancelled(writing, postgres_url, tmp_path):
+def test_a_statement_that_takes_too_long_is_canceled(writing, postgres_url, tmp_path):
     sink = PostgresIOManager.at(postgres_url, statement_timeout=0.5)
     with pytest.raises(TransientError, match=r"2021-01: .*statement timeout"):
         sink.replace(YELLOW, Streamed(made(tmp_path), lambda number: time.sleep(0.5)), writing)

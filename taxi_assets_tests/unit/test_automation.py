@@ -1,4 +1,4 @@
-"""What is to be done about a month follows from what is published and what was materialised."""
+"""What is to be done about a month follows from what is published and what was materialized."""
 
 import dataclasses
 
@@ -76,8 +76,8 @@ def test_a_month_whose_new_column_is_known_now_is_outdated_but_for_its_raw_trips
 @pytest.mark.parametrize(
     ("changes", "assets", "reason"),
     [
-        ({"bq_table": None}, {"bq_table"}, "bq_table was never materialised"),
-        ({"gcs_parquet": None}, {"gcs_parquet", "bq_table"}, "gcs_parquet was never materialised"),
+        ({"bq_table": None}, {"bq_table"}, "bq_table was never materialized"),
+        ({"gcs_parquet": None}, {"gcs_parquet", "bq_table"}, "gcs_parquet was never materialized"),
         ({"clean_trips": Made(9, "1", True)}, {"gcs_parquet", "bq_table", "postgres_table"}, "is older than clean_trips"),
         ({"postgres_table": Made(4, "1", False)}, {"postgres_table"}, "has a blocking check that did not pass"),
         ({"bq_table": Made(3, "0", True)}, {"bq_table"}, "was made by code version 0, now 1"),

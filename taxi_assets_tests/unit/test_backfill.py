@@ -3,7 +3,7 @@
 import pytest
 
 from taxi_assets.cli.backfill import months_between, weighed
-from taxi_assets.cli.backfill_report import Report, Task, summarise
+from taxi_assets.cli.backfill_report import Report, Task, summarize
 from taxi_assets.core.errors import PermanentError
 from taxi_assets.core.month import Month
 from taxi_assets.status.decide import Judgement, State
@@ -47,7 +47,7 @@ def test_each_month_is_a_line_and_the_last_one_has_no_time_left(capsys):
 
 
 def test_a_failure_is_named_in_the_summary_and_makes_the_exit_code(capsys):
-    code = summarise(report(m2021_02="raw_trips: 2021-02: the file is damaged."), [], interrupted=False)
+    code = summarize(report(m2021_02="raw_trips: 2021-02: the file is damaged."), [], interrupted=False)
     assert code == 1
     said = capsys.readouterr().out
     assert "loaded          2 months, 2,468 clean rows" in said
@@ -56,11 +56,11 @@ def test_a_failure_is_named_in_the_summary_and_makes_the_exit_code(capsys):
 
 
 def test_the_exit_code_says_done_elsewhere_interrupted_or_left(capsys):
-    assert summarise(report(), [], interrupted=False) == 0
-    assert summarise(report(), [Month(2020, 1)], interrupted=False) == 1
-    assert summarise(Report(2, 1.0), [], interrupted=True) == 130
-    assert summarise(Report(2, 1.0), [], interrupted=False) == 1
-    assert summarise(Report(0, 0.0), [], interrupted=False) == 0
+    assert summarize(report(), [], interrupted=False) == 0
+    assert summarize(report(), [Month(2020, 1)], interrupted=False) == 1
+    assert summarize(Report(2, 1.0), [], interrupted=True) == 130
+    assert summarize(Report(2, 1.0), [], interrupted=False) == 1
+    assert summarize(Report(0, 0.0), [], interrupted=False) == 0
     assert "nothing to do" in capsys.readouterr().out
 
 

@@ -79,7 +79,11 @@ def test_a_table_that_was_never_swapped_in_is_dropped_and_a_users_own_is_not(tmp
 
 def test_a_run_whose_process_was_killed_is_ended_with_a_sentence_and_a_living_one_is_not(said):
     process = subprocess.Popen(
-        [sys.executable, "-c", "from taxi_assets.core import run_tags; print(run_tags.this_process(), flush=True); input()"],
+        [
+            sys.executable,
+            "-c",
+            "from taxi_assets.core import run_tags; print(run_tags.this_process(), flush=True); input()",
+        ],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,

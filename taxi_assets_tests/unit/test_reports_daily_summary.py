@@ -23,7 +23,7 @@ from taxi_assets.reports.daily_summary import (
     as_frame,
     as_summary,
     require_reconciled,
-    summarise,
+    summarize,
     summary_schema,
     summary_type,
 )
@@ -37,7 +37,7 @@ def month(tmp_path) -> CleanedMonth:
 
 @pytest.fixture
 def summary(month) -> pa.Table:
-    return summarise(month.clean, month.kind, month.month)
+    return summarize(month.clean, month.kind, month.month)
 
 
 @pytest.fixture(scope="session")
@@ -75,7 +75,7 @@ def test_each_row_is_what_pandas_sums_with_the_publishers_lookup(source, tmp_pat
     else:
         month = cleaned(tlc(f"green_full_months/{source}"), GREEN, source[15:22], tmp_path)
     expected = by_pandas(month, read_zones(tlc("lookup/taxi_zone_lookup.csv")))
-    found = as_frame(summarise(month.clean, month.kind, month.month))
+    found = as_frame(summarize(month.clean, month.kind, month.month))
     pd.testing.assert_frame_equal(found, expected, check_exact=False, atol=0.006, rtol=0)
 
 
@@ -95,21 +95,21 @@ def test_a_file_a_handle_a_table_and_a_stream_give_the_same_summary(month, summa
     starred.write_bytes(month.clean.path.read_bytes())
     stream = Stream(month.clean.schema, month.clean.batches)
     for source in (month.clean.path, month.clean.to_arrow(), stream, starred):
-        assert summarise(source, month.kind, month.month).equals(summary)
+        assert summarize(source, month.kind, month.month).equals(summary)
 
 
 def test_only_the_month_is_summed(month, summary, tmp_path):
     pickups = [dt.datetime(2021, 2, 1), dt.datetime(2021, 2, 1, 12)]
     late = cleaned_rows(tmp_path, [{YELLOW.pickup: pickup} for pickup in pickups], "2021-02").clean.to_arrow()
     both = pa.concat_tables([month.clean.to_arrow(), late])
-    assert summarise(both, YELLOW, month.month).equals(summary)
-    assert summarise(both, YELLOW, Month(2021, 2)).num_rows == 1
-    assert summarise(both, YELLOW, Month(2021, 3)).num_rows == 0
+    assert summarize(both, YELLOW, month.month).equals(summary)
+    assert summarize(both, YELLOW, Month(2021, 2)).num_rows == 1
+    assert summarize(both, YELLOW, Month(2021, 3)).num_rows == 0
 
 
 def test_codes_and_zones_that_nobody_knows_are_not_recorded(tmp_path):
     rows = [{"payment_type": 77, "pulocationid": 999}, {"payment_type": None, "pulocationid": None}]
-    (row,) = summarise(cleaned_rows(tmp_path, rows).clean, YELLOW, Month(2021, 1)).to_pylist()
+    (row,) = summarize(cleaned_rows(tmp_path, rows).clean, YELLOW, Month(2021, 1)).to_pylist()
     assert (row["payment"], row["borough"], row["trips"]) == (NOT_RECORDED, NOT_RECORDED, 2)
 
 

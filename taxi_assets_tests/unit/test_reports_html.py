@@ -229,8 +229,8 @@ def test_figures_are_spelt_as_a_reader_expects():
     assert [compact(value) for value in (0, 60_000, 150_000, 2_500_000)] == ["0", "60,000", "150k", "2.5m"]
 
 
-def luminance(colour: str) -> float:
-    digits = colour[1:] if len(colour) == 7 else "".join(2 * c for c in colour[1:])
+def luminance(color: str) -> float:
+    digits = color[1:] if len(color) == 7 else "".join(2 * c for c in color[1:])
     parts = [int(digits[i : i + 2], 16) / 255 for i in (0, 2, 4)]
     red, green, blue = (p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts)
     return 0.2126 * red + 0.7152 * green + 0.0722 * blue
@@ -246,12 +246,12 @@ def test_words_and_bars_stand_out_in_both_themes(page, theme):
     light, dark = (
         dict(re.findall(r"--([\w-]+): (#\w+);", block)) for block in re.findall(r":root \{(.*?)\}", page, re.S)
     )
-    colours = light if theme == "light" else light | dark
+    colors = light if theme == "light" else light | dark
     for ink in ("ink", "soft", "good", "bad"):
-        assert contrast(colours[ink], colours["page"]) >= 4.5, ink
-    assert contrast(colours["warn-ink"], colours["warn"]) >= 4.5
+        assert contrast(colors[ink], colors["page"]) >= 4.5, ink
+    assert contrast(colors["warn-ink"], colors["warn"]) >= 4.5
     for bar in ("kept", "rejected", "tail"):
-        assert contrast(colours[bar], colours["page"]) >= 3, bar
+        assert contrast(colors[bar], colors["page"]) >= 3, bar
 
 
 def test_every_reason_that_exists_has_its_words():

@@ -92,7 +92,7 @@ def test_a_profile_comes_back_from_json_as_it_was(month):
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"format": 0, "month": "2021-01"}', '{"format": 1}'])
 def test_a_stored_profile_of_another_release_is_refused_with_what_to_do(text):
-    with pytest.raises(PermanentError, match="materialise month_report"):
+    with pytest.raises(PermanentError, match="materialize month_report"):
         MonthProfile.from_json(text)
 
 

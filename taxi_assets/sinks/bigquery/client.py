@@ -30,7 +30,7 @@ TRANSIENT_REASONS = frozenset(
 REMEDIES = {
     "accessDenied": "give the account roles/bigquery.dataEditor on the dataset, roles/bigquery.jobUser on the project "
     "and roles/storage.objectViewer on the bucket",
-    "invalid": "if that is about the object's rows or columns, materialise clean_trips and gcs_parquet again",
+    "invalid": "if that is about the object's rows or columns, materialize clean_trips and gcs_parquet again",
     "notFound": "check that the project and the object exist, and that bucket and dataset are in the same location "
     "(TAXI_BIGQUERY_LOCATION)",
     "quotaExceeded": "wait for the project's quota to renew, or ask for a larger one",
@@ -133,7 +133,7 @@ def explained(what: str) -> Generator[None]:
         said = _said(cause)
         if is_transient(error) or is_transient(cause):
             raise TransientError(f"{what}: BigQuery was away or overloaded ({said}); run it again.") from error
-        remedy = REMEDIES.get(reason_of(cause) or "", "put right what it says, then materialise again")
+        remedy = REMEDIES.get(reason_of(cause) or "", "put right what it says, then materialize again")
         raise PermanentError(f"{what}: BigQuery refused ({said}); {remedy}.") from error
     except GoogleAuthError as error:
         raise PermanentError(

@@ -80,7 +80,7 @@ class BigQueryIOManager(MonthIOManager):
         if not uri.startswith("gs://"):
             raise PermanentError(
                 f"{trips.month}: BigQuery loads from Cloud Storage, and the month is at {uri or 'no object'}: set "
-                "TAXI_BUCKET to gs://name and materialise gcs_parquet again."
+                "TAXI_BUCKET to gs://name and materialize gcs_parquet again."
             )
         require_canonical(kind, trips)
         with explained(f"{trips.month}: loading {uri} into {self._name(kind)}"), self._client() as client:
@@ -143,7 +143,7 @@ class BigQueryIOManager(MonthIOManager):
         """
         facts = self.read_facts(kind, month)
         if facts is None:
-            raise PermanentError(f"{month}: there is no table {self._name(kind)}: materialise bq_table for this month.")
+            raise PermanentError(f"{month}: there is no table {self._name(kind)}: materialize bq_table for this month.")
 
         def stream(columns: list[str]) -> Iterator[pa.RecordBatch]:
             query = f"SELECT {', '.join(columns)} FROM `{self._name(kind)}` WHERE {_in_month(kind)}"
@@ -198,7 +198,7 @@ class BigQueryIOManager(MonthIOManager):
         if partitioning is None or (partitioning.type_, partitioning.field) != ("MONTH", kind.pickup):
             raise PermanentError(
                 f"{self._name(kind)} is not partitioned by the month of {kind.pickup}: rename it, or name another "
-                "dataset in TAXI_DATASET, then materialise again."
+                "dataset in TAXI_DATASET, then materialize again."
             )
         difference = compare(
             kind,
@@ -286,7 +286,7 @@ class BigQueryIOManager(MonthIOManager):
                     return job
         raise PermanentError(
             f"{trips.month}: {_ATTEMPTS} load jobs of this run failed for {self._name(kind)}; look at {job_id} in "
-            "BigQuery's job history, then materialise again."
+            "BigQuery's job history, then materialize again."
         )
 
     def _holds(self, kind: TaxiKind, trips: Trips) -> bool:

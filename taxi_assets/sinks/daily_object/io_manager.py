@@ -82,7 +82,7 @@ class DailyObjectIOManager(dg.ConfigurableIOManager):
         bucket, name = open_bucket(self.location, self.key_file), self.name(kind, day)
         found = bucket.stat(name)
         if found is None:
-            raise PermanentError(f"{day}: {bucket.uri(name)} does not exist; materialise gcs_daily for it first.")
+            raise PermanentError(f"{day}: {bucket.uri(name)} does not exist; materialize gcs_daily for it first.")
         return TripObject(bucket, found, Month(day.year, day.month))
 
     def handle_output(self, context: dg.OutputContext, obj: Any) -> None:

@@ -92,7 +92,7 @@ class DayFoldersIOManager(MonthIOManager):
         paths = objects.fetch(scratch.folder)
         if paths is None:
             raise PermanentError(
-                f"{month}: {self.where(kind, month)} has no such month; materialise gcs_partitioned for it first."
+                f"{month}: {self.where(kind, month)} has no such month; materialize gcs_partitioned for it first."
             )
         return TripDays(scratch, [TripFile(path, month) for path in paths], month)
 

@@ -115,7 +115,7 @@ class MonthOfObjects:
                 return None
             if missing := [name for name in self.names.values() if name not in seen]:
                 raise PermanentError(
-                    f"{self.month}: {self.bucket.uri(missing[0])} is gone; materialise the month again."
+                    f"{self.month}: {self.bucket.uri(missing[0])} is gone; materialize the month again."
                 )
             paths = {name: folder / f"{day}.parquet" for day, name in self.names.items()}
             try:
@@ -189,7 +189,7 @@ class MonthOfObjects:
         except (tarfile.TarError, KeyError) as error:
             raise PermanentError(
                 f"{self.month}: {self.bucket.uri(self.journal)} is not a journal of this month ({error}); remove it "
-                "and materialise the month again."
+                "and materialize the month again."
             ) from None
 
 

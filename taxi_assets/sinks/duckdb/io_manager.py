@@ -113,7 +113,7 @@ class DuckDBWarehouseIOManager(MonthIOManager):
         """
         with self._open_to_read(kind, month) as connection:
             if connection is None:
-                raise PermanentError(f"{month}: {self.where(kind, month)} does not exist: materialise bq_table first.")
+                raise PermanentError(f"{month}: {self.where(kind, month)} does not exist: materialize bq_table first.")
             return connection.sql(query(self._table(kind))).to_arrow_table()
 
     def where(self, kind: TaxiKind, month: Month) -> str:  # noqa: ARG002
@@ -130,7 +130,7 @@ class DuckDBWarehouseIOManager(MonthIOManager):
         with self._open_to_read(kind, month) as connection:
             existing = self._columns(connection, kind) if connection else {}
         if facts is None:
-            raise PermanentError(f"{month}: {self.path} has no table {self._name(kind)}: materialise bq_table for it.")
+            raise PermanentError(f"{month}: {self.path} has no table {self._name(kind)}: materialize bq_table for it.")
 
         def stream(columns: list[str]) -> Iterator[pa.RecordBatch]:
             import pyarrow.parquet as pq
@@ -156,7 +156,7 @@ class DuckDBWarehouseIOManager(MonthIOManager):
         try:
             with self._open_to_read(kind, month) as connection:
                 if connection is None:
-                    raise PermanentError(f"{month}: {self._name(kind)} is gone from {self.path}: materialise bq_table.")
+                    raise PermanentError(f"{month}: {self._name(kind)} is gone from {self.path}: materialize bq_table.")
                 target = str(path).replace("'", "''")
                 connection.execute(f"COPY ({query}) TO '{target}' (ROW_GROUP_SIZE {BATCH_ROWS})", _range(month))
             yield path
@@ -208,7 +208,7 @@ class DuckDBWarehouseIOManager(MonthIOManager):
         if rows != trips.rows:
             raise PermanentError(
                 f"{trips.month}: {trips.rows - rows:,} of {trips.rows:,} trips have no {kind.pickup} in the month, so "
-                f"nothing was loaded into {self._name(kind)}: materialise clean_trips of this month again."
+                f"nothing was loaded into {self._name(kind)}: materialize clean_trips of this month again."
             )
 
     @contextmanager
@@ -252,7 +252,7 @@ class DuckDBWarehouseIOManager(MonthIOManager):
         except (duckdb.Error, OSError) as error:
             if disk_full(error):
                 raise PermanentError(
-                    f"{month}: the disk is full at {path}; free some, then materialise again."
+                    f"{month}: the disk is full at {path}; free some, then materialize again."
                 ) from error
             if isinstance(error, duckdb.OutOfMemoryException):
                 raise PermanentError(
@@ -262,7 +262,7 @@ class DuckDBWarehouseIOManager(MonthIOManager):
             if isinstance(error, (duckdb.IOException, duckdb.SerializationException, OSError)):
                 raise PermanentError(
                     f"{month}: {path} could not be used ({_first_line(error)}); mend or move it, then "
-                    "materialise again."
+                    "materialize again."
                 ) from error
             raise
         finally:
@@ -288,7 +288,7 @@ def _connect(
         if now >= deadline:
             raise TransientError(
                 f"{month}: {path} is still held by {held_by}; let it finish or end it (a notebook or "
-                "the DuckDB shell holds the file while connected), then materialise again."
+                "the DuckDB shell holds the file while connected), then materialize again."
             )
         if now >= tell_at:
             log(f"{month}: waiting for {path}, held by {held_by}.")

@@ -55,5 +55,5 @@ class ParquetObjectIOManager(MonthIOManager):
         bucket, name = self.bucket(), self.name(kind, month)
         found = bucket.stat(name)
         if found is None:
-            raise PermanentError(f"{month}: {bucket.uri(name)} does not exist; materialise gcs_parquet for it first.")
+            raise PermanentError(f"{month}: {bucket.uri(name)} does not exist; materialize gcs_parquet for it first.")
         return TripObject(bucket, found, month)

@@ -182,7 +182,7 @@ class EmbeddedPostgres:
             raise _refusal(self.folder, said or done.stderr, f"see {home.log}")
 
     def _make(self, alive: int) -> Home:
-        """Initialise the server's files; the half-made ones of an earlier attempt are cleared away."""
+        """Initialize the server's files; the half-made ones of an earlier attempt are cleared away."""
         home = find_home(self.folder, self._log)
         try:
             _ = home.programs

@@ -111,7 +111,7 @@ class PostgresIOManager(MonthIOManager):
         """
         facts, table = self.read_facts(kind, month), Table(self.schema_name, kind)
         if facts is None:
-            raise PermanentError(f"{month}: {table.name} has no such month: materialise postgres_table for it.")
+            raise PermanentError(f"{month}: {table.name} has no such month: materialize postgres_table for it.")
 
         def size() -> int:
             with self.transaction(str(month)) as cursor:

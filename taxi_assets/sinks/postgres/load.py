@@ -30,7 +30,7 @@ T = TypeVar("T")
 
 LOCK_WAIT = "1200ms"
 """How long a swap may stand in line for the table, and new readers behind it. More than Postgres' deadlock_timeout of a
-second, after which an autovacuum that is in the way is cancelled."""
+second, after which an autovacuum that is in the way is canceled."""
 
 _PROGRESS_SECONDS = 2.0
 _SEND_ROWS = 16_384
@@ -98,12 +98,12 @@ def build(cursor: psycopg.Cursor, table: Table, shape: Shape, trips: Trips, log:
         rows = _copy(cursor, new, table, shape, trips, log)
     except errors.CheckViolation as error:
         raise PermanentError(
-            f"{month}: a trip was picked up outside the month, so none of it was loaded into {table.name}; materialise "
+            f"{month}: a trip was picked up outside the month, so none of it was loaded into {table.name}; materialize "
             "clean_trips again."
         ) from error
     if rows != trips.rows:
         raise PermanentError(
-            f"{month}: {trips.rows:,} rows were announced, {rows:,} came; materialise clean_trips again."
+            f"{month}: {trips.rows:,} rows were announced, {rows:,} came; materialize clean_trips again."
         )
     for definition in shape.indexes:  # the table's indexes, made here and not during the swap
         head, _, tail = definition.partition(" USING ")
@@ -252,7 +252,7 @@ def _encodable(table: Table, trips: Trips, schema: pa.Schema, shape: Shape) -> I
         given = trips.schema.field(field.name).type if field.name in trips.schema.names else "missing"
         if given != field.type:
             raise PermanentError(
-                f"{trips.month}: column {field.name} of the trips is {given}, the table's is {field.type}; materialise "
+                f"{trips.month}: column {field.name} of the trips is {given}, the table's is {field.type}; materialize "
                 "clean_trips again."
             )
     texts = [index for index, field in enumerate(schema) if field.type == pa.string()]

@@ -98,7 +98,7 @@ class GcsBucket(Bucket):
         metadata: Mapping[str, str] | None = None,
         content_type: str | None = None,
     ) -> Stat:
-        """See `Bucket.put`. Beyond 8 MiB the upload is resumable, and finalised with its last chunk."""
+        """See `Bucket.put`. Beyond 8 MiB the upload is resumable, and finalized with its last chunk."""
         blob = self._bucket.blob(checked_name(name), chunk_size=UPLOAD_CHUNK)
         blob.metadata = dict(metadata or {})
         with self._explained(name):

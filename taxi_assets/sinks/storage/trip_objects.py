@@ -241,4 +241,4 @@ def readable(file: BinaryIO, uri: str) -> Generator[pq.ParquetFile]:
     except (pa.ArrowInvalid, OSError) as error:
         if getattr(error, "errno", None):
             raise  # the disk's, not the file's
-        raise PermanentError(f"{uri} is not a readable Parquet file ({error}); materialise it again.") from None
+        raise PermanentError(f"{uri} is not a readable Parquet file ({error}); materialize it again.") from None
