@@ -1,8 +1,10 @@
-# Everything needs python3 (3.11 or newer) and access to a Python package index; nothing else.
+# Requires python3 (3.11 to 3.13) and access to a Python package index.
 SHELL := /bin/sh
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+UV_LOCK := uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header -U
 MONTH ?= 2021-01
 export DAGSTER_HOME := $(CURDIR)
 $(if $(SOURCE),$(eval export TAXI_SOURCE := $(SOURCE)))
@@ -15,89 +17,88 @@ $(if $(ROWS),$(eval export TAXI_SAMPLE_ROWS := $(ROWS)))
 help:  ## show this
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:[^#]*## /\t/' | expand -t 14
 
-$(VENV)/.ready: requirements.lock
+$(VENV)/.ready: requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || \
-	  { echo "Python 3.11, 3.12 or 3.13 is needed, and $(PYTHON) is another; name one with: make PYTHON=python3.12 ..." >&2; exit 1; }
+	  { echo "$(PYTHON) is not Python 3.11, 3.12 or 3.13; name one: make PYTHON=python3.12 ..." >&2; exit 1; }
 	@echo "Installing into $(VENV) (about a minute, once) ..."
 	@$(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements.lock
+	@$(PIP) --no-deps --require-hashes -r requirements.lock
+	@$(PIP) --no-deps --no-build-isolation --editable .
 	@touch $@
 
 $(VENV)/.ready-dev: requirements-dev.lock $(VENV)/.ready
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements-dev.lock
+	@$(PIP) --no-deps --require-hashes -r requirements-dev.lock
 	@touch $@
 
-demo: $(VENV)/.ready  ## load a generated month into Postgres, a bucket directory and DuckDB, and show the result
-	@TAXI_SOURCE=sample $(BIN)/python -m taxi_assets run 2021-01
+demo: $(VENV)/.ready  ## load a generated month into Postgres, a bucket directory and DuckDB, and print the row counts
+	@TAXI_SOURCE=sample $(BIN)/taxi-assets run 2021-01
 	@echo; echo "Next: make dev (the asset graph in a browser), make run MONTH=2021-01 (real trips), make stop."
 
 run: $(VENV)/.ready  ## load a real month: make run MONTH=2021-01 [SOURCE=tlc|datatalks|sample|template]
-	@$(BIN)/python -m taxi_assets run $(MONTH)
+	@$(BIN)/taxi-assets run $(MONTH)
 
 backfill: $(VENV)/.ready  ## load a range of months, resumable: make backfill FROM=2019-01 TO=2020-12 [JOBS=2] [AGAIN=1]
-	@$(BIN)/python -m taxi_assets backfill --from $(FROM) --to $(TO) --jobs $(or $(JOBS),1) $(if $(KIND),--kind $(KIND)) $(if $(AGAIN),--again)
+	@$(BIN)/taxi-assets backfill --from $(FROM) --to $(TO) --jobs $(or $(JOBS),1) $(if $(KIND),--kind $(KIND)) $(if $(AGAIN),--again)
 
-summary: $(VENV)/.ready  ## show what a month holds in every sink: make summary MONTH=2021-01
-	@$(BIN)/python -m taxi_assets summary $(MONTH)
+summary: $(VENV)/.ready  ## query every sink for a month's row counts: make summary MONTH=2021-01
+	@$(BIN)/taxi-assets summary $(MONTH)
 
-dev: $(VENV)/.ready  ## open the Dagster UI on http://127.0.0.1:3000
-	@$(BIN)/python -m taxi_assets init
+dev: $(VENV)/.ready  ## start the Dagster UI and daemon on http://127.0.0.1:3000 (PORT=3000)
+	@$(BIN)/taxi-assets init
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/dagster dev --host 127.0.0.1 --port $${PORT:-3000}
 
 stop: $(VENV)/.ready  ## stop the embedded Postgres
-	@$(BIN)/python -m taxi_assets stop
+	@$(BIN)/taxi-assets stop
 
-clean-data: $(VENV)/.ready  ## remove everything written at run time (asks first)
-	@$(BIN)/python -m taxi_assets clean-data
+clean-data: $(VENV)/.ready  ## delete all data and Dagster's history under TAXI_HOME (asks first)
+	@$(BIN)/taxi-assets clean-data
 
-emulators: $(VENV)/.ready-dev  ## start stand-ins for GCS, BigQuery and Postgres, and print the line that uses them
+emulators: $(VENV)/.ready-dev  ## start local emulators of GCS and BigQuery and a Postgres, and print the settings that use them
 	@$(BIN)/python -m taxi_assets_tests.emulators .taxi/emulators
 
-emulators-stop: $(VENV)/.ready-dev  ## stop them
+emulators-stop: $(VENV)/.ready-dev  ## stop the emulators
 	@$(BIN)/python -m taxi_assets_tests.emulators .taxi/emulators --stop
 
 test: $(VENV)/.ready-dev  ## run the tests
 	@$(BIN)/python -m pytest -q -n $${TEST_WORKERS:-auto} --dist worksteal $(ARGS)
 
-lint: $(VENV)/.ready-dev  ## lint, types, and Dagster's own validation
+lint: $(VENV)/.ready-dev  ## run ruff, the type checker and `dagster definitions validate`
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/ty check
 	@$(BIN)/dagster definitions validate
 
-chaos: $(VENV)/.ready-dev  ## kill and damage every sink's load at random: make chaos [SECONDS=600] [KILLS=50] [SEED=1]
+chaos: $(VENV)/.ready-dev  ## kill and corrupt loads of every sink at random: make chaos [SECONDS=600] [KILLS=50] [SEED=1]
 	@$(BIN)/python -m taxi_assets_tests.chaos --seconds $(or $(SECONDS),600) --kills $(or $(KILLS),50) $(if $(SEED),--seed $(SEED))
 
-bench: $(VENV)/.ready-dev  ## measure against floors and peers, and print the tables
+bench: $(VENV)/.ready-dev  ## run the benchmarks against floors and other tools, and print the tables
 	@$(BIN)/python -m benchmarks.bench $(ARGS)
 
-bench-peers: $(VENV)/.ready-dev  ## install the peers of the benchmark, each into an environment of its own
+bench-peers: $(VENV)/.ready-dev  ## install the other tools of the benchmark, each into its own environment
 	@$(BIN)/python -m benchmarks.peers.install $(ARGS)
 
-bench-record: $(VENV)/.ready-dev  ## measure, and write docs/performance.md and the recorded ratios
+bench-record: $(VENV)/.ready-dev  ## run the benchmarks and update docs/performance.md and the recorded ratios
 	@$(BIN)/python -m benchmarks.bench --record $(ARGS)
 
-bench-check: $(VENV)/.ready-dev  ## measure, and fail when a ratio is worse than the recorded one
+bench-check: $(VENV)/.ready-dev  ## run the benchmarks and fail if a ratio is worse than the recorded one
 	@$(BIN)/python -m benchmarks.bench --check --repeat 3 $(ARGS)
 
-pictures: $(VENV)/.ready-dev  ## renew the README's pictures from a live instance (needs Chromium)
+pictures: $(VENV)/.ready-dev  ## regenerate the README's pictures from a live instance (needs Chromium)
 	@$(BIN)/python docs/pictures.py
 
-verify-docs: $(VENV)/.ready-dev  ## run the commands of README.md and docs/ on a copy: make verify-docs [ARGS="README.md"]
+verify-docs: $(VENV)/.ready-dev  ## run the commands of README.md and docs/ in a copy of the project: make verify-docs [ARGS="README.md"]
 	@$(BIN)/python -m taxi_assets_tests.pages $(ARGS)
 
-verify-terraform: $(VENV)/.ready-dev  ## terraform, its policies, checkov, the workflow (TF_CLI_CONFIG_FILE may name a mirror)
+verify-terraform: $(VENV)/.ready-dev  ## check Terraform, its policies and the workflows (TF_CLI_CONFIG_FILE may name a mirror)
 	@$(PYTHON) -m venv .venv-verify && .venv-verify/bin/pip install -q --disable-pip-version-check checkov==3.3.30 zizmor==1.32.0
 	@PATH="$(CURDIR)/.venv-verify/bin:$$PATH" $(BIN)/python -m pytest -q taxi_assets_tests/deploy
 
-verify-deploy: $(VENV)/.ready-dev  ## build the image, bring the stack up, load, back up, restore, scale out (needs Docker)
+verify-deploy: $(VENV)/.ready-dev  ## build the image and test the Docker stack: load, back up, restore, scale out
 	@PATH="$(CURDIR)/.venv-verify/bin:$$PATH" $(BIN)/python deploy/verify
 
-up:  ## one server with Docker: write a password to .env once, build and start the stack
+up:  ## build and start the Docker stack; writes a Postgres password to .env if there is none
 	@grep -qs '^POSTGRES_PASSWORD=.' .env || (umask 077; echo "POSTGRES_PASSWORD=$$(od -An -tx1 -N24 /dev/urandom | tr -d ' \n')" >> .env)
 	@docker compose up --detach --build --wait
 
-lock:  ## renew the lock files from pyproject.toml (needs uv)
-	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header -U pyproject.toml -o requirements.lock
-	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header -U pyproject.toml --extra dev \
-	  -c requirements.lock -o requirements-dev.lock
-	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header -U pyproject.toml --extra deploy \
-	  -c requirements.lock -o requirements-deploy.lock
+lock:  ## update the lock files from pyproject.toml (needs uv)
+	$(UV_LOCK) --group build pyproject.toml -o requirements.lock
+	$(UV_LOCK) --group build pyproject.toml --extra dev -c requirements.lock -o requirements-dev.lock
+	$(UV_LOCK) --group build pyproject.toml --extra deploy -c requirements.lock -o requirements-deploy.lock

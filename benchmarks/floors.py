@@ -57,7 +57,7 @@ def write_raw() -> Callable[[], object]:
     """Write the month, in memory, as Parquet with the codec and dictionaries of ours."""
     import pyarrow.parquet as pq
 
-    from taxi_assets.lake.staging import parquet_options
+    from taxi_assets.core.staging import parquet_options
 
     table = pq.read_table(inputs.RAW)
     return lambda: pq.write_table(
@@ -71,8 +71,8 @@ def write_clean() -> Callable[[], object]:
     import pyarrow.parquet as pq
 
     from taxi_assets.core.month import Month
+    from taxi_assets.core.staging import parquet_options
     from taxi_assets.datasets.schema import KINDS
-    from taxi_assets.lake.staging import parquet_options
 
     kind, month = KINDS["yellow"], Month.parse(inputs.MONTH)
     pickup = pc.field(kind.pickup)

@@ -21,10 +21,10 @@ def main() -> None:
     from pgpq import ArrowToPostgresBinaryEncoder
 
     from taxi_assets.core.month import Month
+    from taxi_assets.core.staging import stage
     from taxi_assets.datasets.rules import CleaningRules
     from taxi_assets.datasets.schema import KINDS
     from taxi_assets.lake.cleaning import clean_month
-    from taxi_assets.lake.staging import stage
     from taxi_assets.publisher.reader import read_trips
 
     if BINARY.exists():
@@ -33,7 +33,7 @@ def main() -> None:
     kind, month = KINDS["yellow"], Month.parse(MONTH)
     with igzip.open(PUBLISHED) as source, CSV.open("wb") as target:
         shutil.copyfileobj(source, target, 4 << 20)
-    with stage(PARTS, month, kind.raw_schema, kind.pickup, "raw", "lz4") as writer:
+    with stage(PARTS, month, kind.raw_schema, kind.table, "raw", "lz4") as writer:
         for batch in read_trips(PUBLISHED, kind, month):
             writer.write(batch)
         writer.extra = {"source": "benchmark", "location": "benchmark", "version": "1", "generated": True}

@@ -12,7 +12,7 @@ from benchmarks import inputs
 from benchmarks.measure import Case
 
 if TYPE_CHECKING:
-    from taxi_assets.sinks.contract import Writing
+    from taxi_assets.sinks.contract import WriteContext
 
 LAUNCH = (sys.executable, "-m", "benchmarks.launch", "taxi_assets.definitions")
 API_TO_POSTGRES = "raw_trips,clean_trips,rejected_trips,postgres_table"
@@ -26,15 +26,15 @@ def library_api_to_postgres() -> Callable[[], object]:
     from taxi_assets.assets import checks
     from taxi_assets.assets.ingest import Publisher
     from taxi_assets.core.month import Month
+    from taxi_assets.core.staging import stage
     from taxi_assets.datasets.rules import CleaningRules
     from taxi_assets.datasets.schema import KINDS
     from taxi_assets.lake.cleaning import clean_month
-    from taxi_assets.lake.staging import stage
     from taxi_assets.publisher.reader import read_trips
     from taxi_assets.resources import resources
-    from taxi_assets.settings import get_settings
+    from taxi_assets.settings import load_settings
 
-    settings, kind, month = get_settings(), KINDS["yellow"], Month.parse(inputs.MONTH)
+    settings, kind, month = load_settings(), KINDS["yellow"], Month.parse(inputs.MONTH)
     managers = resources(settings)
     publisher: Publisher = managers["publisher"]
 
@@ -44,23 +44,23 @@ def library_api_to_postgres() -> Callable[[], object]:
 
     def work() -> None:
         fetched = publisher.open().fetch(kind, month, settings.home_folder / "downloads")
-        with stage(settings.staging_folder, month, kind.raw_schema, kind.pickup, "raw", "lz4") as writer:
+        with stage(settings.staging_folder, month, kind.raw_schema, kind.table, "raw", "lz4") as writer:
             for batch in read_trips(fetched.path, kind, month):
                 writer.write(batch)
             writer.extra = {"source": "benchmark", "location": "local", "version": fetched.sha256, "generated": True}
             staged = writer.close()
         raw_lake, clean_lake, rejected_lake = (managers[f"{layer}_lake"] for layer in ("raw", "clean", "rejected"))
-        raw_lake.replace(kind, staged, _writing())
-        raw = raw_lake.read(kind, month)
+        raw_lake.replace(kind.table, staged, _writing())
+        raw = raw_lake.read(kind.table, month)
         passed(checks.raw_has_rows(kind, month, raw))
         cleaned = clean_month(raw, kind, CleaningRules(), settings.staging_folder)
-        clean_lake.replace(kind, cleaned.clean, _writing())
-        rejected_lake.replace(kind, cleaned.rejected, _writing())
-        clean = clean_lake.read(kind, month)
+        clean_lake.replace(kind.table, cleaned.clean, _writing())
+        rejected_lake.replace(kind.table, cleaned.rejected, _writing())
+        clean = clean_lake.read(kind.table, month)
         passed(checks.clean_is_clean(kind, month, clean))
-        passed(checks.nothing_lost(month, raw.facts, clean.facts, rejected_lake.read_facts(kind, month)))
-        managers["postgres"].replace(kind, clean, _writing())
-        passed(checks.same_month(month, "postgres", clean.facts, managers["postgres"].read_facts(kind, month)))
+        passed(checks.nothing_lost(month, raw.manifest, clean.manifest, rejected_lake.measure(kind.table, month)))
+        managers["postgres"].replace(kind.table, clean, _writing())
+        passed(checks.same_month(month, "postgres", clean.manifest, managers["postgres"].measure(kind.table, month)))
 
     return work
 
@@ -69,29 +69,29 @@ def sink(name: str) -> Callable[[], object]:
     """One sink's replace alone, of a clean month that lies on disk."""
     import taxi_assets.sinks.day_folders.split  # noqa: F401 - Arrow and NumPy in memory, as for the floors
     from taxi_assets.core.month import Month
+    from taxi_assets.core.month_file import MonthFile
     from taxi_assets.datasets.schema import KINDS
-    from taxi_assets.lake.month_file import TripFile
     from taxi_assets.resources import resources
-    from taxi_assets.settings import get_settings
+    from taxi_assets.settings import load_settings
 
-    settings, kind = get_settings(), KINDS["yellow"]
+    settings, kind = load_settings(), KINDS["yellow"]
     managers = resources(settings)
-    manager, clean = managers[name], TripFile(Path(inputs.CLEAN), Month.parse(inputs.MONTH))
+    manager, clean = managers[name], MonthFile(Path(inputs.CLEAN), Month.parse(inputs.MONTH))
     if name == "warehouse" and settings.bigquery_project:  # which loads the object that parquet_object has written
-        clean = managers["parquet_object"].read(kind, clean.month)
+        clean = managers["parquet_object"].read(kind.table, clean.month)
     if name == "postgres":  # a running server and a driver in memory, as for the floor
         import pgpq  # noqa: F401
 
-        manager.read_facts(kind, clean.month)
-    return lambda: manager.replace(kind, clean, _writing())
+        manager.measure(kind.table, clean.month)
+    return lambda: manager.replace(kind.table, clean, _writing())
 
 
-def _writing() -> Writing:
+def _writing() -> WriteContext:
     import uuid
 
-    from taxi_assets.sinks.contract import Writing
+    from taxi_assets.sinks.contract import WriteContext
 
-    return Writing("benchmark", uuid.uuid4().hex[:12], lambda _: None, {})
+    return WriteContext("benchmark", uuid.uuid4().hex[:12], lambda _: None, {})
 
 
 def _part(name: str, what: str) -> Case:

@@ -1,4 +1,4 @@
-"""`python -m taxi_assets`: what `make` calls. See `cli`."""
+"""`python -m taxi_assets`: the same as the command `taxi-assets`."""
 
 import sys
 

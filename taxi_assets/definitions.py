@@ -23,7 +23,7 @@ from taxi_assets.automation.sensors import new_months_sensor, sinks_follow, with
 from taxi_assets.cli.terminal import terminal_logger
 from taxi_assets.executors import executor
 from taxi_assets.resources import resources
-from taxi_assets.settings import Settings, get_settings
+from taxi_assets.settings import Settings, load_settings
 
 
 def build_defs(
@@ -33,7 +33,7 @@ def build_defs(
     # Beta and preview features used on purpose: backfill policies, data versions, checks shown per partition.
     for category in (dg.BetaWarning, dg.PreviewWarning):
         warnings.filterwarnings("ignore", category=category, module="dagster|taxi_assets")
-    settings = settings or get_settings()
+    settings = settings or load_settings()
     kinds = settings.taxi_kinds
     declarative = settings.automation == "declarative"
     assets = [
@@ -53,9 +53,9 @@ def build_defs(
         make(kind, settings) for kind in kinds for make in (monthly_schedule, reconciliation, deadline_schedule)
     ]
     return dg.Definitions(
-        assets=[*(with_conditions(kinds, assets) if declarative else assets), *daily_assets, zones_asset()],
+        assets=[*(with_conditions(kinds, assets) if declarative else assets), *daily_assets, zones_asset(settings)],
         asset_checks=checks,
-        jobs=[*jobs, housekeeping_job],
+        jobs=[*jobs, housekeeping_job(settings)],
         schedules=[*schedules, housekeeping_schedule(settings)],
         sensors=[
             *(new_months_sensor(kind, settings) for kind in kinds),

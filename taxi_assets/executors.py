@@ -1,6 +1,6 @@
-"""The executor that TAXI_EXECUTOR names, and how Celery is set up on both ends: runs that submit steps, workers that take them.
+"""The executor that TAXI_EXECUTOR names, and Celery's configuration for both sides: runs that submit steps, and workers.
 
-dagster-celery is an extra (`pip install 'taxi-assets[deploy]'`, in the image it is there), so it is imported where it is used.
+dagster-celery is an optional dependency (the extra `deploy`, installed in the image), so it is imported where it is used.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
     from celery import Celery
 
 HEARTBEAT_SECONDS = 10
-"""Seconds between two looks for steps whose worker vanished."""
+"""Interval of the search for steps whose worker is lost."""
 
 
 def executor(settings: Settings) -> dg.ExecutorDefinition:
-    """Dagster's executor.
+    """Return the executor.
 
     Raises:
         PermanentError: TAXI_EXECUTOR=celery, and dagster-celery is not installed.
@@ -36,18 +36,18 @@ def executor(settings: Settings) -> dg.ExecutorDefinition:
             "TAXI_EXECUTOR=celery needs dagster-celery, which is not installed: use the image of deploy/Dockerfile, or "
             "pip install --require-hashes --no-deps -r requirements-deploy.lock."
         ) from None
-    # Given here and not as run config, which the UI shows: the broker's address holds its password.
+    # Not as run config, which the UI shows: the broker's URL contains its password.
     return celery_executor.configured(celery_config(settings), name="celery")
 
 
 def celery_config(settings: Settings) -> dict[str, Any]:
-    """dagster-celery's configuration.
+    """Return dagster-celery's configuration.
 
-    A step is taken off the queue when it is done, not when it is begun, so that one whose worker is killed is done by
-    another: at once when the worker itself can say so, after `celery_redeliver_seconds` when its machine is gone. A step
-    may therefore be begun twice, which a month bears: its sinks replace it whole, and two writers take turns.
+    A step is acknowledged when it has finished, so that the step of a killed worker is delivered to another one: at once if
+    the worker's parent process reports it, after `celery_redeliver_seconds` if its machine is down. A step may therefore run
+    twice, which is safe: sinks replace a month atomically, and its writers hold a lock.
     """
-    assert settings.celery_broker is not None  # the settings insist on it
+    assert settings.celery_broker is not None  # validated by Settings
     backend = settings.celery_backend or settings.celery_broker
     return {
         "broker": _with_certificates(settings.celery_broker.get_secret_value()),
@@ -56,9 +56,9 @@ def celery_config(settings: Settings) -> dict[str, Any]:
             "task_acks_late": True,
             "task_reject_on_worker_lost": True,
             "worker_deduplicate_successful_tasks": True,
-            "worker_prefetch_multiplier": 1,  # a waiting step is any worker's
+            "worker_prefetch_multiplier": 1,  # any idle worker takes the next step
             "broker_connection_retry_on_startup": True,
-            "result_expires": 86_400,  # seconds; a run reads its steps' results within a second
+            "result_expires": 86_400,  # seconds; a run reads the results of its steps within a second
             "broker_transport_options": {
                 "visibility_timeout": settings.celery_redeliver_seconds,
                 "unacked_restore_interval": HEARTBEAT_SECONDS,
@@ -69,14 +69,14 @@ def celery_config(settings: Settings) -> dict[str, Any]:
 
 
 def _with_certificates(url: str) -> str:
-    """The address, told to check the server's certificate if it is Redis by TLS and says nothing of it (Celery insists)."""
+    """Add to a rediss:// URL without `ssl_cert_reqs` that the certificate is verified; Celery requires the parameter."""
     if not url.startswith("rediss://") or "ssl_cert_reqs=" in url:
         return url
     return f"{url}{'&' if '?' in url else '?'}ssl_cert_reqs=CERT_REQUIRED"
 
 
 def celery_app(settings: Settings) -> Celery:
-    """The application that workers run (`taxi_assets.worker`): it takes steps from the queue `dagster`."""
+    """Return the application of workers (`taxi_assets.worker`), which takes steps from the queue `dagster`."""
     from dagster_celery.executor import CeleryExecutor
     from dagster_celery.make_app import make_app
     from dagster_celery.tasks import create_task

@@ -1,30 +1,32 @@
-"""The one place that knows local from cloud: which IO managers and publisher the settings ask for."""
+"""The one place that knows local from cloud: which IO managers and publisher the settings select."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import dagster as dg
 
 from taxi_assets.assets.ingest import Publisher
 from taxi_assets.lake.io_manager import LakeIOManager
 from taxi_assets.lake.zones import ZonesIOManager
-from taxi_assets.settings import Settings, project_folder
+from taxi_assets.settings import Settings
 from taxi_assets.sinks.bigquery.io_manager import BigQueryIOManager
 from taxi_assets.sinks.daily_object.io_manager import DailyObjectIOManager
 from taxi_assets.sinks.day_folders.io_manager import DayFoldersIOManager
-from taxi_assets.sinks.duckdb.io_manager import DuckDBWarehouseIOManager
+from taxi_assets.sinks.duckdb.io_manager import DuckDBIOManager
 from taxi_assets.sinks.parquet_object.io_manager import ParquetObjectIOManager
+from taxi_assets.sinks.postgres.embedded import EmbeddedPostgres
 from taxi_assets.sinks.postgres.io_manager import PostgresIOManager
+from taxi_assets.sinks.several import SeveralSinks
 
-if TYPE_CHECKING:
-    from taxi_assets.sinks.summary import SummaryIOManager
+SUMMARY_TEMPLATE = "reports/{kind}/daily_summary/{month}.parquet"
 
 
 def resources(settings: Settings) -> dict[str, Any]:
     """The resources of the code location, by key."""
     key_file = str(settings.gcp_key_file) if settings.gcp_key_file else None
-    bucket = {"location": settings.bucket_location, "key_file": key_file}
+    staging = str(settings.staging_folder)
+    bucket = {"location": settings.bucket_location, "key_file": key_file, "staging": staging}
     if settings.bigquery_project:
         warehouse = BigQueryIOManager(
             project=settings.bigquery_project,
@@ -32,19 +34,23 @@ def resources(settings: Settings) -> dict[str, Any]:
             location=settings.bigquery_location,
             key_file=key_file,
             api_endpoint=settings.bigquery_endpoint,
+            staging=staging,
         )
     else:
-        warehouse = DuckDBWarehouseIOManager(
-            path=str(settings.home_folder / "warehouse.duckdb"), dataset=settings.dataset
-        )
+        file = str(settings.home_folder / "warehouse.duckdb")
+        warehouse = DuckDBIOManager(path=file, dataset=settings.dataset, staging=staging)
+    url = settings.postgres_url
+    embedded = EmbeddedPostgres(settings.home_folder / "postgres")
     lakes = {
-        f"{layer}_lake": LakeIOManager(folder=str(settings.lake_folder), asset=f"{layer}_trips")
+        f"{layer}_lake": LakeIOManager(folder=str(settings.lake_folder), asset=f"{layer}_trips", staging=staging)
         for layer in ("raw", "clean", "rejected")
     }
     return {
-        "publisher": Publisher(source=settings.source, sample_rows=settings.sample_rows, folder=str(project_folder())),
+        "publisher": Publisher(source=settings.source, sample_rows=settings.sample_rows, folder=str(settings.folder)),
         **lakes,
-        "postgres": PostgresIOManager(schema_name=settings.postgres_schema),
+        "postgres": PostgresIOManager(
+            url.get_secret_value() if url else embedded.url, settings.postgres_schema, staging=staging
+        ),
         "parquet_object": ParquetObjectIOManager(template=settings.object_template, **bucket),
         "day_folders": DayFoldersIOManager(prefix=settings.dataset_prefix, **bucket),
         "daily_object": DailyObjectIOManager(template=settings.daily_template, **bucket),
@@ -58,8 +64,9 @@ def resources(settings: Settings) -> dict[str, Any]:
     required_resource_keys={"postgres", "parquet_object", "warehouse"},
     description="Keeps the daily summary with the connections of postgres_table, gcs_parquet and bq_table.",
 )
-def summary_io_manager(context: dg.InitResourceContext) -> SummaryIOManager:
-    """Made of the other sinks' resources, so that whatever replaces one of them replaces it here, too."""
-    from taxi_assets.sinks.summary import SummaryIOManager
-
-    return SummaryIOManager(context.resources.postgres, context.resources.parquet_object, context.resources.warehouse)
+def summary_io_manager(context: dg.InitResourceContext) -> SeveralSinks:
+    """Built from the other sinks' resources, so that whatever replaces one of them replaces it here, too."""
+    objects: ParquetObjectIOManager = context.resources.parquet_object
+    bucket = objects.model_copy(update={"template": SUMMARY_TEMPLATE})
+    parts = {"bucket": bucket, "postgres": context.resources.postgres, "warehouse": context.resources.warehouse}
+    return SeveralSinks(parts)

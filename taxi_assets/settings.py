@@ -1,42 +1,65 @@
-"""Every setting, read once from the environment (TAXI_*) and `.env`, validated, and defaulted to the local profile.
+"""The settings: environment variables TAXI_* and `.env`, validated, with the local profile as default.
 
-Nothing else in the package reads the environment. Relative paths count from the project's folder: DAGSTER_HOME where it
-is set, else the working directory.
+Entry points call `load_settings` once and pass the result on; no other module reads the environment for a setting.
+Relative paths count from the project folder: DAGSTER_HOME where it is set, else the working directory.
 """
 
 from __future__ import annotations
 
 import os
 import re
-from functools import cached_property, lru_cache
+from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator, model_validator
+import dagster as dg
+from pydantic import Field, PrivateAttr, SecretStr, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from taxi_assets.core.errors import PermanentError
 from taxi_assets.datasets.rules import CleaningRules
 from taxi_assets.datasets.schema import KINDS, TaxiKind
+from taxi_assets.publisher.published import redact
 from taxi_assets.publisher.source import PUBLISHERS, address_scheme
 
 
 def project_folder() -> Path:
-    """The folder that relative paths count from: DAGSTER_HOME, else the working directory."""
+    """Return the folder that relative paths count from: DAGSTER_HOME, else the working directory."""
     return Path(os.environ.get("DAGSTER_HOME") or ".").resolve()
 
 
-class Settings(BaseSettings, CleaningRules):
-    """The settings, one field a variable: `source` is TAXI_SOURCE. Those of the cleaning rules are in `trips.rules`."""
+class HomeSettings(BaseSettings):
+    """TAXI_HOME alone: what Dagster's storage needs to know, even when another setting is wrong."""
 
     model_config = SettingsConfigDict(env_prefix="TAXI_", extra="ignore", env_ignore_empty=True, frozen=True)
+    _folder: Path = PrivateAttr(default_factory=project_folder)
+
+    home: Path = Field(Path(".taxi"), description="Folder for everything written at run time.")
+
+    @property
+    def folder(self) -> Path:
+        """The folder that relative paths count from."""
+        return self._folder
+
+    @property
+    def home_folder(self) -> Path:
+        """TAXI_HOME, absolute."""
+        return self.folder / self.home
+
+    @property
+    def history_folder(self) -> Path:
+        """Folder of Dagster's runs, events and logs (dagster.yaml, `taxi_assets.history`)."""
+        return self.home_folder / "dagster"
+
+
+class Settings(HomeSettings, CleaningRules):
+    """All settings, one field per variable: `source` is TAXI_SOURCE. Those of the cleaning rules are in `datasets.rules`."""
 
     profile: Literal["local", "gcp"] = Field(
         "local",
         description="Where months go: `local` (embedded Postgres, a directory "
         "as bucket, DuckDB) or `gcp` (Postgres by URL, a bucket, BigQuery).",
     )
-    home: Path = Field(Path(".taxi"), description="Folder for everything written at run time.")
     kinds: str = Field("yellow", description="Kinds of taxi, separated by commas: yellow, green.")
     source: str = Field(
         "tlc",
@@ -46,24 +69,24 @@ class Settings(BaseSettings, CleaningRules):
     sample_rows: int = Field(100_000, ge=1, description="Rows of a generated month (TAXI_SOURCE=sample).")
     new_columns: Literal["keep", "add", "refuse"] = Field(
         "keep",
-        description="What happens to a column of the publisher's that this version does not know: `keep` its values in the raw "
-        "month only, `add` it to every sink as well, or `refuse` the month.",
+        description="What to do with a published column that this version does not know: `keep` its values in the raw month "
+        "only, `add` it to every sink as well, or `refuse` the month.",
     )
     executor: Literal["in_process", "multiprocess", "celery"] = Field(
         "in_process",
-        description="How a run executes its steps: in its own process, in processes beside it, or on Celery workers, "
+        description="How a run executes its steps: in its own process, in one process per step, or on Celery workers, "
         "which share the lake, the bucket and the Postgres server.",
     )
     celery_broker: SecretStr | None = Field(
-        None, description="Where steps wait for a Celery worker: redis://:password@host:6379/0 (rediss:// for TLS)."
+        None, description="Queue of the steps for Celery workers: redis://:password@host:6379/0 (rediss:// for TLS)."
     )
-    celery_backend: SecretStr | None = Field(None, description="Where Celery workers answer; unset: the broker.")
+    celery_backend: SecretStr | None = Field(None, description="Where Celery workers store results; unset: the broker.")
     celery_redeliver_seconds: int = Field(
         1800,
         ge=10,
-        description="Seconds after which a step whose worker vanished is given to another: more than the longest step.",
+        description="Seconds after which the step of a lost worker is given to another worker; must exceed the longest step.",
     )
-    months_per_run: str = Field("1", description="Months a backfill run holds: a number, or `all`.")
+    months_per_run: str = Field("1", description="Number of months per backfill run, or `all`.")
 
     postgres_url: SecretStr | None = Field(
         None,
@@ -85,14 +108,14 @@ class Settings(BaseSettings, CleaningRules):
     )
     daily: bool = Field(
         False,
-        description="Whether gcs_daily is there: one object a day. Off by default: its partitions are days, and "
-        "`dagster asset materialize --select '*' --partition` takes assets of one kind of partition only.",
+        description="Whether to define gcs_daily, one object per day. Off by default: its partitions are days, and "
+        "`dagster asset materialize --select '*' --partition` accepts assets of one partitions definition only.",
     )
     daily_template: str = Field(
         "{year}/{month}/{day}/daily-trips.parquet", description="Name of a day's object (gcs_daily)."
     )
     lake: str | None = Field(
-        None, description="Where raw and clean months are kept between assets: a directory; unset: TAXI_HOME/lake."
+        None, description="Directory of the raw, clean and rejected months that assets pass on; unset: TAXI_HOME/lake."
     )
 
     bigquery_project: str | None = Field(
@@ -104,41 +127,41 @@ class Settings(BaseSettings, CleaningRules):
         "ny_taxi", pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", description="Dataset (schema) of the warehouse."
     )
     bigquery_location: str = Field("US", description="Location of the BigQuery dataset.")
-    bigquery_endpoint: str | None = Field(
-        None, description="Address of a BigQuery emulator, for trying things out; unset: Google's."
-    )
+    bigquery_endpoint: str | None = Field(None, description="Address of a BigQuery emulator; unset: Google's.")
     gcp_key_file: Path | None = Field(None, description="Service account key; unset: Application Default Credentials.")
 
     automation: Literal["off", "on", "declarative"] | None = Field(
         None,
-        description="`on`: schedules and sensors run from the start; `declarative`: so do they, and sinks follow clean_trips "
-        "by conditions; unset: off in the local profile, on in the gcp profile. In the UI each can be switched at any time.",
+        description="`on`: schedules and sensors are on by default; `declarative`: they are on, and sinks follow clean_trips by "
+        "automation conditions; unset: off in the local profile, on in the gcp profile. Each can be switched in the UI.",
     )
-    sensor_seconds: int = Field(600, ge=5, description="Seconds between two looks for new months.")
-    monthly_cron: str = Field("0 7 20 * *", description="When the newest published month is loaded (New York time).")
-    reconcile_cron: str = Field("0 6 * * *", description="When missing, failed and outdated months are looked for.")
-    reconcile_months: int = Field(
-        24, ge=1, description="Newest months that reconciliation loads when they are missing."
+    sensor_seconds: int = Field(600, ge=5, description="Polling interval of the new-month sensor, in seconds.")
+    monthly_cron: str = Field(
+        "0 7 20 * *", description="When the newest published month is loaded (cron, New York time)."
     )
+    reconcile_cron: str = Field(
+        "0 6 * * *", description="When missing, failed and outdated months are reloaded (cron, New York time)."
+    )
+    reconcile_months: int = Field(24, ge=1, description="Number of newest months that reconciliation loads if missing.")
     reconcile_runs: int = Field(
-        5, ge=1, description="Most runs one reconciliation launches; the other months are named."
+        5, ge=1, description="Maximum number of runs launched by one reconciliation; remaining months are logged."
     )
     deadline_days: int = Field(
-        7, ge=0, description="Days after its publication in which every sink has the newest month."
+        7, ge=0, description="Days after publication by which every sink must have the newest month."
     )
-    alert_webhook: SecretStr | None = Field(None, description="Address that alerts are posted to, as Slack takes them.")
+    alert_webhook: SecretStr | None = Field(None, description="URL that alerts are posted to, in Slack's format.")
     smtp_url: SecretStr | None = Field(
-        None, description="Mail server of alerts: smtp://user:password@host:587 or smtps://host:465."
+        None, description="Mail server for alerts: smtp://user:password@host:587 or smtps://host:465."
     )
-    alert_email: str | None = Field(None, description="Who gets alerts by mail, separated by commas.")
-    alert_repeat_hours: float = Field(24, gt=0, description="Hours in which the same failure is not told again.")
-    ui_url: str = Field("http://127.0.0.1:3000", description="Address of the Dagster UI, for links in alerts.")
+    alert_email: str | None = Field(None, description="Email addresses that receive alerts, separated by commas.")
+    alert_repeat_hours: float = Field(24, gt=0, description="Minimum hours between repeats of an alert.")
+    ui_url: str = Field("http://127.0.0.1:3000", description="URL of the Dagster UI, for links in alerts.")
 
     @field_validator("object_template")
     @classmethod
-    def _names_the_month(cls, value: str) -> str:
+    def _contains_month(cls, value: str) -> str:
         if "{month}" not in value:
-            raise ValueError("must contain {month}, or every month would overwrite the last one")
+            raise ValueError("must contain {month}; otherwise each month would overwrite the previous one")
         return value
 
     @field_validator("kinds")
@@ -146,10 +169,10 @@ class Settings(BaseSettings, CleaningRules):
     def _known_kinds(cls, value: str) -> str:
         names = [name.strip() for name in value.split(",")]
         if unknown := sorted(set(names) - KINDS.keys()):
-            told = ", ".join(name or "an empty name" for name in unknown)
-            raise ValueError(f"{told} is not a kind of taxi known here ({', '.join(KINDS)})")
+            quoted = ", ".join(repr(name) for name in unknown)
+            raise ValueError(f"must be a list of {', '.join(KINDS)}, separated by commas; got {quoted}")
         if len(set(names)) < len(names):
-            raise ValueError("names a kind of taxi twice")
+            raise ValueError("must not contain a kind twice")
         return value
 
     @field_validator("source")
@@ -157,8 +180,9 @@ class Settings(BaseSettings, CleaningRules):
     def _known_source(cls, value: str) -> str:
         if value in (*PUBLISHERS, "sample"):
             return value
-        if "{month}" not in value:  # not told: it may hold a password
-            raise ValueError("is neither tlc, datatalks nor sample, nor does it contain {month}")
+        if "{month}" not in value:
+            allowed = f"{', '.join(PUBLISHERS)}, sample, or a path or URL that contains {{month}}"
+            raise ValueError(f"must be {allowed}; got {redact(value)!r}")
         address_scheme(value)
         return value
 
@@ -180,39 +204,36 @@ class Settings(BaseSettings, CleaningRules):
 
     @field_validator("monthly_cron", "reconcile_cron")
     @classmethod
-    def _cron(cls, value: str, info: ValidationInfo) -> str:
-        if value == cls.model_fields[info.field_name or ""].default:
-            return value
-        from dagster._vendored.croniter import croniter  # by which Dagster judges it; it takes seconds to import
-
-        if len(value.split()) not in (1, 5) or not croniter.is_valid(value):
-            raise ValueError("must be a cron expression of five fields, for example `0 6 * * *`")
-        try:
-            croniter(value).get_next()
-        except ValueError:  # croniter's own is one
-            raise ValueError("names a day that never comes") from None
+    def _cron(cls, value: str) -> str:
+        try:  # as Dagster does when a schedule is defined and when it computes a tick
+            dg.ScheduleDefinition(name="schedule", job_name="job", cron_schedule=value)
+            dg.TimeWindowPartitionsDefinition("2000-01-01", "%Y-%m-%d", cron_schedule=value).get_first_partition_key()
+        except (dg.DagsterInvalidDefinitionError, ValueError):
+            raise ValueError(
+                "must be a cron expression of five fields for a day that exists, for example `0 6 * * *`"
+            ) from None
         return value
 
     @field_validator("alert_webhook", "smtp_url", "ui_url")
     @classmethod
     def _address(cls, value: str | SecretStr | None, info: ValidationInfo) -> str | SecretStr | None:
         schemes = ("smtp", "smtps") if info.field_name == "smtp_url" else ("http", "https")
-        given = value.get_secret_value() if isinstance(value, SecretStr) else value
-        if given is not None and not re.fullmatch(rf"({'|'.join(schemes)})://[^\s/]\S*", given):
-            raise ValueError(f"must be an address that begins with {schemes[0]}:// or {schemes[1]}://")
+        url = value.get_secret_value() if isinstance(value, SecretStr) else value
+        if url is not None and not re.fullmatch(rf"({'|'.join(schemes)})://[^\s/]\S*", url):
+            raise ValueError(f"must be a URL that begins with {schemes[0]}:// or {schemes[1]}://")
         return value
 
     @field_validator("alert_email")
     @classmethod
     def _mailboxes(cls, value: str | None) -> str | None:
         if value is not None and not all(re.fullmatch(r"[^\s@,]+@[^\s@,]+", each.strip()) for each in value.split(",")):
-            raise ValueError("must be one mail address, or several separated by commas")
+            raise ValueError("must be one email address, or several separated by commas")
         return value
 
     @model_validator(mode="after")
-    def _mail_is_whole(self) -> Settings:
+    def _email_is_complete(self) -> Settings:
         if (self.smtp_url is None) != (self.alert_email is None):
-            raise ValueError("TAXI_SMTP_URL and TAXI_ALERT_EMAIL are needed together")
+            raise ValueError("TAXI_SMTP_URL and TAXI_ALERT_EMAIL must be set together")
         return self
 
     @model_validator(mode="after")
@@ -226,12 +247,12 @@ class Settings(BaseSettings, CleaningRules):
             if shared and (self.daily or shared != ["daily_template"]):
                 names = ", ".join(f"TAXI_{name.upper()}" for name in shared)
                 raise ValueError(
-                    f"with several TAXI_KINDS, {names} must contain {{kind}}, or one kind would overwrite another"
+                    f"with several TAXI_KINDS, {names} must contain {{kind}}; otherwise one kind would overwrite another"
                 )
         return self
 
     @model_validator(mode="after")
-    def _cloud_is_named(self) -> Settings:
+    def _cloud_is_complete(self) -> Settings:
         if self.profile == "gcp":
             missing = [
                 f"TAXI_{name.upper()}"
@@ -243,13 +264,13 @@ class Settings(BaseSettings, CleaningRules):
         return self
 
     @model_validator(mode="after")
-    def _workers_share(self) -> Settings:
+    def _celery_is_complete(self) -> Settings:
         if self.executor == "celery":
             missing = [f"TAXI_{n.upper()}" for n in ("celery_broker", "postgres_url") if getattr(self, n) is None]
             if missing:
                 raise ValueError(
                     f"TAXI_EXECUTOR=celery needs {', '.join(missing)}: the broker, and a Postgres server that every worker "
-                    "reaches (the embedded one serves one machine)"
+                    "can reach (the embedded one serves one machine only)"
                 )
         return self
 
@@ -258,58 +279,55 @@ class Settings(BaseSettings, CleaningRules):
         """The kinds of taxi whose assets are defined."""
         return tuple(KINDS[name.strip()] for name in self.kinds.split(","))
 
-    @cached_property
-    def home_folder(self) -> Path:
-        """TAXI_HOME, absolute."""
-        return project_folder() / self.home
-
     @property
     def cleaning_rules(self) -> CleaningRules:
-        """Which trips are kept, where the run config does not say otherwise."""
+        """The default cleaning rules; the run config of clean_trips can override them."""
         return CleaningRules(**{name: getattr(self, name) for name in CleaningRules.model_fields})
 
     @property
     def automated(self) -> bool:
-        """Whether schedules and sensors run from the start."""
+        """Whether schedules and sensors are on by default."""
         return (self.automation or ("on" if self.profile == "gcp" else "off")) != "off"
 
     @property
     def staging_folder(self) -> Path:
-        """Where files are written before they are published."""
+        """Folder of files that are being written."""
         return self.home_folder / "staging"
 
     @property
     def lake_folder(self) -> Path:
-        """Where raw and clean months are kept between assets."""
-        return project_folder() / self.lake if self.lake else self.home_folder / "lake"
+        """Folder of the months that assets pass on."""
+        return self.folder / self.lake if self.lake else self.home_folder / "lake"
 
     @property
     def bucket_location(self) -> str:
         """`gs://name`, or an absolute directory."""
         if self.bucket and self.bucket.startswith("gs://"):
             return self.bucket.rstrip("/")
-        return str(project_folder() / self.bucket if self.bucket else self.home_folder / "bucket")
+        return str(self.folder / self.bucket if self.bucket else self.home_folder / "bucket")
 
 
-@lru_cache
-def get_settings() -> Settings:
-    """The settings of this process.
+def load_settings(folder: Path | None = None) -> Settings:
+    """Read the settings from the environment and from `.env` in `folder`, by default the project folder.
 
     Raises:
-        PermanentError: a value is not allowed; the sentence names the variable.
+        PermanentError: a value is not allowed; the message names the variable.
     """
+    folder = folder or project_folder()
     try:
-        return Settings(_env_file=project_folder() / ".env")
+        settings = Settings(_env_file=folder / ".env")
     except ValidationError as error:
         raise PermanentError(explain(error)) from None
+    settings._folder = folder.resolve()
+    return settings
 
 
 def explain(error: ValidationError) -> str:
-    """One sentence for each wrong setting; values are left out, for they may be secret."""
-    return (
-        " ".join(
-            f"{'TAXI_' + str(e['loc'][0]).upper() + ': ' if e['loc'] else ''}{e['msg'].removeprefix('Value error, ')}."
-            for e in error.errors(include_input=False, include_url=False)
-        )
-        + " See .env.example for every setting."
-    )
+    """Return one sentence per invalid setting. Values are omitted, because they may be secret."""
+    sentences = []
+    for each in error.errors(include_input=False, include_url=False):
+        name = f"TAXI_{each['loc'][0]}".upper() if each["loc"] else ""
+        message = each["msg"].removeprefix("Value error, ").removeprefix("Input ")
+        separator = "" if not name else " " if message.startswith(("must ", "should ")) else ": "
+        sentences.append(f"{name}{separator}{message}.")
+    return f"{' '.join(sentences)} See .env.example for every setting."

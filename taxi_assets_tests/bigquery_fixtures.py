@@ -23,21 +23,13 @@ from typing import Any
 import pytest
 import requests
 
-from taxi_assets.lake.month_file import TripFile
+from taxi_assets.core.month_file import MonthFile
 from taxi_assets.sinks.bigquery.io_manager import BigQueryIOManager
 from taxi_assets_tests.emulators import bigquery as emulator
 from taxi_assets_tests.emulators.storage import command as storage_command
 from taxi_assets_tests.processes import end, free_port, until
 
 PROJECT, BUCKET = "taxi-test", "taxi-test-bucket"
-
-
-@dataclass(frozen=True)
-class TripObject(TripFile):
-    """A month uploaded to the bucket: what gcs_parquet hands to bq_table."""
-
-    uri: str = ""
-    generation: int = 0
 
 
 class BigQueryServer:
@@ -74,7 +66,7 @@ class BigQueryServer:
         for process in filter(None, (self._process, self._storage_process)):
             end(process)
 
-    def upload(self, trips: TripFile) -> TripObject:
+    def upload(self, trips: MonthFile) -> MonthFile:
         """Put the month into the bucket under the name of its month, as the generation after the last."""
         name = f"nyc_taxi_data/{trips.month}-{uuid.uuid4().hex[:6]}.parquet"
         answer = requests.post(
@@ -84,7 +76,8 @@ class BigQueryServer:
             timeout=60,
         )
         answer.raise_for_status()
-        return TripObject(trips.path, trips.month, f"gs://{BUCKET}/{name}", int(answer.json()["generation"]))
+        generation = int(answer.json()["generation"])
+        return MonthFile(trips.path, trips.month, uri=f"gs://{BUCKET}/{name}", generation=generation)
 
     def _start_storage(self, port: int) -> subprocess.Popen:
         root = self._folder / "storage"

@@ -15,20 +15,19 @@ from google.auth.credentials import AnonymousCredentials
 from google.cloud import bigquery as google
 
 from taxi_assets.core.month import Month
+from taxi_assets.core.month_file import MonthFile
 from taxi_assets.datasets.schema import YELLOW, Column, TaxiKind
-from taxi_assets.lake.month_file import TripFile
 from taxi_assets.sinks.bigquery.io_manager import BigQueryIOManager
-from taxi_assets.sinks.contract import Writing
+from taxi_assets.sinks.contract import WriteContext
 from taxi_assets_tests.bigquery_fixtures import (
     PROJECT,
     BigQueryServer,
     Request,
-    TripObject,
     Wire,
     bigquery_sink,
     wire_to,
 )
-from taxi_assets_tests.months import month_of_trips, same_facts
+from taxi_assets_tests.months import month_of_trips, same_manifest
 
 JANUARY, FEBRUARY = Month(2021, 1), Month(2021, 2)
 TIP = Column("tip_jar", "double", "Coins, US dollars.")
@@ -51,21 +50,25 @@ def wire(server: BigQueryServer) -> Iterator[Wire]:
 
 
 @pytest.fixture
-def made(server: BigQueryServer, tmp_path: Path) -> Callable[..., TripObject]:
+def made(server: BigQueryServer, tmp_path: Path) -> Callable[..., MonthFile]:
     """A month in the bucket."""
 
-    def make(month: str = "2021-01", rows: int = 500, seed: int = 0, **options) -> TripObject:
+    def make(month: str = "2021-01", rows: int = 500, seed: int = 0, **options) -> MonthFile:
         return server.upload(month_of_trips(tmp_path / "made", month, rows, seed, **options))
 
     return make
 
 
-def a_run(run_id: str | None = None, log: Callable[[str], None] = lambda _: None) -> Writing:
-    return Writing(run_id or str(uuid.uuid4()), "token", log, {})
+def a_run(run_id: str | None = None, log: Callable[[str], None] = lambda _: None) -> WriteContext:
+    return WriteContext(run_id or str(uuid.uuid4()), "token", log, {})
 
 
-def holds(sink: BigQueryIOManager, trips: TripFile) -> bool:
-    return same_facts(sink.read_facts(YELLOW, trips.month), trips.facts)
+def at_uri(trips: MonthFile, uri: str, generation: int = 0) -> MonthFile:
+    return MonthFile(trips.path, trips.month, uri=uri, generation=generation)
+
+
+def holds(sink: BigQueryIOManager, trips: MonthFile) -> bool:
+    return same_manifest(sink.measure(YELLOW.table, trips.month), trips.manifest)
 
 
 def client(sink: BigQueryIOManager) -> google.Client:

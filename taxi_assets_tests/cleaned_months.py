@@ -9,11 +9,11 @@ from typing import Any
 import pyarrow as pa
 
 from taxi_assets.core.month import Month
+from taxi_assets.core.month_file import MonthFile
+from taxi_assets.core.staging import stage
 from taxi_assets.datasets.rules import CleaningRules
 from taxi_assets.datasets.schema import YELLOW, TaxiKind
 from taxi_assets.lake.cleaning import clean_month
-from taxi_assets.lake.month_file import TripFile
-from taxi_assets.lake.staging import stage
 from taxi_assets.publisher.reader import read_trips
 from taxi_assets.publisher.sample import write_sample
 from taxi_assets.reports.figures import MonthProfile
@@ -26,9 +26,9 @@ class CleanedMonth:
 
     kind: TaxiKind
     month: Month
-    raw: TripFile
-    clean: TripFile
-    rejected: TripFile
+    raw: MonthFile
+    clean: MonthFile
+    rejected: MonthFile
 
     def profile(self, zones: pa.Table | None = None) -> MonthProfile:
         return profile_month(self.kind, self.clean, self.rejected, self.raw.rows, zones)
@@ -37,7 +37,7 @@ class CleanedMonth:
 def cleaned(path: Path, kind: TaxiKind, month: str, folder: Path, **told: Any) -> CleanedMonth:
     """A published file; `told` is what its origin is said to be."""
     wanted = Month.parse(month)
-    with stage(folder, wanted, kind.raw_schema, kind.pickup, f"{kind.name}-raw") as writer:
+    with stage(folder, wanted, kind.raw_schema, kind.table, f"{kind.name}-raw") as writer:
         for batch in read_trips(path, kind, wanted):
             writer.write(batch)
         writer.extra = {"source": "tlc", "location": path.name, "version": '"abc-1"', "generated": False, **told}
@@ -68,7 +68,7 @@ def cleaned_rows(folder: Path, rows: list[dict[str, Any]], month: str = "2021-01
         "pulocationid": 237,
         "payment_type": 2,
     }
-    with stage(folder, wanted, YELLOW.raw_schema, YELLOW.pickup, "rows") as writer:
+    with stage(folder, wanted, YELLOW.raw_schema, YELLOW.table, "rows") as writer:
         writer.write(pa.RecordBatch.from_pylist([{**plain, **row} for row in rows], schema=YELLOW.raw_schema))
         writer.extra = told
         raw = writer.close()

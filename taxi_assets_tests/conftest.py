@@ -3,10 +3,11 @@
 import os
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from taxi_assets import settings
+from taxi_assets.core import folders
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 PUBLISHED = Path(os.environ.get("TAXI_TEST_DATA", REPOSITORY.parent / "shared" / "data" / "tlc"))
@@ -36,4 +37,4 @@ def own_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for name in [name for name in os.environ if name.startswith("TAXI_") and name != "TAXI_TEST_DATA"]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
-    settings.get_settings.cache_clear()
+    monkeypatch.setattr(folders, "tempfile", SimpleNamespace(gettempdir=lambda: str(tmp_path / ".taxi")))

@@ -1,4 +1,4 @@
-"""What tests of downloads share: a server with a month on it, quick patience, and what a folder must hold afterwards.
+"""Shared by the tests of downloads: a server with a month on it, a policy of short waits, and the expected folder.
 
 Import the fixture `server` by name into the test module.
 """
@@ -10,13 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from taxi_assets.publisher.download import Downloaded, Downloader, Patience
-from taxi_assets.publisher.offer import Published
+from taxi_assets.publisher.download import Downloaded, Downloader, DownloadPolicy, DownloadProgress
 from taxi_assets_tests.misbehaving_server import MisbehavingServer, Offer, misbehaving_server
 
 MONTH = "/yellow_tripdata_2021-01.parquet"
 NAME = MONTH[1:]
-QUICK = Patience(
+QUICK = DownloadPolicy(
     attempts=4,
     total_seconds=20,
     connect_seconds=2,
@@ -30,7 +29,7 @@ QUICK = Patience(
 
 
 def parquet(size: int, seed: int = 1) -> bytes:
-    """Bytes that begin and end as a Parquet file does."""
+    """Return bytes that begin and end like a Parquet file."""
     return b"PAR1" + random.Random(seed).randbytes(size - 8) + b"PAR1"
 
 
@@ -45,25 +44,28 @@ def server(monkeypatch):
         yield server
 
 
-def fetch(server: MisbehavingServer, folder: Path, path: str = MONTH, patience: Patience = QUICK, **how) -> Downloaded:
-    downloader = Downloader(patience, **{name: how.pop(name) for name in list(how) if name == "free_bytes"})
-    address = how.pop("address", server.address + path)
-
-    def look() -> Published:
-        published = downloader.probe(address, "yellow 2021-01").published
-        assert published is not None
-        return published
-
-    return downloader.fetch(address, folder / path[1:], "yellow 2021-01", look, **how)
+def fetch(
+    server: MisbehavingServer,
+    folder: Path,
+    path: str = MONTH,
+    policy: DownloadPolicy = QUICK,
+    address: str | None = None,
+    progress: DownloadProgress | None = None,
+) -> Downloaded:
+    """Probe and fetch a file of the server, or of another address."""
+    downloader, address, label = Downloader(policy), address or server.address + path, "yellow 2021-01"
+    published = downloader.probe(address, label).published
+    assert published is not None
+    return downloader.fetch(address, folder / path[1:], label, published, progress)
 
 
 def holds(folder: Path, body: bytes, name: str = NAME) -> bool:
-    """Whether the folder holds the file, its right note, and nothing of a download under way."""
-    note = json.loads((folder / f"{name}.json").read_text())
+    """Return whether the folder contains the file, its record, and nothing of an unfinished download."""
+    record = json.loads((folder / f"{name}.json").read_text())
     left = sorted(path.name for path in folder.iterdir())
     return (
         (folder / name).read_bytes() == body
-        and note["sha256"] == hashlib.sha256(body).hexdigest()
-        and note["size"] == len(body)
+        and record["sha256"] == hashlib.sha256(body).hexdigest()
+        and record["size"] == len(body)
         and left == [name, f"{name}.json", f"{name}.lock"]
     )

@@ -1,4 +1,4 @@
-"""A publisher on this machine: months appear, are replaced and fail when a test says so, over real HTTP."""
+"""A publisher on this machine, over real HTTP: tests publish, replace, withdraw and fail months."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from taxi_assets.publisher.sample import SampleFacts, write_sample
 
 
 class FakePublisher:
-    """Serves what was published, with an ETag that changes with the content; anything else is 404."""
+    """Serves published months, with an ETag that changes with the content; anything else is 404."""
 
     def __init__(self, folder: Path, port: int) -> None:
         self._folder, self.port = folder, port
@@ -35,7 +35,7 @@ class FakePublisher:
     def publish(
         self, month: str, rows: int = 300, variant: int = 0, kind: TaxiKind = YELLOW, days_ago: float = 0
     ) -> SampleFacts:
-        """Publish a month, or publish it anew."""
+        """Publish or republish a month."""
         path = self._folder / f"{kind.name}-{month}-{rows}-{variant}.csv.gz"
         facts = write_sample(path, kind, Month.parse(month), rows, variant=variant)
         content = path.read_bytes()
@@ -48,15 +48,15 @@ class FakePublisher:
         self._files[self._path(month, YELLOW)] = (b"<html>We will be right back.</html>", '"page"', time.time())
 
     def withdraw(self, month: str, kind: TaxiKind = YELLOW) -> None:
-        """The month is not published any more."""
+        """Remove a month."""
         self._files.pop(self._path(month, kind), None)
 
     def fail(self, month: str, times: int, method: str = "GET") -> None:
-        """The next requests for the month are answered 503."""
+        """Answer the next requests for a month with 503."""
         self._failures[(method, self._path(month, YELLOW))] = times
 
     def asked(self, month: str, method: str = "GET") -> int:
-        """How often the month was asked for."""
+        """Return the number of requests for a month."""
         return self.requests[(method, self._path(month, YELLOW))]
 
     @staticmethod
@@ -85,7 +85,7 @@ class FakePublisher:
 
 @contextlib.contextmanager
 def fake_publisher(folder: Path) -> Generator[FakePublisher, None, None]:
-    """A publisher with nothing published, on a free port, until the block ends."""
+    """Run a publisher without months on a free port until the block ends."""
     folder.mkdir(parents=True, exist_ok=True)
 
     class Handler(BaseHTTPRequestHandler):

@@ -12,10 +12,9 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
 
-from taxi_assets.assets.jobs import job_name
 from taxi_assets.datasets.schema import YELLOW, TaxiKind
 from taxi_assets.definitions import build_defs
-from taxi_assets.settings import get_settings
+from taxi_assets.keys import job_name
 from taxi_assets.sinks.postgres.embedded import EmbeddedPostgres
 
 
@@ -45,7 +44,6 @@ def load(
     """Run the month's job with these settings (`source` is TAXI_SOURCE)."""
     for name, value in settings.items():
         monkeypatch.setenv(f"TAXI_{name.upper()}", str(value))
-    get_settings.cache_clear()
     job = build_defs().resolve_job_def(job_name(kind))
     return job.execute_in_process(
         partition_key=f"{month}-01", instance=instance, raise_on_error=False, run_config=run_config
@@ -57,13 +55,13 @@ def in_every_sink(tmp_path: Path, postgres: EmbeddedPostgres, kind: TaxiKind = Y
     columns = ", ".join(kind.schema.names)
     bucket = tmp_path / ".taxi" / "bucket"
     with psycopg.connect(postgres.url()) as connection:
-        held = {"postgres_table": connection.execute(f"select {columns} from ny_taxi.{kind.table}").fetchall()}
+        held = {"postgres_table": connection.execute(f"select {columns} from ny_taxi.{kind.table.name}").fetchall()}
     files = sorted((bucket / "nyc_taxi_data").glob(f"{kind.file_stem}_????-??.parquet"))
     held["gcs_parquet"] = [row for file in files for row in rows_of(pq.read_table(file, partitioning=None), kind)]
     by_day = ds.dataset(bucket / "nyc_taxi_data" / f"{kind.file_stem}_by_day", partitioning="hive")
     held["gcs_partitioned"] = rows_of(by_day.to_table(columns=kind.schema.names), kind)
     with duckdb.connect(str(tmp_path / ".taxi" / "warehouse.duckdb"), read_only=True) as connection:
-        held["bq_table"] = connection.execute(f"select {columns} from ny_taxi.{kind.table}").fetchall()
+        held["bq_table"] = connection.execute(f"select {columns} from ny_taxi.{kind.table.name}").fetchall()
     return {sink: sorted(rows, key=repr) for sink, rows in held.items()}
 
 

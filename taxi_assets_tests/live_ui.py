@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 import requests
 
-from taxi_assets.assets.jobs import job_name
 from taxi_assets.datasets.schema import YELLOW, TaxiKind
+from taxi_assets.keys import job_name
 from taxi_assets.sinks.postgres.embedded import EmbeddedPostgres
 from taxi_assets_tests.processes import REPOSITORY, free_port, running, until
 

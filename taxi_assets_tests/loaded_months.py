@@ -1,4 +1,4 @@
-"""Two months loaded for real from a fake publisher, for tests of what decides about months: built once a module."""
+"""Two months loaded from a fake publisher, for tests of sensors, schedules and checks: built once per module."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from taxi_assets.core.partitions import monthly
 from taxi_assets.datasets.schema import YELLOW
 from taxi_assets.definitions import build_defs
-from taxi_assets.settings import Settings, get_settings
+from taxi_assets.keys import monthly
+from taxi_assets.settings import Settings, load_settings
 from taxi_assets.sinks.postgres.embedded import EmbeddedPostgres
 from taxi_assets_tests.fake_publisher import FakePublisher, fake_publisher
 
@@ -36,7 +36,7 @@ class Loaded:
 
     @contextlib.contextmanager
     def published(self, month: str, **how) -> Generator[None, None, None]:
-        """A month is published (anew) for a while."""
+        """A month is published or republished for a while."""
         kept = dict(self.publisher._files)
         self.publisher.publish(month, **how)
         try:
@@ -51,8 +51,7 @@ def loaded_months(home: Path) -> Generator[Loaded, None, None]:
     with fake_publisher(home / "published") as publisher, pytest.MonkeyPatch.context() as environment:
         environment.setenv("DAGSTER_HOME", str(home))
         environment.setenv("TAXI_SOURCE", publisher.source)
-        get_settings.cache_clear()
-        settings = Settings()
+        settings = load_settings()
         defs = build_defs(settings)
         try:
             (home / "dagster").mkdir()
@@ -64,4 +63,3 @@ def loaded_months(home: Path) -> Generator[Loaded, None, None]:
                 yield Loaded(publisher, instance, defs, settings)
         finally:
             EmbeddedPostgres(home / ".taxi" / "postgres").remove()
-            get_settings.cache_clear()

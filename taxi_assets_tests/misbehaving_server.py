@@ -1,7 +1,6 @@
-"""A file server on 127.0.0.1 that answers as HTTP asks, until a test scripts it to misbehave.
+"""A file server on 127.0.0.1 that follows HTTP until a test scripts it to misbehave.
 
-It honors HEAD, Range and If-Range, and keeps a log of what was asked and what was sent. It runs in a thread of the
-test.
+It supports HEAD, Range and If-Range, and records requests and responses. It runs in a thread of the test.
 """
 
 from __future__ import annotations
@@ -27,26 +26,26 @@ class Offer:
 
 @dataclass(frozen=True)
 class Fault:
-    """How one answer departs from the rules; the default does not."""
+    """How one response differs from a correct one; the default does not."""
 
-    status: int | None = None  # answer this, with nothing in it
-    headers: dict[str, str] = field(default_factory=dict)  # added, or put in place of the right ones
-    drop_after: int | None = None  # close the connection after so many bytes of the body
-    stall_after: int | None = None  # send nothing more after so many bytes, and keep the connection open
+    status: int | None = None  # respond with this status and an empty body
+    headers: dict[str, str] = field(default_factory=dict)  # added to the correct ones, or replacing them
+    drop_after: int | None = None  # close the connection after this many bytes of the body
+    stall_after: int | None = None  # stop sending after this many bytes, and keep the connection open
     piece: int = 1 << 16  # bytes sent at a time
     pause: float = 0.0  # seconds between pieces
     ignore_range: bool = False
     ignore_if_range: bool = False
-    shift: int = 0  # a 206 starts so many bytes later than asked
+    shift: int = 0  # a 206 starts this many bytes after the requested one
     announce: int = 0  # added to Content-Length
     chunked: bool = False  # no Content-Length
-    gzip: bool = False  # Content-Encoding: gzip, whatever was accepted
-    body: bytes | None = None  # sent in place of the file
+    gzip: bool = False  # Content-Encoding: gzip, whatever Accept-Encoding is
+    body: bytes | None = None  # sent instead of the file
 
 
 @dataclass
 class Seen:
-    """A request, and what became of it."""
+    """A request, and the status and number of bytes sent."""
 
     method: str
     path: str
@@ -60,7 +59,7 @@ class Seen:
 
 
 class MisbehavingServer(ThreadingHTTPServer):
-    """`offers` are its files; `script` says how the next answers for a path depart from the rules."""
+    """`offers` are its files; `script` sets how the next responses for a path differ from correct ones."""
 
     daemon_threads = True
     block_on_close = False
@@ -78,24 +77,24 @@ class MisbehavingServer(ThreadingHTTPServer):
         return f"http://127.0.0.1:{self.server_port}"
 
     def script(self, path: str, *faults: Fault, method: str = "GET", then: Fault | None = None) -> None:
-        """The next answers to `method` for `path`; afterwards `then`, or none at fault."""
+        """Set the next responses to `method` for `path`; afterwards `then`, or correct ones."""
 
-        def in_turn() -> Iterator[Fault]:
+        def faults_in_order() -> Iterator[Fault]:
             yield from faults
             while True:
                 yield then or Fault()
 
-        self._scripts[method, path] = in_turn()
+        self._scripts[method, path] = faults_in_order()
 
     def fault(self, method: str, path: str) -> Fault:
         return next(self._scripts[method, path]) if (method, path) in self._scripts else Fault()
 
-    def asked(self, method: str, path: str | None = None) -> list[Seen]:
-        """The requests of a method, in order."""
+    def requests(self, method: str, path: str | None = None) -> list[Seen]:
+        """Return the requests of a method, in order."""
         return [seen for seen in self.seen if seen.method == method and path in (None, seen.path)]
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """A client that hangs up is what is tested here."""
+        """Ignore clients that close the connection, which is tested."""
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -143,14 +142,14 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(seen, fault, body[: len(body) + min(0, fault.announce)])
 
     def _start(self, fault: Fault, offer: Offer) -> int | None:
-        """The byte from which on the file is asked for, if the request asks for a piece that it may have."""
-        asked = self.headers.get("Range")
-        if not asked or fault.ignore_range:
+        """Return the first byte of the requested range; None for the whole file."""
+        requested = self.headers.get("Range")
+        if not requested or fault.ignore_range:
             return None
         condition = self.headers.get("If-Range")
         if condition and not fault.ignore_if_range and condition not in (offer.etag, offer.modified):
             return None
-        return int(asked.removeprefix("bytes=").partition("-")[0])
+        return int(requested.removeprefix("bytes=").partition("-")[0])
 
     def _head(self, status: int, headers: dict[str, str]) -> None:
         self.send_response(status)
@@ -177,7 +176,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 @contextlib.contextmanager
 def misbehaving_server() -> Generator[MisbehavingServer, None, None]:
-    """A server for the time of a `with`."""
+    """Run a server until the block ends."""
     server = MisbehavingServer()
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
     thread.start()
@@ -191,10 +190,10 @@ def misbehaving_server() -> Generator[MisbehavingServer, None, None]:
 
 
 def wait_for_bytes(server: MisbehavingServer, sent: int, seconds: float = 10) -> None:
-    """Wait until the last GET was sent so many bytes."""
+    """Wait until the server has sent this many bytes in response to the last GET."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
-        if (gets := server.asked("GET")) and gets[-1].sent >= sent:
+        if (gets := server.requests("GET")) and gets[-1].sent >= sent:
             return
         time.sleep(0.01)
     raise AssertionError(f"the server did not send {sent} bytes within {seconds} s")

@@ -18,11 +18,11 @@ import pyarrow as pa
 import pytest
 
 from taxi_assets.core.month import Month
+from taxi_assets.core.month_file import BATCH_ROWS, MonthFile
 from taxi_assets.datasets.schema import YELLOW
-from taxi_assets.lake.month_file import BATCH_ROWS, TripFile
-from taxi_assets.sinks.contract import Writing
+from taxi_assets.sinks.contract import WriteContext
 from taxi_assets.sinks.postgres.io_manager import PostgresIOManager
-from taxi_assets_tests.months import month_of_trips, same_facts
+from taxi_assets_tests.months import month_of_trips, same_manifest
 from taxi_assets_tests.postgres_fixtures import (
     rows_of,
 )
@@ -34,7 +34,7 @@ TABLE = "ny_taxi.yellow_cab_data"
 
 @pytest.fixture
 def sink(postgres_url: str) -> PostgresIOManager:
-    return PostgresIOManager.at(postgres_url)
+    return PostgresIOManager(postgres_url)
 
 
 @pytest.fixture
@@ -43,16 +43,16 @@ def log() -> list[str]:
 
 
 @pytest.fixture
-def writing(log: list[str]) -> Writing:
-    return Writing("11111111-run", "token", log.append, {})
+def writing(log: list[str]) -> WriteContext:
+    return WriteContext("11111111-run", "token", log.append, {})
 
 
-def made(tmp_path: Path, month: str = "2021-01", rows: int = 2_000, seed: int = 0, **options) -> TripFile:
+def made(tmp_path: Path, month: str = "2021-01", rows: int = 2_000, seed: int = 0, **options) -> MonthFile:
     return month_of_trips(tmp_path / "made", month, rows, seed, **options)
 
 
-def holds(sink: PostgresIOManager, trips: TripFile) -> bool:
-    return same_facts(sink.read_facts(YELLOW, trips.month), trips.facts)
+def holds(sink: PostgresIOManager, trips: MonthFile) -> bool:
+    return same_manifest(sink.measure(YELLOW.table, trips.month), trips.manifest)
 
 
 def relations(url: str) -> set[str]:
@@ -65,16 +65,15 @@ def parts(*months: str) -> set[str]:
     return {"load_history", "yellow_cab_data", *(f"yellow_cab_data_{month}" for month in months)}
 
 
-class Streamed:
+class Streamed(MonthFile):
     """A month that comes batch by batch: each is preceded by a call of `before` with its number."""
 
-    def __init__(self, file: TripFile, before: Callable[[int], object], rows: int = 500) -> None:
-        self._file, self._before, self._rows = file, before, rows
-        self.month, self.rows, self.bytes, self.schema, self.facts = (
-            file.month, file.rows, file.bytes, file.schema, file.facts)  # fmt: skip
+    def __init__(self, file: MonthFile, before: Callable[[int], object], rows: int = 500) -> None:
+        super().__init__(file.path, file.month, manifest=file.manifest, bytes=file.bytes)
+        self._file, self._before, self._batch_rows, self.schema = file, before, rows, file.schema
 
     def batches(self, columns: list[str] | None = None, rows: int = BATCH_ROWS) -> Iterator[pa.RecordBatch]:
-        for number, batch in enumerate(self._file.batches(columns, self._rows)):
+        for number, batch in enumerate(self._file.batches(columns, self._batch_rows)):
             self._before(number)
             yield batch
 

@@ -1,4 +1,4 @@
-"""Small files as the publisher writes them, for tests that damage them."""
+"""Small files in the publisher's formats, for tests."""
 
 import gzip
 from pathlib import Path
@@ -23,7 +23,7 @@ VALUES = dict(zip(NAMES, ROW.split(","), strict=True))
 
 
 def line(**values: str) -> str:
-    """A row of 2019 with some values replaced, by their published names."""
+    """Return a row of 2019 with some values replaced, by their published names."""
     assert not values.keys() - VALUES.keys()
     return ",".join((VALUES | values).values())
 
@@ -31,7 +31,7 @@ def line(**values: str) -> str:
 def csv_file(
     folder: Path, *lines: str | bytes, header: str | bytes = HEADER, end: bytes = b"\r\n", name: str = ""
 ) -> Path:
-    """Write a CSV of the header and the lines; gzipped when the name says so."""
+    """Write a CSV of the header and the lines; gzipped when the name ends in .gz."""
     path = folder / (name or "yellow_tripdata_2019-06.csv")
     parts = [part.encode() if isinstance(part, str) else part for part in (header, *lines)]
     content = end.join([*parts, b""])
@@ -48,13 +48,13 @@ def parquet(path: Path, table: pa.Table | None = None) -> bytes:
 
 
 def read(path: Path, kind: TaxiKind = YELLOW, month: Month = MONTH) -> pa.Table:
-    """The whole file in the raw schema."""
+    """Read the whole file in the raw schema."""
     opened = open_trips(path, kind, month)
     return pa.Table.from_batches(opened.batches, opened.schema)
 
 
 def unreadable(table: pa.Table) -> list[tuple[str, str, int, str]]:
-    """Reason, detail, line and text of every unreadable row."""
+    """Return reason, detail, line and text of every unreadable row."""
     rejected = table.filter(table["reject_reason"].is_valid()).select(
         ["reject_reason", "reject_detail", "source_line", "source_text"]
     )
@@ -71,8 +71,7 @@ FLAG_DIGITS = {"N": ["0"], "Y": ["1"]}
 
 
 def words(era: Era) -> dict[str, dict]:
-    """How an era writes codes: canonical column to canonical value to spellings; nothing for a column of plain
-    values."""
+    """Return how an era writes codes: canonical column to canonical value to spellings; only columns with codes."""
     if era.kind == "green" or (era.first >= "2015" if era.publication == "csv" else era.first >= "2011"):
         return {}
     first_half_of_2010 = {"payment_type": PAYMENT_WORDS["2010"], "store_and_fwd_flag": FLAG_DIGITS}
@@ -84,12 +83,12 @@ def words(era: Era) -> dict[str, dict]:
 
 
 def csv_text(value: object) -> str:
-    """A value as a CSV has it."""
+    """Format a value for a CSV."""
     return "" if value is None else repr(value) if isinstance(value, float) else str(value)
 
 
 def era_csv(era: Era, rows: list[list[object]], end: str = "\r\n") -> bytes:
-    """A file of the era, with published values in the order of its header."""
+    """Return a file of the era, with published values in the order of its header."""
     lines = [",".join(era.header), *([""] if era.blank_second_line else [])]
     lines += [",".join(map(csv_text, row)) + "," * era.surplus_fields for row in rows]
     return (end.join(lines) + end).encode()
@@ -110,7 +109,7 @@ TYPE_NAMES = {"double": pa.float64(), "string": pa.string(), "int32": pa.int32()
 
 
 def era_parquet(era: Era, canonical: list[str], rows: list[list[object]], path: Path) -> bytes:
-    """A file of the era, with published values in the order of its header; `canonical` names what they mean."""
+    """Write a file of the era, with published values in the order of its header; `canonical` are its canonical names."""
     types = dict(era.types)
     columns = {}
     for i, (published, name) in enumerate(zip(era.header, canonical, strict=True)):

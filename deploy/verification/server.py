@@ -79,7 +79,7 @@ def month(stack: Stack) -> str:
 
 
 def survives(stack: Stack) -> str:
-    """Trips and history are there after `down` and `up`; the storage is migrated on the way."""
+    """MonthFile and history are there after `down` and `up`; the storage is migrated on the way."""
     before, runs = stack.rows(), len(stack.runs())
     stack.compose("down")
     stack.up()

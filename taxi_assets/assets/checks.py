@@ -4,7 +4,6 @@ These block: a wrong month goes no further in its run, and the run fails. What o
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import dagster as dg
@@ -14,12 +13,14 @@ from taxi_assets.assets.month_warnings import month_warnings
 from taxi_assets.assets.raw_warnings import raw_warnings
 from taxi_assets.assets.sinks import Sink, sinks
 from taxi_assets.core.errors import PermanentError
+from taxi_assets.core.manifest import Manifest
 from taxi_assets.core.month import Month
+from taxi_assets.core.month_file import MonthFile
 from taxi_assets.datasets.schema import TaxiKind
-from taxi_assets.lake.month_file import Facts, Trips
 from taxi_assets.publisher.columns import recorded_columns
-from taxi_assets.reports.daily_summary import require_reconciled
+from taxi_assets.reports.daily_summary import KEY, as_summary, require_reconciled, summary_schema, summary_table
 from taxi_assets.settings import Settings
+from taxi_assets.sinks.several import SeveralSinks
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -31,10 +32,10 @@ MATCHES = "{sink}_matches_clean"
 SUMMARY_WHOLE = "daily_summary_is_in_every_sink"
 
 
-def raw_has_rows(kind: TaxiKind, month: Month, raw: Trips) -> Problems:
+def raw_has_rows(kind: TaxiKind, month: Month, raw: MonthFile) -> Problems:
     """The month has rows, most of them readable, in the canonical schema."""
     unreadable = sum(b.num_rows - b.column(0).null_count for b in raw.batches(columns=["reject_reason"]))
-    new = recorded_columns(raw.facts.extra)["new"]
+    new = recorded_columns(raw.manifest.extra)["new"]
     types = {field.name: field.type for field in raw.schema if field.name not in new}
     required = {column.name for column in kind.columns if column.required}
     wrong = [  # an optional column that an older version did not know may be absent
@@ -54,7 +55,7 @@ def raw_has_rows(kind: TaxiKind, month: Month, raw: Trips) -> Problems:
     return problems, {"rows": raw.rows, "unreadable": unreadable}
 
 
-def clean_is_clean(kind: TaxiKind, month: Month, clean: Trips) -> Problems:
+def clean_is_clean(kind: TaxiKind, month: Month, clean: MonthFile) -> Problems:
     """No trip without passengers (unless the rule was switched off), none picked up outside the month."""
     import pyarrow.compute as pc
 
@@ -65,7 +66,7 @@ def clean_is_clean(kind: TaxiKind, month: Month, clean: Trips) -> Problems:
         unknown += count.null_count
         inside = pc.and_(pc.greater_equal(pickup, month.start), pc.less(pickup, month.end))
         outside += batch.num_rows - (pc.sum(inside).as_py() or 0)
-    rules = clean.facts.extra["rules"]
+    rules = clean.manifest.extra["rules"]
     found = {
         "zero_passengers": zero if rules["reject_zero_passengers"] else 0,
         "unknown_passengers": unknown if rules["reject_unknown_passengers"] else 0,
@@ -78,7 +79,7 @@ def clean_is_clean(kind: TaxiKind, month: Month, clean: Trips) -> Problems:
     }
 
 
-def nothing_lost(month: Month, raw: Facts | None, clean: Facts | None, rejected: Facts | None) -> Problems:
+def nothing_lost(month: Month, raw: Manifest | None, clean: Manifest | None, rejected: Manifest | None) -> Problems:
     """Every raw row is in the clean or in the rejected month."""
     rows = {
         name: facts.rows if facts else 0 for name, facts in (("raw", raw), ("clean", clean), ("rejected", rejected))
@@ -87,23 +88,23 @@ def nothing_lost(month: Month, raw: Facts | None, clean: Facts | None, rejected:
     return [] if rows["raw"] == rows["clean"] + rows["rejected"] else [problem], rows
 
 
-def same_month(month: Month, sink: str, expected: Facts | None, found: Facts | None) -> Problems:
+def same_month(month: Month, sink: str, expected: Manifest | None, found: Manifest | None) -> Problems:
     """The sink holds the clean month: rows, sum of the totals (to a cent in ten million), first and last pickup."""
     if expected is None:
         return [f"{month}: there is no clean month to compare {sink} with; materialize clean_trips."], {}
     if found is None:
         return [f"{month}: {sink} has no such month."], {}
     told = {
-        "expected": {k: v for k, v in asdict(expected).items() if k != "extra"},
-        "found": {k: v for k, v in asdict(found).items() if k != "extra"},
+        "expected": expected.compared(),
+        "found": found.compared(),
     }
     return [
-        f"{month}: {sink} has {name} {getattr(found, name)}, clean_trips has {getattr(expected, name)}."
+        f"{month}: {sink} has {name} {found.value(name)}, clean_trips has {expected.value(name)}."
         for name in expected.differences(found)
     ], told
 
 
-def summary_is_whole(month: Month, clean: Facts | None, held: Mapping[str, "pa.Table"]) -> Problems:
+def summary_is_whole(month: Month, clean: Manifest | None, held: Mapping[str, "pa.Table"]) -> Problems:
     """Each place holds the same summary, which adds up to the clean month: every trip and every dollar once."""
     if clean is None:
         return [f"{month}: there is no clean month to compare the summary with; materialize clean_trips."], {}
@@ -122,6 +123,17 @@ def summary_is_whole(month: Month, clean: Facts | None, held: Mapping[str, "pa.T
     return problems, {f"{place}_rows": summary.num_rows for place, summary in held.items()}
 
 
+def held(summary: SeveralSinks, kind: TaxiKind, month: Month) -> dict[str, "pa.Table"]:
+    """The month's summary as each part of the sink holds it; without rows where it has no such month."""
+    table, order = summary_table(kind), [(name, "ascending") for name in KEY]
+    found = {}
+    for name, sink in summary.parts.items():
+        measured = sink.measure(table, month)
+        rows = sink.read(table, month).to_arrow() if measured else summary_schema().empty_table()
+        found[name] = as_summary(rows).sort_by(order)
+    return found
+
+
 def month_checks(kind: TaxiKind, settings: Settings) -> Iterable[dg.AssetChecksDefinition]:
     """All checks of a kind of taxi."""
     lakes = ("raw_lake", "clean_lake", "rejected_lake")
@@ -132,7 +144,7 @@ def month_checks(kind: TaxiKind, settings: Settings) -> Iterable[dg.AssetChecksD
         {"raw_lake"},
         "Red: the published file is empty, mostly unreadable, or in columns we do not know. Look at the publisher's file "
         "before loading it.",
-        lambda month, io: raw_has_rows(kind, month, io["raw_lake"].read(kind, month)),
+        lambda month, io: raw_has_rows(kind, month, io["raw_lake"].read(kind.raw_table, month)),
     )
     yield month_check(
         kind,
@@ -140,7 +152,7 @@ def month_checks(kind: TaxiKind, settings: Settings) -> Iterable[dg.AssetChecksD
         CLEAN_RULES,
         {"clean_lake"},
         "Red: a trip that the rules reject is in the clean month (no passengers, or picked up in another month).",
-        lambda month, io: clean_is_clean(kind, month, io["clean_lake"].read(kind, month)),
+        lambda month, io: clean_is_clean(kind, month, io["clean_lake"].read(kind.table, month)),
     )
     yield month_check(
         kind,
@@ -148,7 +160,7 @@ def month_checks(kind: TaxiKind, settings: Settings) -> Iterable[dg.AssetChecksD
         NO_ROW_LOST,
         set(lakes),
         "Red: a published row is neither clean nor rejected. Do not use the month; materialize it from raw_trips again.",
-        lambda month, io: nothing_lost(month, *(io[lake].read_facts(kind, month) for lake in lakes)),
+        lambda month, io: nothing_lost(month, *(io[lake].manifest(kind.table, month) for lake in lakes)),
     )
     for sink in sinks(settings):
         yield _sink_check(kind, sink)
@@ -160,7 +172,7 @@ def month_checks(kind: TaxiKind, settings: Settings) -> Iterable[dg.AssetChecksD
         "Red: the summary in Postgres, the bucket or the warehouse is not that of the clean month, or they differ. "
         "Materialize daily_summary again, and bq_table before it if that is red, too.",
         lambda month, io: summary_is_whole(
-            month, io["clean_lake"].read_facts(kind, month), io["summary"].held(kind, month)
+            month, io["clean_lake"].manifest(kind.table, month), held(io["summary"], kind, month)
         ),
     )
     yield from raw_warnings(kind, settings)
@@ -176,6 +188,9 @@ def _sink_check(kind: TaxiKind, sink: Sink) -> dg.AssetChecksDefinition:
         "Red: what is read back from the sink is not the clean month (rows, sum of total_amount, first and last pickup). "
         "Materialize the sink's month again; if it stays red, something else writes to it.",
         lambda month, io: same_month(
-            month, sink.name, io["clean_lake"].read_facts(kind, month), io[sink.io_manager].read_facts(kind, month)
+            month,
+            sink.name,
+            io["clean_lake"].manifest(kind.table, month),
+            io[sink.io_manager].measure(kind.table, month),
         ),
     )

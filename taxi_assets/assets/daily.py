@@ -2,16 +2,17 @@
 
 import datetime as dt
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
 
-from taxi_assets.assets.common import CODE_VERSION, DAILY, OWNERS, group, key, metadata, prefix
+from taxi_assets.assets.common import metadata
 from taxi_assets.core.failures import RETRY, explained
-from taxi_assets.core.partitions import daily
+from taxi_assets.core.month_file import MonthFile
 from taxi_assets.datasets.schema import TaxiKind
-from taxi_assets.lake.month_file import Trips
-from taxi_assets.settings import Settings, get_settings
+from taxi_assets.keys import CODE_VERSION, DAILY, OWNERS, daily, group, key, prefix
+from taxi_assets.settings import Settings
 
 
 def daily_asset(kind: TaxiKind, settings: Settings) -> dg.AssetsDefinition:
@@ -30,22 +31,24 @@ def daily_asset(kind: TaxiKind, settings: Settings) -> dg.AssetsDefinition:
         tags={"taxi": kind.name, "layer": "sink"},
         retry_policy=RETRY,
         backfill_policy=dg.BackfillPolicy.single_run(),
-        metadata=metadata(kind, kind.columns, "clean_trips"),
+        metadata=metadata(kind.table, key(kind, "clean_trips")),
         description=f"One day's trips as one object, `{settings.daily_template}`, from the clean month that holds the day. "
         "A run or a backfill takes any window of days; each day is replaced on its own.",
     )
     def gcs_daily(context: dg.AssetExecutionContext, trips: Any) -> dg.Output:
         days = [dt.date.fromisoformat(partition) for partition in context.partition_keys]
-        return dg.Output(_days_of(trips if isinstance(trips, list) else [trips], kind, days))
+        return dg.Output(_days_of(trips if isinstance(trips, list) else [trips], kind, days, settings.staging_folder))
 
     return gcs_daily
 
 
-def _days_of(months: list[Trips], kind: TaxiKind, days: list[dt.date]) -> Iterator[tuple[dt.date, Any]]:
+def _days_of(
+    months: list[MonthFile], kind: TaxiKind, days: list[dt.date], staging: Path
+) -> Iterator[tuple[dt.date, Any]]:
     """The wanted days of each month, split in one pass a month."""
     from taxi_assets.sinks.day_folders.split import split_days
 
     for trips in months:
         wanted = [day for day in days if (day.year, day.month) == tuple(trips.month)]
         with explained(f"gcs_daily {trips.month}"):
-            yield from split_days(trips, kind, get_settings().staging_folder, wanted).items()
+            yield from split_days(trips, kind.table, staging, wanted).items()

@@ -7,27 +7,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 import dagster as dg
 from pydantic import Field, create_model
 
-from taxi_assets.assets.common import (
-    CODE_VERSION,
-    INGEST,
-    OWNERS,
-    Pace,
-    backfill_policy,
-    group,
-    key,
-    metadata,
-    prefix,
-    share,
-)
+from taxi_assets.assets.common import RateLimiter, backfill_policy, metadata, share
 from taxi_assets.core.failures import RETRY, explained
 from taxi_assets.core.month import Month
-from taxi_assets.core.partitions import monthly
+from taxi_assets.core.month_file import MonthFile
 from taxi_assets.datasets.rules import RULES, CleaningRules
 from taxi_assets.datasets.schema import TaxiKind
-from taxi_assets.lake.month_file import TripFile
+from taxi_assets.keys import CODE_VERSION, INGEST, OWNERS, group, key, monthly, prefix
 from taxi_assets.publisher.columns import new_columns_of
 from taxi_assets.publisher.source import TripSource, trip_source
-from taxi_assets.settings import Settings, get_settings
+from taxi_assets.settings import Settings
 
 if TYPE_CHECKING:
     from taxi_assets.lake.cleaning import Cleaned
@@ -61,34 +50,36 @@ def cleaning_config(defaults: CleaningRules) -> type[dg.Config]:
     return create_model("CleaningConfig", __base__=dg.Config, __doc__="Which trips are kept.", **fields)
 
 
-def load_raw_month(context: dg.AssetExecutionContext, source: TripSource, kind: TaxiKind, month: Month) -> TripFile:
+def load_raw_month(
+    context: dg.AssetExecutionContext, settings: Settings, source: TripSource, kind: TaxiKind, month: Month
+) -> MonthFile:
     """Fetch a month and conform it to the canonical schema in a staged file; unreadable lines are rows with a reason.
 
     Columns that are not known follow the canonical ones, as published.
     """
-    from taxi_assets.lake.staging import stage
+    from taxi_assets.core.staging import stage
     from taxi_assets.publisher.reader import open_trips
 
-    settings, pace, started = get_settings(), Pace(context.log.info), time.monotonic()
+    progress, started = RateLimiter(context.log.info), time.monotonic()
     fetched = source.fetch(
         kind,
         month,
         settings.home_folder / "downloads",
-        lambda done, total: pace(lambda: f"{month}: {done / 1e6:,.1f} MB downloaded{share(done, total)}"),
+        lambda done, total: progress(lambda: f"{month}: {done / 1e6:,.1f} MB downloaded{share(done, total)}"),
     )
     fetched_at = time.monotonic()
     label = "GENERATED sample, not real trips" if fetched.generated else f"from {fetched.published.location}"
     context.log.info(
         f"{month}: {fetched.path.stat().st_size / 1e6:,.1f} MB {label}"
-        f"{'' if fetched.downloaded or fetched.generated else ', already at hand'}."
+        f"{'' if fetched.downloaded or fetched.generated else ', read in place'}."
     )
 
-    def told(done: int, total: int, rows: int) -> None:
-        pace(lambda: f"{month}: {rows:,} rows read{share(done, total)}")
+    def report(done: int, total: int, rows: int) -> None:
+        progress(lambda: f"{month}: {rows:,} rows read{share(done, total)}")
 
     unreadable = 0
-    opened = open_trips(fetched.path, kind, month, told, settings.new_columns)
-    with stage(settings.staging_folder, month, opened.schema, kind.pickup, f"{kind.name}-raw", "lz4") as writer:
+    opened = open_trips(fetched.path, kind, month, report, settings.new_columns)
+    with stage(settings.staging_folder, month, opened.schema, kind.raw_table, f"{kind.name}-raw", "lz4") as writer:
         for batch in opened.batches:
             unreadable += batch.num_rows - batch.column("reject_reason").null_count
             writer.write(batch)
@@ -111,14 +102,14 @@ def load_raw_month(context: dg.AssetExecutionContext, source: TripSource, kind: 
 
 
 def _add_seconds(context: dg.AssetExecutionContext, asset: dg.AssetKey, month: Month, **seconds: float) -> None:
-    """Tell how long the month's stages took; beside what its IO manager takes to publish it, `seconds`."""
+    """Add how long the month's stages took to its metadata; publishing it is `seconds`, from its IO manager."""
     rounded = {name: round(value, 3) for name, value in seconds.items()}
     context.add_asset_metadata(rounded, asset_key=asset, partition_key=month.key)
 
 
-def raw_metadata(kind: TaxiKind, file: TripFile) -> dict[str, Any]:
+def raw_metadata(kind: TaxiKind, file: MonthFile) -> dict[str, Any]:
     """What came in, for the UI."""
-    extra = file.facts.extra
+    extra = file.manifest.extra
     new = new_columns_of(kind, extra)
     return {
         "rows": file.rows,
@@ -135,7 +126,7 @@ def raw_metadata(kind: TaxiKind, file: TripFile) -> dict[str, Any]:
 
 def cleaned_metadata(raw_rows: int, cleaned: "Cleaned") -> dict[str, Any]:
     """What was kept and what was thrown out, for the UI."""
-    rejected, loaded = cleaned.rejected.rows, cleaned.clean.facts.extra["loaded_columns"]
+    rejected, loaded = cleaned.rejected.rows, cleaned.clean.manifest.extra["loaded_columns"]
     return {
         "raw_rows": raw_rows,
         "clean_rows": cleaned.clean.rows,
@@ -164,7 +155,7 @@ def ingest_assets(kind: TaxiKind, settings: Settings) -> list[dg.AssetsDefinitio
         tags={"taxi": kind.name, "layer": "raw"},
         retry_policy=RETRY,
         backfill_policy=policy,
-        metadata=metadata(kind, kind.raw_columns),
+        metadata=metadata(kind.raw_table),
         description=f"Every row of the {kind.name} file published for the month, in the canonical schema. A line that could not "
         "be read is a row with its reason, line number and text: nothing is lost.",
     )
@@ -172,18 +163,18 @@ def ingest_assets(kind: TaxiKind, settings: Settings) -> list[dg.AssetsDefinitio
         months = [Month.parse(partition) for partition in context.partition_keys]
         source = publisher.open()
 
-        def load(month: Month) -> TripFile:
+        def load(month: Month) -> MonthFile:
             with explained(f"raw_trips {month}"):
-                return load_raw_month(context, source, kind, month)
+                return load_raw_month(context, settings, source, kind, month)
 
         if len(months) > 1:
             return dg.Output(_each(context, months, load))
         file = load(months[0])
         return dg.Output(
-            file, metadata=raw_metadata(kind, file), data_version=dg.DataVersion(file.facts.extra["version"])
+            file, metadata=raw_metadata(kind, file), data_version=dg.DataVersion(file.manifest.extra["version"])
         )
 
-    def _each(context: dg.AssetExecutionContext, months: list[Month], load: Any) -> Iterator[TripFile]:
+    def _each(context: dg.AssetExecutionContext, months: list[Month], load: Any) -> Iterator[MonthFile]:
         """Load the months one by one, as they are published, so that a failure keeps the ones before it."""
         for month in months:
             file = load(month)
@@ -208,7 +199,7 @@ def ingest_assets(kind: TaxiKind, settings: Settings) -> list[dg.AssetsDefinitio
                 owners=OWNERS,
                 code_version=CODE_VERSION,
                 tags={"taxi": kind.name, "layer": "clean"},
-                metadata=dict(metadata(kind, kind.columns, "raw_trips")),
+                metadata=dict(metadata(kind.table, key(kind, "raw_trips"))),
                 description="The month's trips that passed the cleaning rules (settings, run config): picked up in the month, "
                 "with at least one passenger. raw = clean + rejected, always.",
             ),
@@ -220,7 +211,7 @@ def ingest_assets(kind: TaxiKind, settings: Settings) -> list[dg.AssetsDefinitio
                 owners=OWNERS,
                 code_version=CODE_VERSION,
                 tags={"taxi": kind.name, "layer": "rejected"},
-                metadata=dict(metadata(kind, kind.raw_columns, "raw_trips")),
+                metadata=dict(metadata(kind.raw_table, key(kind, "raw_trips"))),
                 description=f"The month's rows that were not kept, each with its reason. {reasons}",
             ),
         },
@@ -232,20 +223,20 @@ def ingest_assets(kind: TaxiKind, settings: Settings) -> list[dg.AssetsDefinitio
     ) -> Iterator[dg.Output]:
         from taxi_assets.lake.cleaning import clean_month
 
-        raws: list[TripFile] = raw_trips if isinstance(raw_trips, list) else [raw_trips]
+        raws: list[MonthFile] = raw_trips if isinstance(raw_trips, list) else [raw_trips]
         rules = CleaningRules(**config.model_dump())
-        rejected: list[TripFile] = []
+        rejected: list[MonthFile] = []
 
-        def clean(raw: TripFile) -> "Cleaned":
-            pace, started = Pace(context.log.info), time.monotonic()
+        def clean(raw: MonthFile) -> "Cleaned":
+            progress, started = RateLimiter(context.log.info), time.monotonic()
             with explained(f"clean_trips {raw.month}"):
                 cleaned = clean_month(
                     raw,
                     kind,
                     rules,
-                    get_settings().staging_folder,
-                    lambda done, total: pace(lambda: f"{raw.month}: {done:,} rows cleaned{share(done, total)}"),
-                    get_settings().new_columns,
+                    settings.staging_folder,
+                    lambda done, total: progress(lambda: f"{raw.month}: {done:,} rows cleaned{share(done, total)}"),
+                    settings.new_columns,
                 )
             _add_seconds(context, key(kind, "clean_trips"), raw.month, clean_seconds=time.monotonic() - started)
             zero = cleaned.reasons.get("zero_passengers", 0)
@@ -256,7 +247,7 @@ def ingest_assets(kind: TaxiKind, settings: Settings) -> list[dg.AssetsDefinitio
             rejected.append(cleaned.rejected)
             return cleaned
 
-        def months() -> Iterator[TripFile]:
+        def months() -> Iterator[MonthFile]:
             for raw in raws:
                 cleaned = clean(raw)
                 for name in ("clean_trips", "rejected_trips"):
@@ -270,8 +261,8 @@ def ingest_assets(kind: TaxiKind, settings: Settings) -> list[dg.AssetsDefinitio
             yield dg.Output(rejected, "rejected_trips")
         else:
             cleaned = clean(raws[0])
-            told = cleaned_metadata(raws[0].rows, cleaned)
-            yield dg.Output(cleaned.clean, "clean_trips", metadata=told)
-            yield dg.Output(cleaned.rejected, "rejected_trips", metadata=told)
+            about = cleaned_metadata(raws[0].rows, cleaned)
+            yield dg.Output(cleaned.clean, "clean_trips", metadata=about)
+            yield dg.Output(cleaned.rejected, "rejected_trips", metadata=about)
 
     return [raw_trips, clean_trips]

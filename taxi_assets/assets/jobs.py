@@ -3,21 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import dagster as dg
 
-from taxi_assets.assets.common import CODE_VERSION, INGEST, REPORTS, SINKS, group
 from taxi_assets.core import run_tags
 from taxi_assets.datasets.schema import TaxiKind
-
-if TYPE_CHECKING:
-    from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
-
-LOAD_MONTH = "load_month"
+from taxi_assets.keys import CODE_VERSION, INGEST, REPORTS, SINKS, group, job_name
 
 
-def load_month(kind: TaxiKind, without: Sequence[dg.AssetCheckKey] = ()) -> UnresolvedAssetJobDefinition:
+def load_month(kind: TaxiKind, without: Sequence[dg.AssetCheckKey] = ()):
     """Load a month end to end: every asset of the kind, with all checks but those that are about no month."""
     groups = (group(kind, name) for name in (INGEST, SINKS, REPORTS))
     selection = dg.AssetSelection.groups(*groups) - dg.AssetSelection.checks(*without)
@@ -27,8 +21,3 @@ def load_month(kind: TaxiKind, without: Sequence[dg.AssetCheckKey] = ()) -> Unre
         tags={"taxi": kind.name, run_tags.CODE_VERSION: CODE_VERSION},
         description=f"Load a month of {kind.name} trips into every sink, with all checks, its summary and its report.",
     )
-
-
-def job_name(kind: TaxiKind) -> str:
-    """`load_month` for yellow, `load_green_month` for green."""
-    return LOAD_MONTH if kind.name == "yellow" else f"load_{kind.name}_month"

@@ -8,11 +8,10 @@ from typing import Any
 
 import dagster as dg
 
-from taxi_assets.assets.common import key
 from taxi_assets.core.failures import RETRY, explained
 from taxi_assets.core.month import Month
-from taxi_assets.core.partitions import monthly
 from taxi_assets.datasets.schema import TaxiKind
+from taxi_assets.keys import key, monthly
 
 CAUSES = "causes"
 """Metadata of a check: by cause, a key that is the same in every month (one a column, say), the sentence about it."""

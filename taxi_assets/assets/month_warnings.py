@@ -6,12 +6,12 @@ from collections.abc import Iterable
 
 import dagster as dg
 
-from taxi_assets.assets.common import prefix
 from taxi_assets.assets.month_check import CAUSES, Problems, month_check
+from taxi_assets.core.manifest import Manifest
 from taxi_assets.core.month import Month
 from taxi_assets.datasets.rules import RULES, CleaningRules, Rule
 from taxi_assets.datasets.schema import TaxiKind
-from taxi_assets.lake.month_file import Facts
+from taxi_assets.keys import prefix
 
 FEW_REJECTED = "few_trips_are_rejected"
 WARN_SHARE = 0.15
@@ -36,13 +36,16 @@ def month_warnings(kind: TaxiKind) -> Iterable[dg.AssetChecksDefinition]:
         f"Warns when more than {WARN_SHARE:.0%} of a month's rows are rejected, with the share of each reason and the "
         "setting that keeps those trips.",
         lambda month, io: few_rejected(
-            kind, month, io["clean_lake"].read(kind, month).facts, io["rejected_lake"].read(kind, month).facts
+            kind,
+            month,
+            io["clean_lake"].read(kind.table, month).manifest,
+            io["rejected_lake"].read(kind.raw_table, month).manifest,
         ),
         warn=True,
     )
 
 
-def few_rejected(kind: TaxiKind, month: Month, clean: Facts, rejected: Facts) -> Problems:
+def few_rejected(kind: TaxiKind, month: Month, clean: Manifest, rejected: Manifest) -> Problems:
     """Few rows are rejected; the sentence has the share of each reason, largest first, and how to keep the trips."""
     rows = clean.rows + rejected.rows
     reasons = dict(sorted(rejected.extra["reasons"].items(), key=lambda item: (-item[1], item[0])))

@@ -4,16 +4,17 @@ from collections.abc import Iterator
 
 import dagster as dg
 
-from taxi_assets.assets.common import CODE_VERSION, OWNERS
 from taxi_assets.assets.ingest import Publisher
 from taxi_assets.core.failures import explained
 from taxi_assets.datasets.zones import ZONE_COLUMNS
-from taxi_assets.settings import get_settings
+from taxi_assets.keys import CODE_VERSION, OWNERS
+from taxi_assets.settings import Settings
+from taxi_assets.sinks.contract import COLUMN_SCHEMA, column_schema
 
 PLACES = "places"
 
 
-def zones_asset() -> dg.AssetsDefinition:
+def zones_asset(settings: Settings) -> dg.AssetsDefinition:
     """`taxi_zones`."""
 
     @dg.asset(
@@ -24,7 +25,7 @@ def zones_asset() -> dg.AssetsDefinition:
         code_version=CODE_VERSION,
         output_required=False,
         backfill_policy=dg.BackfillPolicy.single_run(),
-        metadata={"dagster/column_schema": dg.TableSchema([dg.TableColumn(c.name, c.type) for c in ZONE_COLUMNS])},
+        metadata={COLUMN_SCHEMA: column_schema(ZONE_COLUMNS)},
         description="Borough and name of each taxi zone, as published. A source without a lookup leaves it as it is; a trip "
         "with an unknown zone keeps its id.",
     )
@@ -37,7 +38,7 @@ def zones_asset() -> dg.AssetsDefinition:
             if source.name == "sample":
                 context.log.info("GENERATED sample: zones have made-up names.")
                 table = sample_zones()
-            elif path := source.zones(get_settings().home_folder / "downloads"):
+            elif path := source.zones(settings.home_folder / "downloads"):
                 table = read_zones(path)
             else:
                 context.log.info(f"The source {source.name} publishes no zone lookup; taxi_zones stays as it is.")

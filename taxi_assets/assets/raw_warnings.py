@@ -10,9 +10,9 @@ import dagster as dg
 
 from taxi_assets.assets.month_check import CAUSES, Problems, month_check
 from taxi_assets.core.month import Month
+from taxi_assets.core.month_file import MonthFile
 from taxi_assets.datasets.encodings import KNOWN_CODES
 from taxi_assets.datasets.schema import TaxiKind
-from taxi_assets.lake.month_file import Trips
 from taxi_assets.publisher.columns import NewColumns, new_columns_of, recorded_columns
 from taxi_assets.settings import Settings
 
@@ -37,7 +37,9 @@ def raw_warnings(kind: TaxiKind, settings: Settings) -> Iterable[dg.AssetChecksD
         {"raw_lake"},
         "Warns when the published file has a column that is not known, lacks an optional one, or has one of another type than "
         "before. The month is loaded; the description says what to do.",
-        lambda month, io: unexpected_columns(kind, month, io["raw_lake"].read(kind, month), settings.new_columns),
+        lambda month, io: unexpected_columns(
+            kind, month, io["raw_lake"].read(kind.raw_table, month), settings.new_columns
+        ),
         warn=True,
     )
     yield month_check(
@@ -46,15 +48,15 @@ def raw_warnings(kind: TaxiKind, settings: Settings) -> Iterable[dg.AssetChecksD
         CODES,
         {"raw_lake"},
         "Warns when a column of codes has one that no data dictionary lists. The rows are loaded as they are.",
-        lambda month, io: unknown_codes(kind, month, io["raw_lake"].read(kind, month)),
+        lambda month, io: unknown_codes(kind, month, io["raw_lake"].read(kind.raw_table, month)),
         warn=True,
     )
 
 
-def unexpected_columns(kind: TaxiKind, month: Month, raw: Trips, policy: NewColumns) -> Problems:
+def unexpected_columns(kind: TaxiKind, month: Month, raw: MonthFile, policy: NewColumns) -> Problems:
     """A sentence for each column that is new, gone, or of another type, by the raw month's manifest."""
-    columns = recorded_columns(raw.facts.extra)
-    what, new = f"{month}: the {kind.name} file", new_columns_of(kind, raw.facts.extra)
+    columns = recorded_columns(raw.manifest.extra)
+    what, new = f"{month}: the {kind.name} file", new_columns_of(kind, raw.manifest.extra)
     remedy = {
         "add": "It is added to every sink.",
         "keep": "To have it in every sink, set TAXI_NEW_COLUMNS=add and materialize clean_trips and what follows.",
@@ -86,7 +88,7 @@ def unexpected_columns(kind: TaxiKind, month: Month, raw: Trips, policy: NewColu
     return list(causes.values()), {CAUSES: causes, **shown, "missing": ", ".join(columns["missing"]) or "none"}
 
 
-def _values(raw: Trips, name: str) -> str:
+def _values(raw: MonthFile, name: str) -> str:
     """Share of nulls and most frequent values of a column: `61 % null, most frequent: '30-39' (500)`."""
     nulls, counts, counted_all = 0, Counter(), True
     for batch in raw.batches([name]):
@@ -117,7 +119,7 @@ def _counts(column: pa.Array) -> Iterable[tuple[str, int]]:
     return [(text if len(text := repr(value)) <= 40 else text[:40] + "…", count) for value, count in pairs]
 
 
-def unknown_codes(kind: TaxiKind, month: Month, raw: Trips) -> Problems:
+def unknown_codes(kind: TaxiKind, month: Month, raw: MonthFile) -> Problems:
     """A sentence for each column with codes that are in no dictionary, with their counts."""
     import pyarrow.compute as pc
 

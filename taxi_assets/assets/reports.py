@@ -13,39 +13,29 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from taxi_assets.assets.common import (
-    CODE_VERSION,
-    OWNERS,
-    REPORTS,
-    backfill_policy,
-    column_schema,
-    group,
-    key,
-    lineage,
-    prefix,
-)
+from taxi_assets.assets.common import backfill_policy, lineage
 from taxi_assets.assets.sinks import Sink, sinks
 from taxi_assets.core.errors import PermanentError
 from taxi_assets.core.failures import RETRY, explained
 from taxi_assets.core.month import Month
-from taxi_assets.core.partitions import monthly
+from taxi_assets.core.month_file import MonthFile
+from taxi_assets.core.scratch import Scratch
 from taxi_assets.datasets.schema import TaxiKind
-from taxi_assets.lake.month_file import Trips
-from taxi_assets.lake.scratch import Scratch
+from taxi_assets.keys import CODE_VERSION, OWNERS, REPORTS, group, key, monthly, prefix
 from taxi_assets.reports.daily_summary import (
-    SUMMARY_COLUMNS,
     as_frame,
     as_summary,
     require_reconciled,
     summary_sql,
+    summary_table,
     summary_type,
 )
 from taxi_assets.reports.figures import MonthProfile
 from taxi_assets.settings import Settings
-from taxi_assets.sinks.contract import KIND_METADATA
+from taxi_assets.sinks.contract import table_metadata
 from taxi_assets.sinks.parquet_object.io_manager import ParquetObjectIOManager
 from taxi_assets.sinks.storage.buckets import Bucket, Stat
-from taxi_assets.sinks.storage.trip_objects import link
+from taxi_assets.sinks.storage.month_objects import link
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -88,23 +78,22 @@ def _daily_summary(kind: TaxiKind, settings: Settings) -> dg.AssetsDefinition:
         retry_policy=RETRY,
         backfill_policy=backfill_policy(settings),
         metadata={
-            KIND_METADATA: kind.name,
-            "dagster/column_schema": column_schema(SUMMARY_COLUMNS),
+            **table_metadata(summary_table(kind)),
             "dagster/column_lineage": lineage(key(kind, "bq_table"), {**MADE_FROM, "pickup_date": kind.pickup}),
         },
-        description="Trips, passengers, miles, fares, tips and revenue by day, way of payment and borough of pickup: "
+        description="MonthFile, passengers, miles, fares, tips and revenue by day, way of payment and borough of pickup: "
         "summed by SQL in the warehouse, checked, and kept as a table "
         f"`{settings.postgres_schema}.{kind.name}_daily_summary` in Postgres, as one in the warehouse, and as an "
         "object in the bucket.",
     )
     def daily_summary(context: dg.AssetExecutionContext, clean_trips: Any) -> dg.Output:
-        def summarized(clean: Trips) -> "pd.DataFrame":
+        def summarized(clean: MonthFile) -> "pd.DataFrame":
             with explained(f"daily_summary {clean.month}"):
                 answer = context.resources.warehouse.select(
-                    kind, clean.month, lambda table: summary_sql(kind, clean.month, table)
+                    kind.table, clean.month, lambda table: summary_sql(kind, clean.month, table)
                 )
                 summary = as_summary(answer)
-                require_reconciled(summary, clean.facts, clean.month)
+                require_reconciled(summary, clean.manifest, clean.month)
                 return _checked(as_frame(summary), clean.month)
 
         if not isinstance(clean_trips, list):
@@ -150,7 +139,6 @@ def _month_report(kind: TaxiKind, settings: Settings) -> dg.AssetsDefinition:
         tags={"taxi": kind.name, "layer": "report"},
         retry_policy=RETRY,
         backfill_policy=backfill_policy(settings),
-        metadata={KIND_METADATA: kind.name},
         description="The month on one page: trips per day with the rejected share, hours and weekdays, distances and "
         "fares, top zones, the same month of other years, rejects by reason, and every sink asked what it holds. An "
         f"HTML file in the bucket, `{PAGE.format(kind=kind.name, month='YYYY-MM')}`, that needs nothing beside itself.",
@@ -170,7 +158,7 @@ def _month_report(kind: TaxiKind, settings: Settings) -> dg.AssetsDefinition:
 
 
 def _report(
-    context: dg.AssetExecutionContext, kind: TaxiKind, compared: tuple[Sink, ...], clean: Trips, rejected: Trips
+    context: dg.AssetExecutionContext, kind: TaxiKind, compared: tuple[Sink, ...], clean: MonthFile, rejected: MonthFile
 ) -> dict[str, Any]:
     """Count the month, publish its page and its figures, and return metadata with the picture."""
     from taxi_assets.reports.charts import trips_per_day_bars, trips_per_day_svg
@@ -178,7 +166,7 @@ def _report(
     from taxi_assets.reports.profile import profile_month
 
     month, started, resources = clean.month, time.monotonic(), context.resources
-    raw = resources.raw_lake.read_facts(kind, month)
+    raw = resources.raw_lake.manifest(kind.raw_table, month)
     if raw is None:
         raise PermanentError(f"{month} has no raw_trips; materialize raw_trips for it first.")
     profile = profile_month(kind, clean, rejected, raw.rows, resources.zones.read())
@@ -186,15 +174,16 @@ def _report(
     states = []
     for sink in compared:
         manager = getattr(resources, sink.io_manager)
-        found = manager.read_facts(kind, month)
-        states.append(SinkState.compare(sink.name, clean.facts, found, manager.where(kind, month)))
+        found = manager.measure(kind.table, month)
+        states.append(SinkState.compare(sink.name, clean.manifest, found, manager.where(kind.table, month)))
     asked = time.monotonic()
     bucket: Bucket = resources.parquet_object.bucket()
+    staging = resources.parquet_object.staging
     others = list(_other_years(context, bucket, kind, month))
     names = {template: template.format(kind=kind.name, month=month) for template in (PAGE, PROFILE)}
-    _put(bucket, names[PROFILE], profile.to_json(), "application/json")
+    _put(bucket, staging, names[PROFILE], profile.to_json(), "application/json")
     page = render(profile, earlier=others, sinks=states)
-    size = _put(bucket, names[PAGE], page, "text/html; charset=utf-8").size
+    size = _put(bucket, staging, names[PAGE], page, "text/html; charset=utf-8").size
     context.log.info(f"{month}: report in {bucket.uri(names[PAGE])} after {time.monotonic() - started:.1f} s.")
     return {
         "trips_per_day": _picture(trips_per_day_bars(profile), f"{month}: trips per day, kept and rejected"),
@@ -243,8 +232,8 @@ def _other_years(
                 context.log.warning(f"{month}: {stat.name} is left out of the comparison. {error}")
 
 
-def _put(bucket: Bucket, name: str, text: str, content_type: str) -> Stat:
+def _put(bucket: Bucket, staging: str, name: str, text: str, content_type: str) -> Stat:
     """Replace an object, whole or not at all; the last complete writer wins."""
-    with Scratch("report") as folder:
+    with Scratch(staging, "report") as folder:
         (folder / "object").write_text(text, encoding="utf-8")
         return bucket.put(name, folder / "object", content_type=content_type)

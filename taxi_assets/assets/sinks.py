@@ -1,4 +1,4 @@
-"""The sinks: thin assets that hand a month on; all they know is in their IO managers."""
+"""The sinks' assets: they return their input, and their IO managers load it."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from typing import Any
 
 import dagster as dg
 
-from taxi_assets.assets.common import CODE_VERSION, OWNERS, SINKS, backfill_policy, group, key, metadata, prefix
+from taxi_assets.assets.common import backfill_policy, metadata
 from taxi_assets.core.failures import RETRY
-from taxi_assets.core.partitions import monthly
 from taxi_assets.datasets.schema import TaxiKind
+from taxi_assets.keys import CODE_VERSION, OWNERS, SINKS, group, key, monthly, prefix
 from taxi_assets.settings import Settings
 
 
 @dataclass(frozen=True)
 class Sink:
-    """A sink asset: its name, what it is given, the IO manager that keeps it, and how the UI shows it."""
+    """A sink's asset: its name, its upstream, its IO manager, and how the UI shows it."""
 
     name: str
     upstream: str
@@ -81,9 +81,9 @@ def _sink_asset(sink: Sink, kind: TaxiKind, settings: Settings) -> dg.AssetsDefi
         tags={"taxi": kind.name, "layer": "sink"},
         retry_policy=RETRY,
         backfill_policy=backfill_policy(settings),
-        metadata=metadata(kind, kind.columns, sink.upstream),
+        metadata=metadata(kind.table, key(kind, sink.upstream)),
         description=sink.description.format(
-            schema=settings.postgres_schema, dataset=settings.dataset, table=kind.table, date=kind.pickup_date
+            schema=settings.postgres_schema, dataset=settings.dataset, table=kind.table.name, date=kind.pickup_date
         ),
     )
     def deliver(trips: Any) -> Any:

@@ -1,216 +1,206 @@
-"""Alerts: what failed, for whom it concerns, once. Failed runs, failed checks, missed deadlines, and their recovery.
+"""The `alerts` sensor: reports failed runs, failed checks, missed deadlines and recoveries, each once.
 
-A sensor reads the finished runs since it last looked, keeps what is still broken in its cursor, and tells what is new:
-to its log always, to a webhook and by mail where they are set (`alert_channels`). Problems of one cause are one message
-however many months they hit.
+The sensor reads the runs that finished since its last tick, keeps the open problems in its cursor, and reports new ones in
+its log and through the configured channels (`alert_channels`). Problems with the same cause are one message, for any number
+of months.
 """
 
 import itertools
 import json
+import logging
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 import dagster as dg
 
 from taxi_assets.automation.alert_channels import Message, channels, deliver
 from taxi_assets.automation.deadlines import DEADLINE
-from taxi_assets.automation.outcomes import RETRY_SECONDS, Problem, month_of, outcomes, retry
+from taxi_assets.automation.outcomes import Problem, month_of, outcomes
 from taxi_assets.settings import Settings
+from taxi_assets.status.month_records import RETRY_SECONDS, retry
 
-EVERY_SECONDS = 30
-FOLD_SECONDS = 900.0
-"""A cause that was just told is not told again for other months before so long: they then come in one message."""
-LOOK_BACK_SECONDS = 3600.0
-"""Runs that had finished so long before the first look are history."""
-RUNS = 100
-"""Most finished runs of a status looked at in a tick (each is a query)."""
-REMEMBERED = 500
-"""Most open problems kept in the cursor; the oldest is forgotten."""
+INTERVAL_SECONDS = 30
+GROUP_SECONDS = 900.0
+"""After a cause was reported, further months with it are collected for this long and then reported in one message."""
+INITIAL_SECONDS = 3600.0
+"""The first tick ignores runs that finished earlier than this."""
+MAX_RUNS = 100
+"""Maximum number of finished runs of a status that a tick reads; each is a query."""
+MAX_PROBLEMS = 500
+"""Maximum number of open problems in the cursor; the oldest is dropped."""
 RESEND_SECONDS = 24 * 3600.0
-"""How long a message is offered again to a channel that could not be reached."""
-STATUSES: dict[str, Literal[dg.DagsterEventType.RUN_FAILURE, dg.DagsterEventType.RUN_SUCCESS]] = {
-    "failed": dg.DagsterEventType.RUN_FAILURE,
-    "succeeded": dg.DagsterEventType.RUN_SUCCESS,
-}
+"""How long delivery of a message is retried."""
+STATUSES: tuple[Any, ...] = (dg.DagsterEventType.RUN_FAILURE, dg.DagsterEventType.RUN_SUCCESS)
 
 
 @dataclass
-class Memory:
-    """The sensor's cursor: events seen by status, what is broken, and messages that a channel has not taken yet."""
+class AlertState:
+    """The sensor's cursor: the last event read by status, the open problems, and the messages not delivered yet."""
 
     seen: dict[str, int] = field(default_factory=dict)
-    broken: dict[str, Problem] = field(default_factory=dict)
+    problems: dict[str, Problem] = field(default_factory=dict)
     unsent: list[dict[str, Any]] = field(default_factory=list)
 
     @classmethod
-    def read(cls, text: str | None) -> "Memory":
-        """The memory; an empty one where the text is not ours."""
+    def parse(cls, text: str | None) -> "AlertState":
+        """Read a cursor; an invalid one counts as empty."""
         try:
-            raw = json.loads(text or "{}")
-            broken = {key: Problem(**problem) for key, problem in raw.get("broken", {}).items()}
-            return cls(raw.get("seen", {}), broken, raw.get("unsent", []))
+            state = cls(**json.loads(text or "{}"))
+            state.problems = {key: Problem(**problem) for key, problem in state.problems.items()}  # ty: ignore[invalid-argument-type]
         except (ValueError, TypeError, AttributeError):
             return cls()
+        return state
 
-    def write(self) -> str:
-        """As text."""
+    def dump(self) -> str:
+        """Return the cursor as text."""
         return json.dumps(asdict(self))
 
-    def note(self, problem: Problem, repeat: float) -> None:
-        """Remember a problem; one that is known counts once more, and is told again when the last time is long ago."""
-        known = self.broken.get(problem.key)
+    def add(self, problem: Problem, repeat_seconds: float) -> None:
+        """Add a problem. A known one is counted, and reported again if its last report is older than `repeat_seconds`."""
+        known = self.problems.get(problem.key)
         if known is None or known.cause != problem.cause:
-            self.broken[problem.key] = problem
-            while len(self.broken) > REMEMBERED:
-                self.broken.pop(next(iter(self.broken)))
-            return
-        if known.warning:
-            return
-        known.count += 1
-        known.run_id, known.sentence = problem.run_id, problem.sentence
-        if problem.since - known.told > repeat:
-            known.told = 0.0
+            self.problems[problem.key] = problem
+            while len(self.problems) > MAX_PROBLEMS:
+                self.problems.pop(next(iter(self.problems)))
+        elif not known.warning:
+            known.count += 1
+            known.run_id, known.message = problem.run_id, problem.message
+            if problem.since - known.reported > repeat_seconds:
+                known.reported = 0.0
 
-    def mend(self, month: str, what: str) -> Problem | None:
-        """Forget a problem that is over; the problem if it had been told."""
-        problem = self.broken.pop(f"{month}|{what}", None)
-        return problem if problem and (problem.told or problem.count > 1) else None
+    def resolve(self, month: str, what: str) -> Problem | None:
+        """Remove a problem; return it if it had been reported."""
+        problem = self.problems.pop(f"{month}|{what}", None)
+        return problem if problem and (problem.reported or problem.count > 1) else None
 
-
-def failures_to_tell(memory: Memory, now: float, ui_url: str) -> Iterator[Message]:
-    """The messages that are due, one a cause; their problems count as told."""
-    by_cause: dict[str, list[Problem]] = defaultdict(list)
-    for problem in memory.broken.values():
-        by_cause[problem.cause].append(problem)
-    for problems in by_cause.values():
-        new = [problem for problem in problems if not problem.told]
-        last = max(problem.told for problem in problems)
-        if not new or (now - last < FOLD_SECONDS and last):
-            continue
-        for problem in new:
-            problem.told = now
-        yield _failure(new, ui_url)
+    def due(self, now: float, ui_url: str) -> list[Message]:
+        """Return the messages that are due, one per cause, and mark their problems as reported."""
+        by_cause: dict[str, list[Problem]] = defaultdict(list)
+        for problem in self.problems.values():
+            by_cause[problem.cause].append(problem)
+        messages = []
+        for problems in by_cause.values():
+            new = [problem for problem in problems if not problem.reported]
+            last = max(problem.reported for problem in problems)
+            if new and (not last or now - last >= GROUP_SECONDS):
+                messages.append(failure(new, ui_url))
+                for problem in new:
+                    problem.reported = now
+        return messages
 
 
-def _failure(problems: list[Problem], ui_url: str) -> Message:
-    first = problems[-1]
-    if first.warning:
-        return Message("warning", first.what, first.sentence, f"{ui_url}/runs/{first.run_id}")
+def failure(problems: list[Problem], ui_url: str) -> Message:
+    """Return the message about problems with the same cause."""
+    latest = problems[-1]
+    link = f"{ui_url}/runs/{latest.run_id}"
+    if latest.warning:
+        return Message("warning", latest.what, latest.message, link)
     months = sorted(problem.month for problem in problems)
-    some = ", ".join(months[:12]) + ", …" * (len(months) > 12)
-    named = months[0] if len(months) == 1 else f"{len(months)} months ({some})"
-    missed = first.what.endswith(DEADLINE)
-    verb = "missed its deadline" if missed else "failed"
-    count = f" ({first.count} times since {_clock(first.since)})" if first.count > 1 else ""
-    title = f"{first.what} {verb}: {named}{count}" if named else f"{first.what} {verb}{count}"
-    return Message("failure", title, first.sentence, f"{ui_url}/runs/{first.run_id}")
+    listed = ", ".join(months[:12]) + ", …" * (len(months) > 12)
+    which = months[0] if len(months) == 1 else f"{len(months)} months ({listed})"
+    title = f"{latest.what} {'missed its deadline' if latest.what.endswith(DEADLINE) else 'failed'}"
+    title += f": {which}" if which else ""
+    title += f" ({latest.count} times since {_clock(latest.since)})" if latest.count > 1 else ""
+    return Message("failure", title, latest.message, link)
 
 
-def recovery(problems: list[Problem], run_id: str, ui_url: str) -> Iterator[Message]:
-    """One message a month for what works again."""
-    by_month: dict[str, list[Problem]] = defaultdict(list)
-    for problem in problems:
-        by_month[problem.month].append(problem)
-    for month, mended in by_month.items():
-        names = ", ".join(problem.what for problem in mended)
-        since = _clock(min(problem.since for problem in mended))
-        times = sum(problem.count for problem in mended)
-        title = f"recovered: {names} {month}".rstrip()
-        told = f"It had failed {times} time{'s' * (times > 1)} since {since}."
-        yield Message("recovery", title, told, f"{ui_url}/runs/{run_id}")
+def recovery(problems: list[Problem], run_id: str, ui_url: str) -> Message:
+    """Return the message that these problems of a month are resolved."""
+    names, times = ", ".join(problem.what for problem in problems), sum(problem.count for problem in problems)
+    since = _clock(min(problem.since for problem in problems))
+    details = f"It had failed {times} time{'s' * (times > 1)} since {since}."
+    return Message("recovery", f"recovered: {names} {problems[0].month}".rstrip(), details, f"{ui_url}/runs/{run_id}")
 
 
 def _clock(moment: float) -> str:
     return time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(moment))
 
 
-def look(
-    instance: dg.DagsterInstance, memory: Memory, settings: Settings, now: float
-) -> tuple[list[Message], list[Message]]:
-    """Read the runs that finished since the last look, oldest first; failures to tell and recoveries."""
-    changes = []
-    for status, event_type in STATUSES.items():
-        seen = memory.seen.get(status)
-        wanted = dg.RunStatusChangeRecordsFilter(
-            event_type=event_type,
+def evaluate(instance: dg.DagsterInstance, state: AlertState, settings: Settings, now: float) -> list[Message]:
+    """Read the runs that finished since the last tick, oldest first; return the messages that are due."""
+    changes, recoveries = [], []
+    for status in STATUSES:
+        seen = state.seen.get(status.value)
+        filters = dg.RunStatusChangeRecordsFilter(
+            event_type=status,
             after_storage_id=seen,
-            after_timestamp=now - LOOK_BACK_SECONDS if seen is None else None,
+            after_timestamp=now - INITIAL_SECONDS if seen is None else None,
         )
-        records = instance.fetch_run_status_changes(wanted, limit=RUNS, ascending=True).records
-        records = list(itertools.takewhile(lambda record: _is_settled(instance, record.event_log_entry, now), records))
-        memory.seen[status] = max([seen or 0, *(record.storage_id for record in records)])
-        changes += [(record.storage_id, record.event_log_entry) for record in records]
-    recovered = []
+        records = instance.fetch_run_status_changes(filters, limit=MAX_RUNS, ascending=True).records
+        final = list(itertools.takewhile(lambda record: _is_final(instance, record.event_log_entry, now), records))
+        state.seen[status.value] = max([seen or 0, *(record.storage_id for record in final)])
+        changes += [(record.storage_id, record.event_log_entry) for record in final]
     for _, entry in sorted(changes, key=lambda change: change[0]):
         run = instance.get_run_by_id(entry.run_id)
-        if run is None or retry(run.tags) == "begun":  # the last attempt will tell
+        if run is None or retry(run.tags) == "begun":  # the last attempt is reported
             continue
-        problems, well = outcomes(instance, run, entry.timestamp)
-        month = month_of(run.tags)
-        mended = [problem for what in well if (problem := memory.mend(month, what))]
-        recovered += recovery(mended, run.run_id, settings.ui_url)
+        problems, succeeded = outcomes(instance, run, entry.timestamp)
+        resolved = [problem for what in succeeded if (problem := state.resolve(month_of(run.tags), what))]
+        if resolved:
+            recoveries.append(recovery(resolved, run.run_id, settings.ui_url))
         for problem in problems:
-            memory.note(problem, settings.alert_repeat_hours * 3600)
-    return list(failures_to_tell(memory, now, settings.ui_url)), recovered
+            state.add(problem, settings.alert_repeat_hours * 3600)
+    return [*state.due(now, settings.ui_url), *recoveries]
 
 
-def _is_settled(instance: dg.DagsterInstance, entry: dg.EventLogEntry, now: float) -> bool:
-    """Whether it is known if the daemon retries the run: Dagster notes that on a failed run some moments after the event."""
+def _is_final(instance: dg.DagsterInstance, entry: dg.EventLogEntry, now: float) -> bool:
+    """Return whether it is known if the daemon retries the run: Dagster tags a failed run some time after the event."""
     if not instance.run_retries_enabled or now - entry.timestamp > RETRY_SECONDS:
         return True
     run = instance.get_run_by_id(entry.run_id)
     return run is None or run.status is not dg.DagsterRunStatus.FAILURE or retry(run.tags) not in (None, "coming")
 
 
-def send(messages: Iterable[Message], memory: Memory, settings: Settings, now: float, log: Any) -> int:
-    """Offer messages, and those left from before, to every channel; what a channel does not take is kept for it.
+def send(messages: Iterable[Message], state: AlertState, settings: Settings, now: float, log: logging.Logger) -> int:
+    """Deliver the messages and those left from earlier ticks; keep what a channel did not accept. Never raises.
 
-    How many messages were delivered; never raises for a channel's sake.
+    Returns the number of delivered messages.
     """
-    left = [item for item in memory.unsent if now - item["since"] < RESEND_SECONDS]
-    left += [
+    pending = [item for item in state.unsent if now - item["since"] < RESEND_SECONDS]
+    pending += [
         {"channel": channel, "message": asdict(message), "since": now}
         for message in messages
         for channel in channels(settings)
     ]
-    memory.unsent, dead, delivered = [], set(), 0
-    for item in left:
-        if item["channel"] not in dead:
-            trouble = deliver(item["channel"], Message(**item["message"]), settings)
-            if trouble is None:
-                delivered += 1
+    unsent, failed = [], set()
+    for item in pending:
+        if item["channel"] not in failed:
+            error = deliver(item["channel"], Message(**item["message"]), settings)
+            if error is None:
                 continue
-            dead.add(item["channel"])  # one attempt a tick: a tick has 60 seconds
-            log.warning(trouble)
-        memory.unsent = [*memory.unsent, item][-RUNS:]
-    return delivered
+            failed.add(item["channel"])  # one attempt per tick: a tick has 60 seconds
+            log.warning(error)
+        unsent.append(item)
+    state.unsent = unsent[-MAX_RUNS:]
+    return len(pending) - len(unsent)
 
 
 def alerts_sensor(settings: Settings) -> dg.SensorDefinition:
-    """Tells what fails and what works again."""
-    wanted = settings.automated or bool(channels(settings))
+    """Define the sensor."""
+    on = settings.automated or bool(channels(settings))
 
     @dg.sensor(
         name="alerts",
-        minimum_interval_seconds=EVERY_SECONDS,
-        default_status=dg.DefaultSensorStatus.RUNNING if wanted else dg.DefaultSensorStatus.STOPPED,
-        description="Tells failed runs, failed checks, missed deadlines and recoveries: here, to TAXI_ALERT_WEBHOOK and to "
-        "TAXI_ALERT_EMAIL where they are set. The same failure is told once in TAXI_ALERT_REPEAT_HOURS.",
+        minimum_interval_seconds=INTERVAL_SECONDS,
+        default_status=dg.DefaultSensorStatus.RUNNING if on else dg.DefaultSensorStatus.STOPPED,
+        description="Reports failed runs, failed checks, missed deadlines and recoveries: in its log, and to "
+        "TAXI_ALERT_WEBHOOK and TAXI_ALERT_EMAIL where they are set. TAXI_ALERT_REPEAT_HOURS is the minimum time between "
+        "repeats of an alert.",
     )
     def alerts(context: dg.SensorEvaluationContext):
-        now = time.time()
-        memory = Memory.read(context.cursor)
-        failures, recoveries = look(context.instance, memory, settings, now)
-        for message in (*failures, *recoveries):
-            (context.log.info if message.kind == "recovery" else context.log.warning)(message.text)
-        delivered = send([*failures, *recoveries], memory, settings, now, context.log)
-        context.update_cursor(memory.write())
+        now, state = time.time(), AlertState.parse(context.cursor)
+        messages = evaluate(context.instance, state, settings, now)
+        for message in messages:
+            (context.log.info if message.kind == "recovery" else context.log.warning)(str(message))
+        delivered = send(messages, state, settings, now, context.log)
+        context.update_cursor(state.dump())
+        recoveries = sum(message.kind == "recovery" for message in messages)
         return dg.SkipReason(
-            f"{len(failures)} failures and {len(recoveries)} recoveries told ({delivered} messages delivered, "
-            f"{len(memory.unsent)} waiting); {len(memory.broken)} problems open."
+            f"Reported {len(messages) - recoveries} failures and {recoveries} recoveries (messages delivered: {delivered}, "
+            f"pending: {len(state.unsent)}); open problems: {len(state.problems)}."
         )
 
     return alerts

@@ -1,40 +1,37 @@
-"""The landing time: within some days of its publication the newest month is in every sink.
+"""Deadline checks: within some days of its publication the newest month must be in every sink.
 
-A check of each sink, not a dagster.FreshnessPolicy: that judges an asset by its last materialization, so that loading
-any old month would call it fresh. This one asks the publisher which month is the newest, and looks for that month.
-It never blocks and is in no month's job; a job of its own runs it daily.
+They are asset checks and not a dagster.FreshnessPolicy, which evaluates an asset's last materialization, so that loading any
+old month would count as fresh. They do not block and belong to no month's job; a job of their own runs them daily.
 """
 
 import datetime as dt
 
 import dagster as dg
-from dagster._core.definitions.assets.job.asset_job import JobScopedAssetGraph
 
-from taxi_assets.assets.common import key
 from taxi_assets.assets.ingest import Publisher
 from taxi_assets.assets.sinks import sinks
 from taxi_assets.automation.schedules import LOOK_BACK, TIMEZONE, status
 from taxi_assets.core import run_tags
 from taxi_assets.core.month import Month
-from taxi_assets.core.partitions import monthly
 from taxi_assets.datasets.schema import TaxiKind
+from taxi_assets.keys import key, monthly
 from taxi_assets.settings import Settings
-from taxi_assets.status.decide import Known, changed, unfinished
+from taxi_assets.status.decide import MonthRecord, changed, unfinished
 from taxi_assets.status.month_records import MonthRecords
-from taxi_assets.status.probing import Answers, newest_published
+from taxi_assets.status.probing import ProbeResults, newest_published
 
 DEADLINE = "newest_published_month_is_loaded"
 USUAL_DELAY = dt.timedelta(days=60)
-"""When a month is taken to have been published where the publisher does not say (TLC: median 51 days)."""
+"""Assumed delay of a month whose publication date the publisher does not report (TLC: median 51 days)."""
 
 
 def check_keys(kind: TaxiKind, settings: Settings) -> list[dg.AssetCheckKey]:
-    """The deadline check of each sink."""
+    """Return the keys of the deadline checks, one per sink."""
     return [dg.AssetCheckKey(key(kind, sink.name), DEADLINE) for sink in sinks(settings)]
 
 
 def deadline_checks(kind: TaxiKind, settings: Settings) -> dg.AssetChecksDefinition:
-    """The deadline checks of a kind of taxi, answered by one look at the publisher."""
+    """Define the deadline checks of a kind of taxi; they share one probe of the publisher."""
 
     @dg.multi_asset_check(
         name=f"{kind.name}_deadlines",
@@ -42,8 +39,8 @@ def deadline_checks(kind: TaxiKind, settings: Settings) -> dg.AssetChecksDefinit
             dg.AssetCheckSpec(
                 DEADLINE,
                 asset=check.asset_key,
-                description=f"Red: the newest month was published more than {settings.deadline_days} days ago and is not in "
-                "this sink. See the month's last run, or the ticks of the new-months sensor.",
+                description=f"Fails when the newest month was published more than {settings.deadline_days} days ago and is "
+                "not in this sink. See the month's last run, or the ticks of the new-months sensor.",
             )
             for check in check_keys(kind, settings)
         ],
@@ -51,75 +48,75 @@ def deadline_checks(kind: TaxiKind, settings: Settings) -> dg.AssetChecksDefinit
     )
     def deadlines(context: dg.AssetCheckExecutionContext, publisher: Publisher):
         months = [Month.parse(each) for each in monthly(kind).get_partition_keys()]
-        answers = newest_published(publisher.open(), kind, months[-LOOK_BACK:])
+        results = newest_published(publisher.open(), kind, months[-LOOK_BACK:])
         assets = context.op_execution_context.job_def.asset_layer.asset_graph
-        while isinstance(assets, JobScopedAssetGraph):  # the job's own part of the graph
+        while assets is not assets.source_asset_graph:  # from the job's part to the whole graph
             assets = assets.source_asset_graph
         records = MonthRecords(context.op_execution_context.instance, assets, kind)
-        newest = answers.newest
-        known = records.read([newest])[newest] if newest else Known()
+        newest = results.newest
+        record = records.read([newest])[newest] if newest else MonthRecord()
         for check in sorted(context.op_execution_context.selected_asset_check_keys):
-            sink = check.asset_key.to_user_string()
-            missing = not newest or not is_loaded(answers, newest, known, sink, records)
-            yield verdict(check, answers, missing=missing, days=settings.deadline_days, now=dt.datetime.now(dt.UTC))
+            loaded = newest is not None and is_loaded(results, newest, record, check.asset_key, records)
+            yield check_result(check, results, loaded=loaded, days=settings.deadline_days, now=dt.datetime.now(dt.UTC))
 
     return deadlines
 
 
-def is_loaded(answers: Answers, newest: Month, known: Known, sink: str, records: MonthRecords) -> bool:
-    """Whether the sink has the month, from the version that is published, with every check passed."""
-    published = answers.published[newest]
-    if published is None or changed(published, known):
+def is_loaded(
+    results: ProbeResults, newest: Month, record: MonthRecord, sink: dg.AssetKey, records: MonthRecords
+) -> bool:
+    """Return whether the sink has the published version of the month, with every check passed."""
+    published, name = results.published[newest], sink.to_user_string()
+    if published is None or changed(published, record):
         return False
-    return sink in known.made and sink not in unfinished(records.graph, known.made, records.code)
+    return name in record.materialized and name not in unfinished(records.graph, record.materialized, records.code)
 
 
-def verdict(
-    check: dg.AssetCheckKey, answers: Answers, *, missing: bool, days: int, now: dt.datetime
+def check_result(
+    check: dg.AssetCheckKey, results: ProbeResults, *, loaded: bool, days: int, now: dt.datetime
 ) -> dg.AssetCheckResult:
-    """Whether the deadline is kept, in a sentence: a month is late when it is missing after its due day."""
-    newest = answers.newest
+    """Return the result of a check: a month is late if it is not loaded after its due date."""
+    newest = results.newest
     if newest is None:
         return dg.AssetCheckResult(
             asset_key=check.asset_key,
             check_name=check.name,
-            passed=answers.trouble is None,
+            passed=results.error is None,
             severity=dg.AssetCheckSeverity.WARN,
-            description=answers.trouble or f"None of the last {LOOK_BACK} months is published.",
+            description=results.error or f"None of the last {LOOK_BACK} months is published.",
         )
-    published = answers.published[newest]
-    since = published.modified if published else None
-    appeared = since or newest.end.replace(tzinfo=dt.UTC) + USUAL_DELAY
-    due = appeared + dt.timedelta(days=days)
-    late = missing and now > due
-    told = f"published {'about ' if since is None else ''}{appeared:%Y-%m-%d}, due {due:%Y-%m-%d}"
-    state = "is loaded" if not missing else "is late" if late else "is not loaded yet"
+    published = results.published[newest]
+    modified = published.modified if published else None
+    date = modified or newest.end.replace(tzinfo=dt.UTC) + USUAL_DELAY
+    due = date + dt.timedelta(days=days)
+    late = not loaded and now > due
+    state = "is loaded" if loaded else "is late" if late else "is not loaded yet"
     return dg.AssetCheckResult(
         asset_key=check.asset_key,
         check_name=check.name,
         passed=not late,
-        description=f"{newest} {state} ({told}).",
-        metadata={"newest_published": str(newest), "published": appeared.isoformat(), "due": due.isoformat()},
+        description=f"{newest} {state} (published {'' if modified else 'about '}{date:%Y-%m-%d}, due {due:%Y-%m-%d}).",
+        metadata={"newest_published": str(newest), "published": date.isoformat(), "due": due.isoformat()},
     )
 
 
 def deadline_job(kind: TaxiKind, settings: Settings):
-    """The job that checks the deadlines."""
+    """Define the job that runs the deadline checks."""
     return dg.define_asset_job(
         job_of(kind),
         selection=dg.AssetSelection.checks(*check_keys(kind, settings)),
         tags={"taxi": kind.name},
-        description="Is the newest published month in every sink?",
+        description="Checks that the newest published month is in every sink.",
     )
 
 
 def job_of(kind: TaxiKind) -> str:
-    """Name of the kind's deadline job."""
+    """Return the name of the deadline job."""
     return f"check_{kind.name}_deadlines"
 
 
 def deadline_schedule(kind: TaxiKind, settings: Settings) -> dg.ScheduleDefinition:
-    """Checks the deadlines when months are reconciled."""
+    """Define the schedule of the deadline checks: at the time of the reconciliation."""
     name = f"{kind.name}_deadlines"
     return dg.ScheduleDefinition(
         name=name,
@@ -128,5 +125,5 @@ def deadline_schedule(kind: TaxiKind, settings: Settings) -> dg.ScheduleDefiniti
         execution_timezone=TIMEZONE,
         default_status=status(settings),
         tags={run_tags.STARTED_BY: f"schedule {name}"},
-        description="Asks whether the newest published month is in every sink; a missed deadline is a red check and an alert.",
+        description="Checks that the newest published month is in every sink; a missed deadline is a failed check and an alert.",
     )

@@ -1,38 +1,36 @@
-"""Schedules: what starts runs at a time of day. The month's run, the daily reconciliation, and upkeep.
+"""Schedules that load months: the newest published one, and the daily reconciliation of all.
 
-Each looks before it launches: what is up to date is skipped, with the reason in the tick.
+Each decides before it launches a run; what is up to date is skipped, and the tick says why.
 """
 
 import datetime as dt
 
 import dagster as dg
 
-from taxi_assets.assets.common import key
 from taxi_assets.assets.ingest import Publisher
-from taxi_assets.assets.jobs import job_name
 from taxi_assets.automation.sensors import tags_of_run
 from taxi_assets.core.month import Month
-from taxi_assets.core.partitions import monthly
 from taxi_assets.datasets.schema import TaxiKind
+from taxi_assets.keys import job_name, key, monthly
 from taxi_assets.settings import Settings
-from taxi_assets.status.decide import TO_DO, Judgement, State, by_urgency, judge, ranges
+from taxi_assets.status.decide import TO_LOAD, Decision, State, by_urgency, ranges
 from taxi_assets.status.month_records import MonthRecords, attempt
-from taxi_assets.status.probing import Answers, ask, newest_published
+from taxi_assets.status.probing import ProbeResults, newest_published, probe_months
 
 TIMEZONE = "America/New_York"
 LOOK_BACK = 12
-"""Months from the newest on that are asked for to find the newest published one."""
+"""Number of newest months that are probed to find the newest published one."""
 ATTEMPTS = 3
-"""Runs that automation spends on a version of a month that keeps failing; then it is named until something changes."""
+"""Failed runs after which automation does not retry a month until its version or the code changes."""
 
 
 def status(settings: Settings) -> dg.DefaultScheduleStatus:
-    """Whether schedules run without being switched on."""
+    """Return whether schedules are on by default."""
     return dg.DefaultScheduleStatus.RUNNING if settings.automated else dg.DefaultScheduleStatus.STOPPED
 
 
 def monthly_schedule(kind: TaxiKind, settings: Settings) -> dg.ScheduleDefinition:
-    """Loads the newest published month, unless it is loaded."""
+    """Define the schedule that loads the newest published month unless it is loaded."""
     name = f"newest_{kind.name}_month"
 
     @dg.schedule(
@@ -41,20 +39,20 @@ def monthly_schedule(kind: TaxiKind, settings: Settings) -> dg.ScheduleDefinitio
         cron_schedule=settings.monthly_cron,
         execution_timezone=TIMEZONE,
         default_status=status(settings),
-        description=f"Loads the newest {kind.name} month that is published, unless it is loaded from that version.",
+        description=f"Loads the newest published {kind.name} month unless that version is loaded.",
     )
     def newest_month(context: dg.ScheduleEvaluationContext, publisher: Publisher):
         months = [Month.parse(each) for each in monthly(kind).get_partition_keys()]
-        answers = newest_published(publisher.open(), kind, months[-LOOK_BACK:])
-        if answers.newest is None:
-            return dg.SkipReason(answers.trouble or f"None of the last {LOOK_BACK} months is published.")
-        return _launch(context, kind, settings, name, answers, [answers.newest], runs=1)
+        results = newest_published(publisher.open(), kind, months[-LOOK_BACK:])
+        if results.newest is None:
+            return dg.SkipReason(results.error or f"None of the last {LOOK_BACK} months is published.")
+        return _launch(context, kind, settings, name, results, [results.newest], max_runs=1)
 
     return newest_month
 
 
 def reconciliation(kind: TaxiKind, settings: Settings) -> dg.ScheduleDefinition:
-    """Finds months that are published and missing, failed, or older than their source or the code, and loads some."""
+    """Define the schedule that loads months which are missing, changed, incomplete or outdated."""
     name = f"reconcile_{kind.name}"
 
     @dg.schedule(
@@ -63,8 +61,8 @@ def reconciliation(kind: TaxiKind, settings: Settings) -> dg.ScheduleDefinition:
         cron_schedule=settings.reconcile_cron,
         execution_timezone=TIMEZONE,
         default_status=status(settings),
-        description=f"Looks at the newest {settings.reconcile_months} months and at every loaded one: loads up to "
-        f"{settings.reconcile_runs} that are missing, changed at the publisher, unfinished or made by older code, and names "
+        description=f"Checks the newest {settings.reconcile_months} months and every loaded month. Loads up to "
+        f"{settings.reconcile_runs} that are missing, republished, incomplete or loaded by an older code version, and lists "
         "the others.",
     )
     def reconcile(context: dg.ScheduleEvaluationContext, publisher: Publisher):
@@ -72,11 +70,11 @@ def reconciliation(kind: TaxiKind, settings: Settings) -> dg.ScheduleDefinition:
         loaded = context.instance.get_materialized_partitions(key(kind, "raw_trips"))
         window = set(keys[-settings.reconcile_months - LOOK_BACK :])
         months = [Month.parse(each) for each in reversed(keys) if each in window or each in loaded]
-        answers = ask(publisher.open(), kind, months)
-        newest = answers.newest
+        results = probe_months(publisher.open(), kind, months)
+        newest = results.newest
         first = keys[max(keys.index(newest.key) + 1 - settings.reconcile_months, 0)] if newest else keys[-1]
-        wanted = [month for month in months if month.key in loaded or month.key >= first]
-        return _launch(context, kind, settings, name, answers, wanted, runs=settings.reconcile_runs)
+        selected = [month for month in months if month.key in loaded or month.key >= first]
+        return _launch(context, kind, settings, name, results, selected, max_runs=settings.reconcile_runs)
 
     return reconcile
 
@@ -86,61 +84,60 @@ def _launch(
     kind: TaxiKind,
     settings: Settings,
     name: str,
-    answers: Answers,
+    results: ProbeResults,
     months: list[Month],
-    runs: int,
+    max_runs: int,
 ):
-    """Ask for a run of the most pressing months; a SkipReason when there is none."""
+    """Return run requests for the most urgent months, or a SkipReason."""
     assert context.repository_def is not None
     records = MonthRecords(context.instance, context.repository_def.asset_graph, kind, settings.new_columns)
-    known = records.read(months)
-    judged = [
-        judge(m, answers.published.get(m), known[m], records.graph, records.code, asked=m in answers.published)
-        for m in months
-    ]
-    due, hopeless = [], []
-    for judgement in by_urgency(judged):
-        version = answers.version(judgement.month) or known[judgement.month].version
-        tags = tags_of_run(f"schedule {name}", version)
-        failures = known[judgement.month].failures.get(attempt(tags), 0)
-        if failures >= ATTEMPTS:
-            hopeless.append(judgement.month)
+    recorded = records.read(months)
+    decisions = records.decide(results.published, recorded)
+    due, failed = [], []
+    for decision in by_urgency(decisions):
+        record = recorded[decision.month]
+        tags = tags_of_run(f"schedule {name}", results.version(decision.month) or record.version)
+        if record.failures.get(attempt(tags), 0) >= ATTEMPTS:
+            failed.append(decision.month)
         else:
-            due.append((judgement, tags))
-    told = summary(answers, judged, [judgement for judgement, _ in due[runs:]], hopeless)
+            due.append((decision, tags))
+    text = summary(results, decisions, [decision.month for decision, _ in due[max_runs:]], failed)
     if not due:
-        return dg.SkipReason(told)
-    context.log.info(told)
+        return dg.SkipReason(text)
+    context.log.info(text)
     moment = context.scheduled_execution_time or dt.datetime.now(dt.UTC)
-    for judgement, _ in due[:runs]:
-        context.log.info(f"Loading {judgement}.")
-    return [
-        dg.RunRequest(
-            run_key=f"{kind.name}-{judgement.month}-{moment:%Y%m%dT%H%M}",
-            partition_key=judgement.month.key,
-            tags={**tags, **(records.going_on(judgement.month) if judgement.assets else {})},
-            **(records.part(judgement.assets) if judgement.assets else {}),
+    requests = []
+    for decision, tags in due[:max_runs]:
+        context.log.info(f"Loading {decision}.")
+        resume_tags = records.resume_tags(decision.month) if decision.assets else {}
+        requests.append(
+            dg.RunRequest(
+                run_key=f"{kind.name}-{decision.month}-{moment:%Y%m%dT%H%M}",
+                partition_key=decision.month.key,
+                tags={**tags, **resume_tags},
+                **records.request_arguments(decision.assets),
+            )
         )
-        for judgement, tags in due[:runs]
-    ]
+    return requests
 
 
-def summary(answers: Answers, judged: list[Judgement], later: list[Judgement], hopeless: list[Month]) -> str:
-    """The tick in sentences: every month in a state worth a word, so that a skip never hides one that is behind."""
-    lines = [answers.trouble] if answers.trouble else []
-    for state in (*TO_DO, State.OTHER_SOURCE, State.RUNNING, State.CURRENT):
-        if months := [j.month for j in judged if j.state is state]:
+def summary(results: ProbeResults, decisions: list[Decision], later: list[Month], failed: list[Month]) -> str:
+    """Describe a tick: the months by state, so that no month that is behind is hidden by a skip."""
+    lines = [results.error] if results.error else []
+    for state in (*TO_LOAD, State.OTHER_SOURCE, State.RUNNING, State.CURRENT):
+        if months := [decision.month for decision in decisions if decision.state is state]:
             lines.append(f"{state.value.capitalize()}: {ranges(months)}.")
-    current, asked = [j.month for j in judged if j.state is State.CURRENT], answers.published
-    if len(judged) == len(current) == 1:
-        lines = [*lines[:-1], f"{judged[0].month} is skipped: {judged[0].reason}."]
-    elif gone := [month for month in current if month in asked and not asked[month]]:
-        lines.append(f"Of these the publisher has no more: {ranges(gone)}.")
+    current = [decision.month for decision in decisions if decision.state is State.CURRENT]
+    withdrawn = [month for month in current if month in results.published and not results.published[month]]
+    if len(decisions) == len(current) == 1:
+        lines[-1] = f"{current[0]} is up to date: {decisions[0].reason}."
+    elif withdrawn:
+        lines.append(f"Up to date but no longer published: {ranges(withdrawn)}.")
     if later:
-        lines.append(f"Left for the next time: {ranges(j.month for j in later)} (or make backfill).")
-    if hopeless:
+        lines.append(f"Remaining for the next tick: {ranges(later)} (or run make backfill).")
+    if failed:
         lines.append(
-            f"Failed {ATTEMPTS} times and not tried again until source or code changes: {ranges(hopeless)}; see the last "
-            "run of the month, mend the cause, then make backfill."
+            f"Failed {ATTEMPTS} times and not retried until the source or the code changes: {ranges(failed)}; fix the cause "
+            "that the month's last run shows, then run make backfill."
         )
     return " ".join(lines) or "No month is published."

@@ -1,4 +1,4 @@
-"""What `make backfill` prints: a line a month with the time left, and at the end what was loaded, what failed and why."""
+"""The output of `taxi-assets backfill`: a line per month with the remaining time, then a summary."""
 
 from __future__ import annotations
 
@@ -9,26 +9,26 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from taxi_assets.core.month import Month
-from taxi_assets.status.decide import Judgement, ranges
+from taxi_assets.status.decide import Decision, count, ranges
 
 
 @dataclass(frozen=True)
 class Task:
-    """A month to be loaded: what of it and why, and how heavy it is (bytes, or rows where sizes are unknown)."""
+    """A month to load, with its weight (bytes, or millions of rows if sizes are unknown) and published version."""
 
-    judgement: Judgement
+    decision: Decision
     weight: float
     version: str | None
 
     @property
     def month(self) -> Month:
         """The month."""
-        return self.judgement.month
+        return self.decision.month
 
 
 @dataclass
 class Report:
-    """What became of each month, for the summary and the exit code."""
+    """The outcome of each month."""
 
     total: int
     weight: float
@@ -38,47 +38,48 @@ class Report:
     _done: float = 0.0
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def add(self, task: Task, answer: dict[str, Any]) -> None:
-        """Note a month's end and print its line."""
+    def add(self, task: Task, result: dict[str, Any]) -> None:
+        """Record the result of a month (`rows`, `seconds`, `failures`) and print its line."""
         with self._lock:
             self._done += task.weight
-            if answer["failures"]:
-                self.failed[task.month] = " ".join(answer["failures"])
-                told = f"FAILED  {self.failed[task.month]}"
+            if result["failures"]:
+                self.failed[task.month] = " ".join(result["failures"])
+                text = f"FAILED  {self.failed[task.month]}"
             else:
-                self.loaded[task.month] = answer
-                rows = f"{answer['rows']:>12,} rows" if answer["rows"] is not None else f"{'':>17}"
-                told = f"loaded {rows} {answer['seconds']:>7.1f} s"
-            ended = len(self.loaded) + len(self.failed)
-            left = (time.monotonic() - self.started) / self._done * (self.weight - self._done) if self._done else 0
-            eta = f", about {_duration(left)} left" if ended < self.total else ""
-            print(f"[{ended:>{len(str(self.total))}}/{self.total}] {task.month} {told}{eta}", flush=True)
+                self.loaded[task.month] = result
+                rows = f"{result['rows']:>12,} rows" if result["rows"] is not None else f"{'':>17}"
+                text = f"loaded {rows} {result['seconds']:>7.1f} s"
+            finished, elapsed = len(self.loaded) + len(self.failed), time.monotonic() - self.started
+            if finished < self.total and self._done:
+                text += f", about {_duration(elapsed / self._done * (self.weight - self._done))} remaining"
+            print(f"[{finished:>{len(str(self.total))}}/{self.total}] {task.month} {text}", flush=True)
 
 
-def summarize(report: Report, elsewhere: Sequence[Month], *, interrupted: bool) -> int:
-    """Print what became of the months and return the exit code."""
-    seconds = time.monotonic() - report.started
-    rows = sum(answer["rows"] or 0 for answer in report.loaded.values())
+def summarize(report: Report, other_runs: Sequence[Month], *, interrupted: bool) -> int:
+    """Print the outcome and return the exit code. `other_runs` are months that other runs are loading."""
+    rows = sum(result["rows"] or 0 for result in report.loaded.values())
+    remaining = report.total - len(report.loaded) - len(report.failed)
     print()
     if report.loaded:
-        slowest = max(report.loaded.items(), key=lambda item: item[1]["seconds"])
-        print(f"  loaded      {len(report.loaded):>5} months, {rows:,} clean rows in {_duration(seconds)}")
-        print(f"  slowest     {slowest[0]}, {slowest[1]['seconds']:.1f} s")
-        print(f"  of these    {ranges(report.loaded)}")
-    left = report.total - len(report.loaded) - len(report.failed)
+        slowest, result = max(report.loaded.items(), key=lambda item: item[1]["seconds"])
+        print(
+            f"  loaded      {count(len(report.loaded))} in {_duration(time.monotonic() - report.started)}, {rows:,} clean rows"
+        )
+        print(f"  months      {ranges(report.loaded)}")
+        print(f"  slowest     {slowest}, {result['seconds']:.1f} s")
     if report.failed:
-        print(f"  failed      {len(report.failed):>5} months:")
-        for month, sentence in sorted(report.failed.items()):
-            print(f"    {month}  {sentence}")
-    if elsewhere:
-        print(f"  elsewhere   {ranges(elsewhere)}: being loaded by another run; run the command again when it is done")
-    if left:
-        print(f"  left        {left:>5} months; run the same command again to go on")
-    if not report.total and not elsewhere:
+        print(f"  failed      {count(len(report.failed))}:")
+        for month, message in sorted(report.failed.items()):
+            print(f"    {month}  {message}")
+    if other_runs:
+        print(f"  other runs  {ranges(other_runs)}: being loaded; run this command again when they have finished")
+    if remaining:
+        print(f"  remaining   {count(remaining)}; run it again to resume")
+    if not report.total and not other_runs:
         print("  nothing to do")
     if interrupted:
         return 130
-    return 1 if report.failed or elsewhere or left else 0
+    return 1 if report.failed or other_runs or remaining else 0
 
 
 def _duration(seconds: float) -> str:

@@ -1,4 +1,4 @@
-"""The Dagster logger of `make run` and `make backfill`: what people at a terminal want to read."""
+"""The Dagster logger of `taxi-assets run` and `backfill`: messages of the assets, for a person at a terminal."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ import shutil
 import sys
 from typing import Any
 
-from taxi_assets.assets.common import Pace
+from taxi_assets.assets.common import RateLimiter
 
 
 def terminal_logger(_: Any) -> logging.Logger:
-    """A Dagster logger for people at a terminal: what the assets say, and errors, a line each.
+    """Return a Dagster logger that prints messages of the assets and errors, one line each.
 
-    It keeps the standard output of its start: while a step runs, Dagster puts a file in its place.
+    It duplicates standard output when it is created, because Dagster redirects standard output while a step runs.
     """
     logger = logging.Logger("taxi_assets.cli.terminal", logging.INFO)
     handler = _Terminal(os.fdopen(os.dup(sys.stdout.fileno()), "w"))
-    Pace.seconds = 1.0 if handler.stream.isatty() else Pace.seconds
+    RateLimiter.seconds = 1.0 if handler.stream.isatty() else RateLimiter.seconds
     handler.addFilter(
         lambda record: not _meta(record).get("dagster_event") and "Not executing." not in record.getMessage()
     )
@@ -29,12 +29,12 @@ def terminal_logger(_: Any) -> logging.Logger:
 
 
 def _meta(record: logging.LogRecord) -> dict[str, Any]:
-    """What Dagster's log manager adds to a record."""
+    """Return what Dagster's log manager added to a record."""
     return getattr(record, "dagster_meta", {})
 
 
 class _Terminal(logging.StreamHandler):
-    """A line each; at a terminal, progress is a bar in the last line, which whatever comes next replaces."""
+    """Writes one line per message; at a terminal, a percentage is a progress bar that the next message overwrites."""
 
     CLEAR, WIDTH = "\r\x1b[K", 20
     _drawn = False

@@ -1,1 +1,1 @@
-"""What every other package builds on: months, errors, keys of assets, tags of runs. It imports none of them."""
+"""What every other package builds on: months, tables, month files, manifests, locks and errors. It imports none of them."""

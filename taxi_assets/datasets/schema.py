@@ -7,29 +7,14 @@ names here, so that whoever only describes columns need not import Arrow.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from taxi_assets.core.table import TIMESTAMP, Column, Table
+
 if TYPE_CHECKING:
     import pyarrow as pa
-
-TIMESTAMP = "timestamp[us]"
-"""New York wall clock without zone, as published: `timestamp` in Postgres, `DATETIME` in BigQuery."""
-
-
-@dataclass(frozen=True)
-class Column:
-    """A column: its name, the name of its Arrow type (as Arrow prints it: `double`, `timestamp[us]`), and what it means.
-
-    `required`: a published file must have it; in the tables that are ours, no row is without it.
-    """
-
-    name: str
-    type: str
-    description: str
-    required: bool = False
 
 
 def _trip_columns(meter: str) -> tuple[Column, ...]:
@@ -115,10 +100,24 @@ class TaxiKind:
         """Name of the day folders' key in the hive dataset."""
         return f"{self.meter}_pickup_date"
 
-    @property
-    def table(self) -> str:
-        """Name of the table in Postgres and in the warehouse."""
-        return f"{self.name}_cab_data"
+    @cached_property
+    def table(self) -> Table:
+        """The trips that are kept, as sinks know them."""
+        return Table(
+            f"{self.name}_cab_data",
+            self.columns,
+            self.pickup,
+            sums=("total_amount",),
+            kind=self.name,
+            day=self.pickup_date,
+            description=f"New York's {self.name} taxi trips, a partition a month; published by the TLC.",
+            clustering=CLUSTERING,
+        )
+
+    @cached_property
+    def raw_table(self) -> Table:
+        """Raw and rejected rows."""
+        return Table(f"{self.name}_raw_trips", self.raw_columns, self.pickup, sums=("total_amount",), kind=self.name)
 
     @property
     def file_stem(self) -> str:
@@ -130,20 +129,19 @@ class TaxiKind:
         """The columns of raw and rejected rows: a trip's, and why and where it could not be kept."""
         return (*self.columns, *REJECT_COLUMNS)
 
-    @cached_property
+    @property
     def schema(self) -> pa.Schema:
         """The canonical Arrow schema of a trip."""
-        import pyarrow as pa
+        return self.table.schema
 
-        return pa.schema([pa.field(c.name, pa.type_for_alias(c.type)) for c in self.columns])
-
-    @cached_property
+    @property
     def raw_schema(self) -> pa.Schema:
         """The Arrow schema of raw and rejected rows."""
-        import pyarrow as pa
+        return self.raw_table.schema
 
-        return pa.schema([*self.schema, *described_schema(REJECT_COLUMNS)])
 
+CLUSTERING = ("pulocationid", "vendorid")
+"""Within a month people ask by place first; blocks of one zone make such a query read a fraction of the month."""
 
 REJECT_COLUMNS = (
     Column("reject_reason", "string", "Why the row was not kept; empty for a good row."),
@@ -162,23 +160,6 @@ REQUEST_SOURCE_SINCE = (2026, 6)
 
 NEW_COLUMN_TYPES = ("int64", "double", "string", "bool", "date32[day]", "timestamp[us]")
 """Types that a column which no version of the package knows yet may have in the sinks (TAXI_NEW_COLUMNS=add)."""
-
-
-def columns_of(kind: TaxiKind, schema: pa.Schema) -> tuple[Column, ...]:
-    """The kind's columns, then the columns that only `schema` has: new ones, loaded by TAXI_NEW_COLUMNS=add."""
-    known = {column.name for column in kind.columns}
-    added = (field for field in schema if field.name not in known)
-    return (*kind.columns, *(Column(field.name, str(field.type), "New at the publisher.") for field in added))
-
-
-def described_schema(columns: Iterable[Column]) -> pa.Schema:
-    """The Arrow schema of columns that are not the publisher's: a required one is never null, and each says what it is."""
-    import pyarrow as pa
-
-    return pa.schema(
-        pa.field(c.name, pa.type_for_alias(c.type), nullable=not c.required, metadata={"description": c.description})
-        for c in columns
-    )
 
 
 YELLOW = TaxiKind("yellow", "tpep", _trip_columns("tpep"), (2009, 1))

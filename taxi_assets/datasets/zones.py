@@ -5,7 +5,7 @@ Reading the publisher's lookup file is in `zone_lookup`. Trips keep whatever zon
 
 from __future__ import annotations
 
-from taxi_assets.datasets.schema import Column
+from taxi_assets.core.table import Column
 
 ZONE_COLUMNS = (
     Column("locationid", "int16", "Taxi zone, 1 to 265, as in pulocationid and dolocationid.", required=True),

@@ -15,12 +15,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from taxi_assets.core.month import Month
+from taxi_assets.core.month_file import MonthFile
+from taxi_assets.core.staging import stage
 from taxi_assets.datasets.rules import RULES, CleaningRules
 from taxi_assets.datasets.schema import REJECT_COLUMNS, TaxiKind
 from taxi_assets.lake import raw_month
-from taxi_assets.lake.month_file import TripFile, Trips
 from taxi_assets.lake.raw_month import loaded_columns
-from taxi_assets.lake.staging import stage
 from taxi_assets.publisher.columns import NewColumns
 
 
@@ -83,13 +83,13 @@ def split(case: Case) -> tuple[pa.RecordBatch, pa.RecordBatch]:
 class Cleaned:
     """The two outcomes of a month, staged, and how many rows each reason hit."""
 
-    clean: TripFile
-    rejected: TripFile
+    clean: MonthFile
+    rejected: MonthFile
     reasons: dict[str, int] = field(default_factory=dict)
 
 
 def clean_month(
-    raw: Trips,
+    raw: MonthFile,
     kind: TaxiKind,
     rules: CleaningRules,
     folder: Path,
@@ -103,12 +103,12 @@ def clean_month(
     """
     reasons: Counter[str] = Counter()
     done = 0
-    loaded = loaded_columns(kind, raw.facts.extra, raw.schema, new_columns)
+    loaded = loaded_columns(kind, raw.manifest.extra, raw.schema, new_columns)
     added = [pa.field(name, type_) for name, (_, type_) in loaded.added.items()]
     with ExitStack() as stack:
         clean, rejected = (
             stack.enter_context(
-                stage(folder, raw.month, pa.schema([*schema, *added]), kind.pickup, f"{kind.name}-{name}")
+                stage(folder, raw.month, pa.schema([*schema, *added]), kind.table, f"{kind.name}-{name}")
             )
             for schema, name in ((kind.schema, "clean"), (kind.raw_schema, "rejected"))
         )
@@ -122,9 +122,9 @@ def clean_month(
             if progress:
                 progress(done, raw.rows)
         origin = {
-            name: raw.facts.extra[name]
+            name: raw.manifest.extra[name]
             for name in ("source", "location", "version", "generated", "code_version")
-            if name in raw.facts.extra
+            if name in raw.manifest.extra
         }
         decided = {"rules": rules.model_dump(), "reasons": dict(reasons), "loaded_columns": loaded.names()}
         clean.extra = rejected.extra = {**origin, **decided}

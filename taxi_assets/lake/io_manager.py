@@ -8,68 +8,66 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from pydantic import Field
+
 from taxi_assets.core.errors import PermanentError
+from taxi_assets.core.manifest import Manifest, compared_columns, count
 from taxi_assets.core.month import Month
-from taxi_assets.datasets.schema import TaxiKind
-from taxi_assets.lake.month_file import Facts, TripFile
-from taxi_assets.settings import get_settings
-from taxi_assets.sinks.contract import MonthIOManager, Trips, Writing
+from taxi_assets.core.month_file import MonthFile
+from taxi_assets.core.table import Table
+from taxi_assets.sinks.contract import ConfigurableSink, WriteContext
 
 
-class LakeIOManager(MonthIOManager):
+class LakeIOManager(ConfigurableSink):
     """Keeps one asset's months in `folder/<kind>_<asset>/<month>.parquet`.
 
     A staged file is moved into place, anything else is copied: the previous month stays readable until the new one is whole
     on disk.
     """
 
-    folder: str
-    asset: str
+    folder: str = Field(description="Folder of the lake.")
+    asset: str = Field(description="Name of the asset whose months these are.")
 
-    def path(self, kind: TaxiKind, month: Month) -> Path:
+    def path(self, table: Table, month: Month) -> Path:
         """Where the month is kept."""
-        return Path(self.folder) / f"{kind.name}_{self.asset}" / f"{month}.parquet"
+        return Path(self.folder) / f"{table.object_kind}_{self.asset}" / f"{month}.parquet"
 
-    def replace(self, kind: TaxiKind, trips: Trips, writing: Writing) -> Mapping[str, Any]:
+    def replace(self, table: Table, month_file: MonthFile, write: WriteContext) -> Mapping[str, Any]:
         """Publish a month's file."""
-        if not isinstance(trips, TripFile):
-            raise PermanentError(f"{trips.month}: the lake keeps files; {type(trips).__name__} is not one.")
-        target = self.path(kind, trips.month)
+        target = self.path(table, month_file.month)
         target.parent.mkdir(parents=True, exist_ok=True)
-        source = trips.path
-        if not source.is_relative_to(get_settings().staging_folder):
-            source = get_settings().staging_folder / f"{writing.token}-{self.asset}.parquet"
-            source.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(trips.path, source)
-        _flush(source)
-        try:
-            source.replace(target)
-        except OSError:  # another file system: copy beside the target first, so that the rename is atomic
-            beside = target.with_suffix(f".{writing.token}.tmp")
-            shutil.copyfile(source, beside)
-            _flush(beside)
-            beside.replace(target)
-            source.unlink()
+        staged = month_file.path
+        if not month_file.staged or staged.stat().st_dev != target.parent.stat().st_dev:
+            staged = target.with_suffix(f".{write.token}.tmp")  # a rename is atomic within a file system only
+            shutil.copyfile(month_file.path, staged)
+            month_file.discard()
+        _flush(staged)
+        staged.replace(target)
         _flush(target.parent)
         return {
             "path": str(target),
-            "dagster/partition_row_count": TripFile(target, trips.month).rows,
+            "dagster/partition_row_count": MonthFile(target, month_file.month).rows,
             "bytes": target.stat().st_size,
         }
 
-    def read_facts(self, kind: TaxiKind, month: Month) -> Facts | None:
-        """What the file's footer records, or None without a file."""
-        path = self.path(kind, month)
-        return TripFile(path, month).facts if path.exists() else None
+    def manifest(self, table: Table, month: Month) -> Manifest | None:
+        """What the file's footer records; None without a file."""
+        path = self.path(table, month)
+        return MonthFile(path, month).manifest if path.exists() else None
 
-    def read(self, kind: TaxiKind, month: Month) -> TripFile:
+    def measure(self, table: Table, month: Month) -> Manifest | None:
+        """Count and sum the month's rows; None without a file."""
+        path = self.path(table, month)
+        return count(table, MonthFile(path, month).batches(compared_columns(table))) if path.exists() else None
+
+    def read(self, table: Table, month: Month) -> MonthFile:
         """The month's file."""
-        path = self.path(kind, month)
+        path = self.path(table, month)
         if not path.exists():
             raise PermanentError(
                 f"{month} has no {self.asset} yet ({path} does not exist); materialize {self.asset} for it first."
             )
-        return TripFile(path, month)
+        return MonthFile(path, month)
 
 
 def _flush(path: Path) -> None:

@@ -17,8 +17,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.types as pt
 
+from taxi_assets.core.month_file import MonthFile
 from taxi_assets.datasets.schema import REJECT_COLUMNS, TaxiKind
-from taxi_assets.lake.month_file import Trips
 from taxi_assets.publisher.columns import NewColumns, canonical_name, new_columns_of, to_load
 from taxi_assets.publisher.conform import conform
 from taxi_assets.publisher.rows import published_value, value_detail
@@ -82,7 +82,7 @@ def sink_type(published: pa.DataType) -> pa.DataType:
     return pa.date32() if pt.is_date(published) else pa.string()
 
 
-def batches(kind: TaxiKind, raw: Trips, loaded: LoadedColumns) -> Iterator[pa.RecordBatch]:
+def batches(kind: TaxiKind, raw: MonthFile, loaded: LoadedColumns) -> Iterator[pa.RecordBatch]:
     """Stream the month in the kind's raw schema and then the added columns.
 
     A value of a column that became known may not fit it: its row is then unreadable, with a reason.

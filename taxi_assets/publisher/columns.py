@@ -1,7 +1,7 @@
-"""Which column of a published file is which: known ones by their canonical name, new ones under their published name.
+"""Matches the columns of a published file: known ones to their canonical names, new ones by their published names.
 
-The publisher adds a column about once a year. A new one does not stop a month: its values stay in the raw month, and
-`raw_month` hands them on when they are to be loaded (TAXI_NEW_COLUMNS), or when a later version knows the column.
+The publisher adds a column about once a year. A new one does not fail the month: its values are kept in the raw month,
+and `raw_month` loads them when TAXI_NEW_COLUMNS says so, or when a later version knows the column.
 """
 
 from __future__ import annotations
@@ -10,18 +10,18 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from taxi_assets.datasets.eras import ALIASES, IGNORED, METER, Era, era_of
+from taxi_assets.datasets.eras import ALIASES, IGNORED, METER, era_of
 from taxi_assets.datasets.schema import KINDS, TaxiKind
-from taxi_assets.publisher.published import PublishedFile
+from taxi_assets.publisher.source_file import SourceFile
 
 NewColumns = Literal["keep", "add", "refuse"]
-"""What happens to a column that this version does not know (TAXI_NEW_COLUMNS): it stays in the raw month only, it is also
-added to every sink, or the file is refused."""
+"""What happens to a column unknown to this version (TAXI_NEW_COLUMNS): it is kept in the raw month only, it is also added
+to every sink, or the file is rejected."""
 
 
 @dataclass(frozen=True)
 class NewColumn:
-    """A column that this version does not know, or the second one of a known name: its position and published name."""
+    """A column unknown to this version, or the second one of a known name: its position and published name."""
 
     position: int
     published: str
@@ -40,11 +40,11 @@ class MatchedColumns:
     missing: tuple[str, ...] = ()
 
     def record(self, types: Mapping[str, str], changed_types: Mapping[str, list[str]]) -> dict[str, Any]:
-        """What a raw month's manifest says of the file's columns, as JSON values.
+        """Return the record of the file's columns in a raw month's manifest, as JSON values.
 
         Args:
             types: the type of each new column.
-            changed_types: expected and published type of each known column, by published name, where they differ.
+            changed_types: expected and actual type family of each known column, by published name, where they differ.
         """
         new = {name: {"published": c.published, "type": types[name]} for name, c in self.new.items()}
         return {
@@ -56,15 +56,15 @@ class MatchedColumns:
 
 
 def recorded_columns(manifest: Mapping[str, Any]) -> dict[str, Any]:
-    """What a raw month's manifest says of the file's columns; that of an older version of the package says nothing."""
-    nothing: dict[str, Any] = {"known": [], "new": {}, "missing": [], "changed_types": {}}
-    return manifest.get("columns") or nothing
+    """Return the record of the file's columns in a raw month's manifest; empty if an older version wrote it."""
+    empty: dict[str, Any] = {"known": [], "new": {}, "missing": [], "changed_types": {}}
+    return manifest.get("columns") or empty
 
 
 def new_columns_of(kind: TaxiKind, manifest: Mapping[str, Any]) -> dict[str, dict[str, str]]:
-    """The raw month's columns that were not known when it was read, by name in the raw month: `published` name and `type`.
+    """Return the `published` name and `type` of a raw month's new columns, by name in the raw month.
 
-    The second column of a known name is none of them.
+    Columns unknown to the version that wrote it are new; the second column of a known name is not.
     """
     columns = recorded_columns(manifest)
     known = columns["known"]
@@ -72,7 +72,7 @@ def new_columns_of(kind: TaxiKind, manifest: Mapping[str, Any]) -> dict[str, dic
 
 
 def to_load(kind: TaxiKind, new: Mapping[str, Mapping[str, str]], policy: NewColumns) -> list[str]:
-    """Those of the new columns of a raw month that are loaded now: this version knows them, or the policy adds them."""
+    """Return which new columns of a raw month are loaded: this version knows them, or the policy adds them."""
     known = {column.name for column in kind.columns}
     return [
         name
@@ -82,19 +82,19 @@ def to_load(kind: TaxiKind, new: Mapping[str, Mapping[str, str]], policy: NewCol
 
 
 def canonical_name(published: str, kind: TaxiKind) -> str:
-    """The canonical name of a published column, or the normalized name itself where no alias exists."""
+    """Return the canonical name of a published column; the normalized name if it has no alias."""
     name = published.strip().lower()
     return ALIASES.get(name, name).replace(METER, kind.meter)
 
 
 def match_columns(
-    file: PublishedFile, names: Sequence[str], publication: Literal["csv", "parquet"], new_columns: NewColumns = "keep"
+    file: SourceFile, names: Sequence[str], publication: Literal["csv", "parquet"], new_columns: NewColumns = "keep"
 ) -> MatchedColumns:
     """Match a file's header.
 
     Raises:
-        PermanentError: a required column is missing, or the file is of another kind of taxi; with `refuse` also when a
-            column is unknown or there twice.
+        PermanentError: a required column is missing, or the file belongs to another dataset; with `refuse` also when a
+            column is unknown or duplicated.
     """
     era = era_of(file.kind.name, publication, str(file.month))
     known: dict[str, int] = {}
@@ -102,7 +102,7 @@ def match_columns(
     taken = set(file.kind.raw_schema.names)
     positions = [i for i, name in enumerate(names) if not IGNORED.fullmatch(name.strip().lower())]
     exact = set(era.header) if era else set()
-    # of two columns of one name, the one spelled as the publisher does is the known one, else the first
+    # of two columns of one name, the one in the publisher's spelling is the known one, else the first
     for position in sorted(positions, key=lambda i: names[i] not in exact):
         published = names[position]
         name = canonical_name(published, file.kind)
@@ -110,18 +110,14 @@ def match_columns(
             known[name] = position
             continue
         if new_columns == "refuse":
-            raise file.refused(_why_refused(file.kind, names, position, known.get(name), name))
+            raise file.error(_why_refused(file.kind, names, position, known.get(name), name))
         unique = _unique(published, taken)
         taken.add(unique)
         new[unique] = NewColumn(position, published)
     if missing := [column.name for column in file.kind.columns if column.required and column.name not in known]:
-        raise file.refused(_other_kind(file.kind, names) or _missing(names, missing))
-    return MatchedColumns(known, new, _disappeared(file.kind, era, known))
-
-
-def _disappeared(kind: TaxiKind, era: Era | None, known: Collection[str]) -> tuple[str, ...]:
-    expected = [canonical_name(name, kind) for name in era.header] if era else []
-    return tuple(name for name in expected if name not in known)
+        raise file.error(_other_kind(file.kind, names) or _missing(names, missing))
+    expected = [canonical_name(name, file.kind) for name in era.header] if era else []
+    return MatchedColumns(known, new, tuple(name for name in expected if name not in known))
 
 
 def _unique(name: str, taken: Collection[str]) -> str:
@@ -133,25 +129,25 @@ def _unique(name: str, taken: Collection[str]) -> str:
 
 
 def _other_kind(kind: TaxiKind, names: Sequence[str]) -> str | None:
-    """Which other kind of taxi the header belongs to, in a sentence."""
+    """Return the error for a header that belongs to another dataset, or None."""
     for other in KINDS.values():
         for published in (name.strip() for name in names):
             if other is not kind and published.lower() in (other.pickup, other.dropoff):
-                return f"is a {other.name} taxi file, as its column {published!r} says; give the {kind.name} one"
+                return f"is a {other.name} file (it has the column {published!r}); use the {kind.name} file"
     return None
 
 
 def _missing(names: Sequence[str], missing: Sequence[str]) -> str:
     return (
         f"has no column for {', '.join(missing)} (its header is {_short(', '.join(names), 300)!r}); if the publisher "
-        f"renamed it, add the new name to ALIASES in taxi_assets.datasets.eras"
+        "renamed it, add the new name to ALIASES in taxi_assets.datasets.eras"
     )
 
 
 def _why_refused(kind: TaxiKind, names: Sequence[str], position: int, first: int | None, name: str) -> str:
     if first is not None:
         both = " and ".join(repr(_short(names[i])) for i in sorted((first, position)))
-        return f"has two columns for {name} ({both}), and which of them is right cannot be told; remove one"
+        return f"has two columns for {name} ({both}); remove one of them"
     return _other_kind(kind, names) or (
         f"has a column that is not known, {_short(names[position])!r}; set TAXI_NEW_COLUMNS=keep to load the month without "
         f"it or add to load it too, or add one line to ALIASES (or to IGNORED) in taxi_assets.datasets.eras"

@@ -1,13 +1,11 @@
-"""A published column's values to the canonical type, exactly or not at all.
+"""Converts a published column to its canonical type. Values that do not fit are reported, never rounded or truncated.
 
-One way for text and for numbers: a cast of the whole column at once; only when that fails, the values at fault are
-looked for. What does not fit is reported, never rounded, cut or guessed.
+The whole column is cast at once, text and numbers alike; only when that fails, the invalid values are searched for.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from typing import Any
 
 import pyarrow as pa
@@ -17,8 +15,8 @@ import pyarrow.types as pt
 from taxi_assets.datasets.encodings import CODES, NULL_TEXTS
 
 TIMESTAMP_LENGTH = 19
-"""Characters of `2021-01-31 23:59:59`. Arrow also reads shorter forms (`2021-01-31`, `2021-01-31 23`); for us they
-are cut."""
+"""Characters of `2021-01-31 23:59:59`. Arrow also reads shorter forms (`2021-01-31`, `2021-01-31 23`), which are
+rejected here as truncated."""
 
 INTEGER = re.compile(r"([+-]?)0*([0-9]{1,18})(?:[.]0*)?")
 """A whole number in text; pandas writes `1.0` in a column that has empty values."""
@@ -27,9 +25,9 @@ _UNREADABLE = object()
 
 
 def is_readable_type(source: pa.DataType, target: pa.DataType) -> bool:
-    """Whether a published column of type `source` can be conformed to `target` at all."""
+    """Return whether a published column of type `source` can be converted to `target`."""
     source = source.value_type if pt.is_dictionary(source) else source
-    if pt.is_null(source) or _is_text(source):
+    if pt.is_null(source) or is_text(source):
         return True
     if pt.is_timestamp(target):
         return pt.is_timestamp(source) and source.tz is None
@@ -42,7 +40,7 @@ def conform(name: str, target: pa.DataType, values: pa.Array) -> tuple[pa.Array,
     Args:
         name: canonical name, for columns with codes.
         target: int16, float64, timestamp[us] or string.
-        values: of any type; of one that is not readable as `target` (a list, a boolean) every value is unreadable.
+        values: of any type; if the type is not readable as `target` (a list, a boolean), every value is unreadable.
 
     Returns:
         The values as `target`, null where the published one is absent or unreadable; and a mask of the unreadable
@@ -54,19 +52,19 @@ def conform(name: str, target: pa.DataType, values: pa.Array) -> tuple[pa.Array,
         return pa.nulls(len(values), target), None
     if not is_readable_type(values.type, target):
         return pa.nulls(len(values), target), values.is_valid() if values.null_count < len(values) else None
-    if _is_text(values.type):
+    if is_text(values.type):
         values = values.cast(pa.string())
     elif pt.is_decimal(values.type) or pt.is_float16(values.type):
         values = values.cast(pa.float64())
-    if pt.is_string(target) or (pt.is_integer(target) and _is_text(values.type)):
+    if pt.is_string(target) or (pt.is_integer(target) and is_text(values.type)):
         return _coded(CODES.get(name, {}), target, values)
-    return _convert(values, lambda part: _cast(part, target))
+    return _convert(values, target)
 
 
 def _coded(table: dict[str, str], target: pa.DataType, values: pa.Array) -> tuple[pa.Array, pa.Array | None]:
-    """Convert codes and small whole numbers, of which there are few distinct ones: each is looked at once."""
+    """Convert codes and small whole numbers by converting each distinct value once."""
     encoded = values.dictionary_encode()
-    distinct = encoded.dictionary.cast(pa.binary()) if _is_text(values.type) else encoded.dictionary
+    distinct = encoded.dictionary.cast(pa.binary()) if is_text(values.type) else encoded.dictionary
     read = [_code(value, table, target) for value in distinct.to_pylist()]
     converted = pa.array([None if value is _UNREADABLE else value for value in read], target).take(encoded.indices)
     if _UNREADABLE not in read:
@@ -76,7 +74,7 @@ def _coded(table: dict[str, str], target: pa.DataType, values: pa.Array) -> tupl
 
 
 def _code(value: Any, table: dict[str, str], target: pa.DataType) -> Any:
-    """One published code as what it stands for: a number, or text when `target` is text; None for none."""
+    """Return the meaning of a published code: a number, or text when `target` is text; None for a missing value."""
     if value is None:
         return None
     text = (plain_text(value) if isinstance(value, bytes) else f"{value:g}").strip(" \t")
@@ -96,42 +94,42 @@ def _code(value: Any, table: dict[str, str], target: pa.DataType) -> Any:
     return number if -(2 ** (target.bit_width - 1)) <= number < 2 ** (target.bit_width - 1) else _UNREADABLE
 
 
-def _convert(values: pa.Array, cast: Callable[[pa.Array], pa.Array]) -> tuple[pa.Array, pa.Array | None]:
-    """Cast all at once; failing that without blanks and spelled-out nulls; failing that without the values at fault."""
+def _convert(values: pa.Array, target: pa.DataType) -> tuple[pa.Array, pa.Array | None]:
+    """Cast all values; if that fails, without blanks and null texts; if that fails, without the invalid values."""
     try:
-        return cast(values), None
+        return _cast(values, target), None
     except pa.ArrowInvalid:
         pass
-    if _is_text(values.type):
+    if is_text(values.type):
         values = pc.ascii_trim(values, characters=" \t")
         values = pc.if_else(pc.is_in(pc.ascii_upper(values), pa.array(NULL_TEXTS)), None, values)
     distinct = values.unique().drop_null()
-    wrong = _at_fault(distinct, cast)
-    if not wrong:
-        return cast(values), None
-    bad = pc.is_in(values, distinct.take(pa.array(wrong)))
-    return cast(pc.if_else(bad, None, values)), bad
+    invalid = _invalid(distinct, target)
+    if not invalid:
+        return _cast(values, target), None
+    bad = pc.is_in(values, distinct.take(pa.array(invalid)))
+    return _cast(pc.if_else(bad, None, values), target), bad
 
 
-def _at_fault(values: pa.Array, cast: Callable[[pa.Array], pa.Array]) -> list[int]:
-    """The positions whose cast fails, found by halving: few failures cost few casts."""
-    wrong, todo = [], [(0, len(values))]
+def _invalid(values: pa.Array, target: pa.DataType) -> list[int]:
+    """Return the positions whose cast fails, by bisection: few failures need few casts."""
+    invalid, todo = [], [(0, len(values))]
     while todo:
         start, stop = todo.pop()
         try:
-            cast(values.slice(start, stop - start))
+            _cast(values.slice(start, stop - start), target)
         except pa.ArrowInvalid:
             if stop - start == 1:
-                wrong.append(start)
+                invalid.append(start)
             else:
                 middle = (start + stop) // 2
                 todo += [(start, middle), (middle, stop)]
-    return wrong
+    return invalid
 
 
 def _cast(values: pa.Array, target: pa.DataType) -> pa.Array:
-    """Cast exactly; ArrowInvalid when any value does not fit. NaN is no value; infinity fits nothing."""
-    if _is_text(values.type):
+    """Cast exactly; raise ArrowInvalid when any value does not fit. NaN becomes null; infinity is invalid."""
+    if is_text(values.type):
         if (
             pt.is_timestamp(target)
             and (pc.min(pc.binary_length(values)).as_py() or TIMESTAMP_LENGTH) < TIMESTAMP_LENGTH
@@ -147,12 +145,13 @@ def _cast(values: pa.Array, target: pa.DataType) -> pa.Array:
     return values.cast(target)
 
 
-def _is_text(kind: pa.DataType) -> bool:
+def is_text(kind: pa.DataType) -> bool:
+    """Return whether the type is one of Arrow's types of text."""
     return pt.is_string(kind) or pt.is_large_string(kind) or pt.is_string_view(kind)
 
 
 def valid_text(values: pa.Array) -> pa.Array:
-    """Text that is UTF-8 for certain: where it is not, each value as `plain_text` writes it."""
+    """Return the values as valid UTF-8, decoded by `plain_text` where they are not."""
     try:
         values.validate(full=True)
     except pa.ArrowInvalid:

@@ -1,7 +1,10 @@
-"""Downloading with patience: tried again and continued until the file is whole and verified, or one clear error.
+"""Downloads with retries: resumed until the file is complete and verified, or one clear error.
 
-An unchanged file is not downloaded twice. Knows nothing of taxis: which addresses there are and what a missing file
-means is in `source`, one request and its failures in `web`, what lies on disk in `local_copy`.
+An unchanged file is not downloaded twice. Nothing here knows taxis: addresses and what a missing file means are in
+`source`, one request and its failures in `http_client`, files on disk in `local_copy`.
+
+This is not left to a library, as the retries of requests and urllib3 neither resume a body nor check that its parts
+belong to one file, and their errors contain the address with its secrets.
 """
 
 from __future__ import annotations
@@ -9,33 +12,41 @@ from __future__ import annotations
 import hashlib
 import os
 import random
+import re
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from email.utils import format_datetime
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import requests
 
 from taxi_assets.core.errors import PermanentError, TransientError
-from taxi_assets.publisher.local_copy import TIDY, Part, alone, disk_troubles, kept, looks_wrong
-from taxi_assets.publisher.offer import Published, host, redact
-from taxi_assets.publisher.web import Again, Web, packed, published
+from taxi_assets.publisher.http_client import HttpClient, RetryableError, chunks, describe
+from taxi_assets.publisher.local_copy import (
+    FREE_SPACE,
+    PartialFile,
+    cached_file,
+    content_error,
+    disk_errors,
+    target_lock,
+)
+from taxi_assets.publisher.published import Published, host, redact
 
 T = TypeVar("T")
-Progress = Callable[[int, int | None], None]
-"""Told after each piece: bytes on disk, and bytes in all where the server says so. Often; whoever logs it paces it."""
+DownloadProgress = Callable[[int, int | None], None]
+"""Called after each chunk with the bytes on disk, and the bytes in total where the server states them."""
 
 
 @dataclass(frozen=True)
-class Patience:
-    """How long a server is waited for, in seconds and bytes.
+class DownloadPolicy:
+    """Limits of a probe or download, in seconds and bytes.
 
-    An attempt that brought the file `progress_bytes` further than any before starts the count of attempts anew: a
-    large file over a bad line needs many. `total_seconds` bounds them all, for the probe and for the download each.
-    Fewer than `slow_bytes` in `slow_seconds` end an attempt.
+    `total_seconds` limits all attempts together, for the probe and for the download each. An attempt that received
+    `progress_bytes` more than any before resets the count of attempts: a large file over a bad line needs many. An
+    attempt that receives fewer than `slow_bytes` in `slow_seconds` fails.
     """
 
     attempts: int = 6
@@ -50,17 +61,15 @@ class Patience:
     progress_bytes: int = 1 << 20
 
 
-@dataclass(frozen=True)
-class Answer:
-    """The status of a probe, and the file's description where there is one."""
+class ProbeResult(NamedTuple):
+    """The HTTP status of a probe, and the file's description where there is a file."""
 
     status: int
     published: Published | None
 
 
-@dataclass(frozen=True)
-class Downloaded:
-    """A file on disk; `fresh` when it was downloaded just now."""
+class Downloaded(NamedTuple):
+    """A file on disk; `fresh` when it was downloaded now."""
 
     published: Published
     sha256: str
@@ -68,198 +77,183 @@ class Downloaded:
 
 
 class Downloader:
-    """Probes and downloads files. `free_bytes` says how many bytes a folder's disk still takes."""
+    """Probes and downloads files. `label` names a file in messages: `yellow 2021-01`."""
 
-    def __init__(self, patience: Patience | None = None, free_bytes: Callable[[Path], int] | None = None):
-        self.patience = patience or Patience()
-        self._free_bytes = free_bytes or (lambda folder: shutil.disk_usage(folder).free)
-        self._web = Web(self.patience.connect_seconds, self.patience.read_seconds)
+    def __init__(self, policy: DownloadPolicy | None = None):
+        self._policy = policy or DownloadPolicy()
+        self._http = HttpClient(self._policy.connect_seconds, self._policy.read_seconds)
 
-    def probe(self, address: str, what: str) -> Answer:
-        """Ask for a file's headers. `what` names it in messages: `yellow 2021-01`.
+    def probe(self, address: str, label: str) -> ProbeResult:
+        """Request a file's headers.
 
         Raises:
-            TransientError, PermanentError: there was no answer that says whether the file is there.
+            TransientError, PermanentError: no response says whether the file exists.
         """
+        return self._with_retries(label, lambda _: self._probe(address))
 
-        def ask(_: float) -> Answer:
-            for method in ("HEAD", "GET"):  # GET, its body unread, where a server does not know HEAD
-                with self._web.ask(method, address) as answer:
-                    if method == "GET" or answer.status_code not in (405, 501):
-                        found = published(address, answer) if answer.status_code == 200 else None
-                        return Answer(answer.status_code, found)
-            raise AssertionError
-
-        return self._patiently(what, ask)
+    def _probe(self, address: str) -> ProbeResult:
+        for method in ("HEAD", "GET"):  # GET, its body unread, from a server that does not support HEAD
+            with self._http.request(method, address) as response:
+                status = response.status_code
+                published = describe(response, address) if status == 200 else None
+            if status not in (405, 501):
+                break
+        return ProbeResult(status, published)
 
     def fetch(
-        self, address: str, target: Path, what: str, look: Callable[[], Published], progress: Progress | None = None
+        self, address: str, target: Path, label: str, published: Published, progress: DownloadProgress | None = None
     ) -> Downloaded:
-        """Make `target` the file at `address`. `look` describes what is there now, or raises why it is not.
+        """Download `address` to `target`, unless that is a current copy of what is `published`.
 
         Raises:
-            TransientError: the server did not send it whole within our patience; what came is kept and continued.
+            TransientError: the server did not send the whole file within the policy; a later call resumes.
             PermanentError: what it sends is not the file, or the disk is full.
         """
-        with disk_troubles(what, target.parent):
+        part = PartialFile(target)
+        with disk_errors(label, part, published.size):
             target.parent.mkdir(parents=True, exist_ok=True)
-            target.with_name(target.name + ".lock").touch()
-        with alone(target, self.patience.total_seconds, what):
-            now = look()
-            if at_hand := kept(target, now):
-                return Downloaded(*at_hand, fresh=False)
-            part = Part(target)
-            if (begun := part.published) and not begun.unchanged_since(now):
-                part.drop()
-            transfer = _Transfer(self, address, target, part, what, now, progress)
-            got, sha256 = self._patiently(what, transfer.attempt, lambda: part.size)
-            with disk_troubles(what, target.parent):
-                part.finish(target, got, sha256)
-            return Downloaded(got, sha256, fresh=True)
+            with target_lock(target, self._policy.total_seconds, label):
+                if cached := cached_file(target, published):
+                    return Downloaded(*cached, fresh=False)
+                if part.published is None or not part.published.unchanged_since(published):
+                    part.discard()
+                transfer = _Transfer(self._policy, self._http, address, target, part, published, progress)
+                received, sha256 = self._with_retries(label, transfer.attempt, lambda: part.size)
+                part.finish(target, received, sha256)
+                return Downloaded(received, sha256, fresh=True)
 
-    def _patiently(self, what: str, attempt: Callable[[float], T], reached: Callable[[], int] = lambda: 0) -> T:
-        """Attempt with exponential back-off and full jitter, bounded in attempts and in time (see `Patience`)."""
-        limits, tries, furthest = self.patience, 0, reached()
-        deadline = time.monotonic() + limits.total_seconds
+    def _with_retries(self, label: str, attempt: Callable[[float], T], received: Callable[[], int] = lambda: 0) -> T:
+        """Call `attempt` with its deadline until it succeeds, with exponential back-off and full jitter."""
+        policy, attempts, failures, most = self._policy, 0, 0, received()
+        deadline = time.monotonic() + policy.total_seconds
         while True:
+            attempts += 1
             try:
                 return attempt(deadline)
-            except Again as again:
-                trouble, after = again.trouble, again.after
-            if reached() >= furthest + limits.progress_bytes:
-                tries, furthest = 0, reached()
-            tries += 1
-            if after > limits.longest_retry_after:
+            except PermanentError as error:
+                raise PermanentError(f"{label}: {error}") from None
+            except RetryableError as error:
+                failure = error
+            if received() >= most + policy.progress_bytes:
+                failures, most = 0, received()
+            failures += 1
+            wait = failure.retry_after
+            if wait > policy.longest_retry_after:
                 raise TransientError(
-                    f"{what}: {trouble} and asks to wait {after:,.0f} seconds; run it again after that."
+                    f"{label}: {failure} and asks to wait {wait:,.0f} seconds; run it again after that."
                 )
-            pause = max(after, random.uniform(0, min(limits.longest_pause, limits.first_pause * 2 ** (tries - 1))))
-            if tries >= limits.attempts or time.monotonic() + pause > deadline:
-                resumes = "; what has come is kept" if reached() else ""
-                raise TransientError(f"{what}: {trouble} (attempt {tries}, the last); run it again later{resumes}.")
+            pause = max(wait, random.uniform(0, min(policy.longest_pause, policy.first_pause * 2 ** (failures - 1))))
+            if failures >= policy.attempts or time.monotonic() + pause > deadline:
+                gave_up = f"gave up after {attempts} attempt{'s' if attempts > 1 else ''}"
+                resumes = "; the partial download is kept and will be resumed" if received() else ""
+                raise TransientError(f"{label}: {failure} ({gave_up}); {failure.remedy}{resumes}.")
             time.sleep(pause)
 
 
+@dataclass(frozen=True)
 class _Transfer:
-    """The download of one file: `attempt` is tried until it returns."""
+    """The download of one file."""
 
-    def __init__(
-        self,
-        downloader: Downloader,
-        address: str,
-        target: Path,
-        part: Part,
-        what: str,
-        now: Published,
-        progress: Progress | None,
-    ):
-        self._patience, self._web, self._free_bytes = downloader.patience, downloader._web, downloader._free_bytes
-        self._address, self._target, self._part = address, target, part
-        self._what, self._now, self._progress = what, now, progress
-        self._host = host(address)
+    policy: DownloadPolicy
+    http: HttpClient
+    address: str
+    target: Path
+    part: PartialFile
+    published: Published
+    progress: DownloadProgress | None
 
     def attempt(self, deadline: float) -> tuple[Published, str]:
-        """Continue or begin; returns what the whole, verified part is, and its SHA-256."""
-        part, begun, digest, had = self._part, self._part.published, self._part.digest(), self._part.size
-        if begun and had == begun.size:  # killed between the last byte and the rename
-            return self._believed(begun, resumed=True), digest.hexdigest()
-        validator = _validator(begun) if begun and had else None
-        headers = {"Range": f"bytes={had}-", "If-Range": validator} if validator else {}
-        with self._web.ask("GET", self._address, headers) as answer:
-            got = self._understood(answer, begun if validator else None, had)
-            if answer.status_code == 200:  # from the start: nothing to continue, Range ignored, or the file has changed
-                had, digest = 0, hashlib.sha256()
-            with disk_troubles(self._what, self._target.parent, part, got.size):
-                self._check_space((got.size or 0) - had)
-                with part.proceed() if had else part.begin(got) as file:
-                    have, pace = had, _Pace(self._patience, self._host, deadline)
-                    for piece in self._web.pieces(answer, self._address):
-                        file.write(piece)
-                        digest.update(piece)
-                        have += len(piece)
-                        if self._progress:
-                            self._progress(have, got.size)
-                        pace.check(len(piece))
-                    file.flush()
-                    os.fsync(file.fileno())
-        if got.size is not None and have != got.size:
-            raise Again(f"{self._host} sent {have:,} of {got.size:,} bytes")
-        return self._believed(replace(got, size=have), resumed=had > 0), digest.hexdigest()
+        """Start or resume; return what the complete, verified partial file is, and its SHA-256."""
+        previous, size, digest = self.part.published, self.part.size, self.part.digest()
+        if previous and size == previous.size:  # killed between the last byte and the rename
+            return self._verified(previous, resumed=True), digest.hexdigest()
+        validator = _validator(previous) if previous and size else None
+        headers = {"Range": f"bytes={size}-", "If-Range": validator} if validator else {}
+        with self.http.request("GET", self.address, headers) as response:
+            offered = self._checked(response, previous if validator else None, size)
+            resumed = response.status_code == 206
+            if not resumed:  # a first attempt, or the server ignores Range, or the file has changed
+                size, digest = 0, hashlib.sha256()
+            self._check_space((offered.size or 0) - size)
+            with self.part.path.open("ab") if resumed else self.part.create(offered) as file:
+                for chunk in self._timely(chunks(response, self.address), deadline):
+                    file.write(chunk)
+                    digest.update(chunk)
+                    size += len(chunk)
+                    if self.progress:
+                        self.progress(size, offered.size)
+                file.flush()
+                os.fsync(file.fileno())
+        if offered.size is not None and size != offered.size:
+            raise RetryableError(f"{host(self.address)} sent {size:,} of {offered.size:,} bytes")
+        return self._verified(replace(offered, size=size), resumed=resumed), digest.hexdigest()
 
-    def _understood(self, answer: requests.Response, begun: Published | None, had: int) -> Published:
-        """What the answer's body is or continues: a 200 the whole file, a 206 exactly what we lack of `begun`.
+    def _checked(self, response: requests.Response, previous: Published | None, size: int) -> Published:
+        """Return what the body is: the whole file (200), or exactly what is missing of `previous` (206).
 
         Raises:
-            Again: it is something else; when what we have may be at fault, it is forgotten.
-            PermanentError: the body is not the file but a compressed form of it.
+            RetryableError: it is something else; the partial file is discarded if it may be the reason.
+            PermanentError: the server compresses the body.
         """
-        got = published(self._address, answer)
-        if answer.status_code == 416:
-            self._part.drop()
-        if answer.status_code not in (200, 206):
-            # the probe has just found the file: a server that refuses it now may give it in a moment
-            raise Again(f"{self._host} answers {answer.status_code} {answer.reason} although the file is there")
-        encoding = packed(answer)
-        stored_so = encoding in ("gzip", "x-gzip") and self._target.name.endswith(
-            ".gz"
-        )  # as many servers declare a .gz
-        if encoding and not stored_so:
+        offered, status, server = describe(response, self.address), response.status_code, host(self.address)
+        if status == 416:
+            self.part.discard()
+        if status not in (200, 206):  # the probe has just found the file
+            raise RetryableError(f"{server} answers {status} {response.reason} to GET after it listed the file")
+        encoding = response.headers.get("Content-Encoding", "").strip().lower()
+        is_gz = encoding in ("gzip", "x-gzip") and self.target.name.endswith(".gz")  # many servers declare a .gz so
+        if encoding not in ("", "identity") and not is_gz:
             raise PermanentError(
-                f"{self._what}: {self._host} compresses {redact(self._address)} on its way ({encoding}) although asked "
-                "not to, so it cannot be verified; download it by hand and set TAXI_SOURCE to its path."
+                f"{server} compresses {redact(self.address)} ({encoding}) despite Accept-Encoding: identity, so it "
+                "cannot be verified; download the file manually and set TAXI_SOURCE to its path."
             )
-        if answer.status_code == 206 and not (begun and _continues(answer, had) and got.unchanged_since(begun)):
-            self._part.drop()
-            raise Again(f"{self._host} sent another piece than the one asked for")
-        same = (got.version, got.modified) == (self._now.version, self._now.modified)
-        return replace(got, size=self._now.size) if got.size is None and same else got
+        if status == 206 and not (previous and _is_rest(response, size) and offered.unchanged_since(previous)):
+            self.part.discard()
+            raise RetryableError(f"{server} sent another range than the one requested")
+        same = (offered.version, offered.modified) == (self.published.version, self.published.modified)
+        return replace(offered, size=self.published.size) if offered.size is None and same else offered
 
-    def _believed(self, got: Published, *, resumed: bool) -> Published:
-        """`got`, if the part looks like what its name promises; otherwise the part is forgotten."""
-        problem = looks_wrong(self._part.path, self._target.name)
-        if not problem:
-            return got
-        self._part.drop()
-        if resumed:  # perhaps the pieces do not belong together
-            raise Again(f"what {self._host} sent in several pieces {problem}")
+    def _verified(self, received: Published, *, resumed: bool) -> Published:
+        """Return `received` if the content matches the file's name; else discard the partial file and raise."""
+        error = content_error(self.part.path, self.target.name)
+        if not error:
+            return received
+        self.part.discard()
+        if resumed:  # the parts may belong to different files
+            raise RetryableError(f"the file that {host(self.address)} sent in several parts {error}")
         raise PermanentError(
-            f"{self._what}: what {got.location} sends {problem}; look at it in a browser and check TAXI_SOURCE, or run "
-            "it again later."
+            f"the file at {received.location} {error}; open the address in a browser and check TAXI_SOURCE, or run it "
+            "again later."
         )
 
     def _check_space(self, needed: int) -> None:
-        folder = self._target.parent
-        if (free := self._free_bytes(folder)) < needed:
-            raise PermanentError(f"{self._what}: {needed:,} bytes are needed in {folder}, {free:,} are free; {TIDY}.")
+        folder = self.target.parent
+        if (free := shutil.disk_usage(folder).free) < needed:
+            raise PermanentError(f"{needed:,} bytes are needed in {folder}, {free:,} are free; {FREE_SPACE}.")
+
+    def _timely(self, parts: Iterable[bytes], deadline: float) -> Iterator[bytes]:
+        """Pass chunks on; raise RetryableError if they come too slowly or after the deadline."""
+        server, start, received = host(self.address), time.monotonic(), 0
+        for chunk in parts:
+            yield chunk
+            now, received = time.monotonic(), received + len(chunk)
+            if now > deadline:
+                seconds = self.policy.total_seconds
+                raise RetryableError(f"{server} did not send the whole file within {seconds:,.0f} seconds")
+            if now - start >= self.policy.slow_seconds:
+                if received < self.policy.slow_bytes:
+                    raise RetryableError(f"{server} sends only {received / (now - start):,.0f} bytes per second")
+                start, received = now, 0
 
 
-class _Pace:
-    """Ends an attempt whose server drips, or that has passed the deadline."""
-
-    def __init__(self, patience: Patience, server: str, deadline: float):
-        self._patience, self._server, self._deadline = patience, server, deadline
-        self._since, self._bytes = time.monotonic(), 0
-
-    def check(self, new: int) -> None:
-        self._bytes += new
-        now = time.monotonic()
-        if now > self._deadline:
-            raise Again(f"{self._server} did not send all of it within {self._patience.total_seconds:,.0f} seconds")
-        if now - self._since >= self._patience.slow_seconds:
-            if self._bytes < self._patience.slow_bytes:
-                raise Again(f"{self._server} sends only {self._bytes / (now - self._since):,.0f} bytes a second")
-            self._since, self._bytes = now, 0
+def _validator(previous: Published) -> str | None:
+    """Return the If-Range value: a strong ETag, or the date where there is no ETag (RFC 9110, 13.1.5)."""
+    if previous.version:
+        return None if previous.version.startswith("W/") else previous.version
+    return format_datetime(previous.modified, usegmt=True) if previous.modified else None
 
 
-def _validator(begun: Published) -> str | None:
-    """What makes continuing safe: a strong ETag, or the date where there is no ETag (RFC 9110, 13.1.5)."""
-    if begun.version:
-        return None if begun.version.startswith("W/") else begun.version
-    return format_datetime(begun.modified, usegmt=True) if begun.modified else None
-
-
-def _continues(answer: requests.Response, had: int) -> bool:
-    """Whether a 206 is the rest of the file from byte `had` on, to its end: `Content-Range: bytes 100-199/200`."""
-    unit, _, span = answer.headers.get("Content-Range", "").partition(" ")
-    piece, _, total = span.partition("/")
-    return unit == "bytes" and total.isdigit() and piece == f"{had}-{int(total) - 1}"
+def _is_rest(response: requests.Response, start: int) -> bool:
+    """Return whether a 206 is the file from byte `start` to its end: `Content-Range: bytes 100-199/200`."""
+    match = re.fullmatch(r"bytes (\d+)-(\d+)/(\d+)", response.headers.get("Content-Range", ""))
+    return bool(match) and (int(match[1]), int(match[2])) == (start, int(match[3]) - 1)

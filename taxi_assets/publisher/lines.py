@@ -1,10 +1,11 @@
 """A text file, plain or gzipped, as blocks of whole lines in bounded memory.
 
-What is in a line is for `csv_reader`.
+`csv_reader` converts the lines.
 """
 
 from __future__ import annotations
 
+import csv
 import io
 import zlib
 from collections.abc import Iterator
@@ -13,29 +14,29 @@ from typing import NamedTuple
 import numpy as np
 from isal import igzip, isal_zlib
 
-from taxi_assets.publisher.published import PublishedFile
 from taxi_assets.publisher.rows import TEXT_BYTES, Reject, source_text
+from taxi_assets.publisher.source_file import SourceFile
 
 BLOCK_BYTES = 4 << 20
-"""Bytes read at a time: 20,000 to 45,000 trips. Twice as much is no faster and takes 110 MB more memory."""
+"""Bytes read at a time: 20,000 to 45,000 trips. Twice as many are not faster and take 110 MB more memory."""
 BLOCK_LINES = 100_000
-"""Most lines of a block; trips never come near, lines of one character would."""
+"""Maximum number of lines in a block; it limits memory for very short lines."""
 HEADER_BYTES = 64 << 10
 LINE_BYTES = 1 << 20
 """The longest line that is read; published ones have under 300 bytes."""
 EXPANSION = 200
-"""Times its size that a gzip file may unpack to. Trips pack 4 to 8 times smaller; a gzip bomb about 1,000 times."""
+"""Maximum ratio of decompressed to compressed bytes. Trips have 4 to 8, a gzip bomb about 1,000."""
 EXPANSION_FROM = 32 << 20
-"""Unpacked bytes from which the expansion is judged."""
+"""Decompressed bytes from which the ratio is checked."""
 MAX_BYTES = 20 << 30
-"""Bytes that a month may unpack to; the largest published CSV has 2.9 GB."""
+"""Maximum size of a decompressed month; the largest published CSV has 2.9 GB."""
 
 _DAMAGE = (OSError, EOFError, zlib.error, isal_zlib.IsalError)
 
 
 class Block(NamedTuple):
-    """Whole lines: `lines` of them from `first_line` (counted from 1) on, the longest with `longest` bytes; or one line
-    that was too long to hold."""
+    """`lines` whole lines from `first_line` (counted from 1) on, the longest with `longest` bytes; or one line that is
+    too long to be read."""
 
     data: bytes
     first_line: int
@@ -45,15 +46,15 @@ class Block(NamedTuple):
 
 
 class LineStream:
-    """A file's header line, and then its other lines in blocks. Every error is PermanentError.
+    """Reads a file's header line, and then its other lines in blocks. Every error is a PermanentError.
 
-    `header` and `first_line` are lines without their ends; blank lines after the header are skipped (2009 to 2014,
-    2017 and 2018 have one).
+    `header` has its names, blanks included; `first_line` is the first row without its line end. Blank lines after the
+    header are skipped (2009 to 2014, 2017 and 2018 have one).
     """
 
-    def __init__(self, file: PublishedFile) -> None:
+    def __init__(self, file: SourceFile) -> None:
         self._file = file
-        self._unpacked = 0
+        self._decompressed = 0
         self._compressed = file.format() == "gzip"
         self._disk = file.path.open("rb", buffering=0)
         self._stream = (
@@ -66,34 +67,30 @@ class LineStream:
             self._disk.close()
             raise
 
-    def __enter__(self) -> LineStream:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
     def close(self) -> None:
         """Close the file."""
         self._disk.close()
 
     @property
     def bytes_read(self) -> int:
-        """Bytes of the file, as it lies on disk, that have been read."""
+        """Bytes of the (compressed) file read so far."""
         return self._disk.tell()
 
     def _start(self) -> None:
         data = self._read()
         if not data:
-            raise self._file.refused("is empty once unpacked; download the month again")
+            raise self._file.error("is empty when decompressed; download the month again")
         if self._compressed:
             self._file.check_text(data[:512])
         header, _, self._rest = data.removeprefix(b"\xef\xbb\xbf").partition(b"\n")
         if len(header) > HEADER_BYTES:
-            raise self._file.refused(
-                f"does not begin with a header (its first line has more than {HEADER_BYTES >> 10} KiB); "
-                "download the month again"
+            raise self._file.error(
+                f"has no header (its first line is longer than {HEADER_BYTES >> 10} KiB); download the month again"
             )
-        self.header = header.rstrip(b"\r")
+        try:
+            self.header = next(csv.reader([header.rstrip(b"\r").decode("utf-8", "backslashreplace")], strict=True), [])
+        except csv.Error as error:
+            raise self._file.error(f"has an invalid header ({error}); download the month again") from None
         self._line = 2
         blank = self._rest[: len(self._rest) - len(self._rest.lstrip(b"\r\n"))]
         self._line += blank.count(b"\n")
@@ -101,16 +98,16 @@ class LineStream:
         self.first_line = self._rest[:LINE_BYTES].partition(b"\n")[0].rstrip(b"\r")
 
     def _read(self) -> bytes:
-        """The next bytes, at most BLOCK_BYTES; none at the end."""
+        """Return the next bytes, at most BLOCK_BYTES; none at the end."""
         try:
             data = self._stream.read(BLOCK_BYTES)
         except _DAMAGE as error:  # ty: ignore[invalid-exception-caught]
             raise self._file.damaged(error) from None
-        self._unpacked += len(data)
-        if self._unpacked > MAX_BYTES or self._unpacked > max(EXPANSION_FROM, EXPANSION * self.bytes_read):
-            raise self._file.refused(
-                f"unpacks to more than {self._unpacked >> 20} MiB from {self.bytes_read} bytes, which trips "
-                "never do (a gzip bomb?); download the month again"
+        self._decompressed += len(data)
+        if self._decompressed > MAX_BYTES or self._decompressed > max(EXPANSION_FROM, EXPANSION * self.bytes_read):
+            raise self._file.error(
+                f"decompresses to more than {self._decompressed >> 20} MiB from {self.bytes_read} bytes, unlike trip "
+                "records (a gzip bomb?); download the month again"
             )
         return data
 
@@ -144,7 +141,7 @@ class LineStream:
             self._line += last - first
 
     def _skip_line(self, start: bytes) -> tuple[Reject, bytes]:
-        """Pass over a line too long to hold; what follows it is returned."""
+        """Skip a line that is too long to be read; return its reject and the bytes after it."""
         size, rest = len(start), b""
         while data := self._read():
             end = data.find(b"\n")
@@ -155,3 +152,14 @@ class LineStream:
         line = self._line
         self._line += 1
         return Reject("unreadable_length", f"{size} bytes", line, source_text(start[: TEXT_BYTES + 4], size)), rest
+
+
+def split_line(line: bytes) -> list[bytes] | None:
+    """Return the line's fields; None when its quotation marks are unbalanced."""
+    if b'"' not in line:
+        return line.split(b",")
+    try:
+        fields = next(csv.reader([line.decode("latin-1")], strict=True))  # latin-1 keeps every byte
+    except csv.Error:
+        return None
+    return [field.encode("latin-1") for field in fields]

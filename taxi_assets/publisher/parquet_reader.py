@@ -1,7 +1,6 @@
-"""A published Parquet file to raw rows, a batch at a time; values are converted in `conform`.
+"""Reads a published Parquet file as raw rows, a batch at a time; values are converted in `conform`.
 
-A footer is never looked at chunk by chunk: pyarrow 26 ends the process over a damaged one there, while reading rows
-raises.
+Column chunks in the footer are not inspected: pyarrow 26 crashes there on a damaged footer, while reading rows raises.
 """
 
 from __future__ import annotations
@@ -19,17 +18,17 @@ import pyarrow.types as pt
 from taxi_assets.core.errors import PermanentError
 from taxi_assets.datasets.eras import era_of
 from taxi_assets.publisher.columns import MatchedColumns, NewColumns, canonical_name, match_columns
-from taxi_assets.publisher.conform import is_readable_type
-from taxi_assets.publisher.published import PublishedFile
-from taxi_assets.publisher.rows import OpenedFile, Progress, Published, published_value, raw_rows, source_text
+from taxi_assets.publisher.conform import is_readable_type, is_text
+from taxi_assets.publisher.rows import OpenedFile, ParsedRows, ReadProgress, published_value, raw_rows, source_text
+from taxi_assets.publisher.source_file import SourceFile
 
 BATCH_ROWS = 131_072
 
 _DAMAGE = (OSError, ValueError, pa.ArrowException)
 
 
-def open_parquet(file: PublishedFile, new_columns: NewColumns = "keep", progress: Progress | None = None) -> OpenedFile:
-    """Open the file; errors as of `reader.open_trips`."""
+def open_parquet(file: SourceFile, new_columns: NewColumns, progress: ReadProgress | None) -> OpenedFile:
+    """Open the file; errors as in `reader.open_trips`."""
     try:
         parquet = pq.ParquetFile(file.path, buffer_size=1 << 20, pre_buffer=False)
         schema = parquet.schema_arrow
@@ -50,7 +49,7 @@ def open_parquet(file: PublishedFile, new_columns: NewColumns = "keep", progress
 
 
 def _rows(
-    file: PublishedFile, parquet: pq.ParquetFile, schema: pa.Schema, columns: MatchedColumns, progress: Progress | None
+    file: SourceFile, parquet: pq.ParquetFile, schema: pa.Schema, columns: MatchedColumns, progress: ReadProgress | None
 ) -> Iterator[pa.RecordBatch]:
     with parquet:
         size, rows = file.path.stat().st_size, 0
@@ -59,41 +58,41 @@ def _rows(
             known = {name: (names[i], batch.column(i)) for name, i in columns.known.items()}
             new = {name: _plain_values(batch.column(c.position)) for name, c in columns.new.items()}
             lines = np.arange(rows + 1, rows + batch.num_rows + 1)
-            yield raw_rows(schema, Published(known, new, lines, lambda row, batch=batch: _row_text(batch, row)))
+            yield raw_rows(schema, ParsedRows(known, new, lines, lambda row, batch=batch: _row_text(batch, row)))
             rows += batch.num_rows
             if progress:
                 progress(size * rows // max(rows, parquet.metadata.num_rows), size, rows)
         if rows != parquet.metadata.num_rows:
-            raise file.refused(
-                f"is damaged: its footer promises {parquet.metadata.num_rows} rows, it holds {rows}; download the "
-                "month again"
+            raise file.error(
+                f"is damaged: {parquet.metadata.num_rows} rows according to its footer, {rows} found; download the month "
+                "again"
             )
 
 
-def _batches(file: PublishedFile, parquet: pq.ParquetFile) -> Iterator[pa.RecordBatch]:
-    """All columns, by position: two may have one name."""
+def _batches(file: SourceFile, parquet: pq.ParquetFile) -> Iterator[pa.RecordBatch]:
+    """Yield batches of all columns; two may have the same name."""
     try:
         yield from parquet.iter_batches(BATCH_ROWS)
     except _DAMAGE as error:
         raise file.damaged(error) from None
 
 
-def _check_type(file: PublishedFile, published: pa.Field, target: pa.DataType) -> None:
+def _check_type(file: SourceFile, published: pa.Field, target: pa.DataType) -> None:
     if is_readable_type(published.type, target):
         return
     if pa.types.is_timestamp(published.type):
-        raise file.refused(
-            f"has times with a zone in {published.name!r} ({published.type}); published times are New York wall "
-            "clock without one, and which instant is meant cannot be told"
+        raise file.error(
+            f"has a time zone in {published.name!r} ({published.type}), so its times are ambiguous: published times are "
+            "New York wall clock without a zone"
         )
-    raise file.refused(
-        f"has values of type {published.type} in {published.name!r}, where {target} is expected; if the "
-        "publisher changed it, teach `conform` the type"
+    raise file.error(
+        f"has values of type {published.type} in {published.name!r}, where {target} is expected; if the publisher "
+        "changed it, add the type to taxi_assets.publisher.conform"
     )
 
 
-def _changed_types(file: PublishedFile, schema: pa.Schema, columns: MatchedColumns) -> dict[str, list[str]]:
-    """Expected and found kind of type of each known column where they differ, by published name."""
+def _changed_types(file: SourceFile, schema: pa.Schema, columns: MatchedColumns) -> dict[str, list[str]]:
+    """Return the expected and the actual type family of each known column where they differ, by published name."""
     era = era_of(file.kind.name, "parquet", str(file.month))
     if era is None:
         return {}
@@ -102,20 +101,20 @@ def _changed_types(file: PublishedFile, schema: pa.Schema, columns: MatchedColum
     for name, position in columns.known.items():
         published = schema.field(position)
         expected = special.get(name) or str(file.kind.schema.field(name).type)
-        found, family = _family(published.type), _family(pa.type_for_alias(expected))
-        if found not in (family, "null"):
-            changed[published.name] = [family, found]
+        actual, family = _family(published.type), _family(pa.type_for_alias(expected))
+        if actual not in (family, "null"):
+            changed[published.name] = [family, actual]
     return changed
 
 
 def _family(type_: pa.DataType) -> str:
-    """What a type is however wide: `int32` and `int64` are both `integer`."""
+    """Return the family of a type: `int32` and `int64` are both `integer`."""
     if pt.is_dictionary(type_):
         type_ = type_.value_type
     families = {
         "integer": pt.is_integer,
         "double": lambda t: pt.is_floating(t) or pt.is_decimal(t),
-        "text": lambda t: pt.is_string(t) or pt.is_large_string(t) or pt.is_string_view(t),
+        "text": is_text,
         "timestamp": lambda t: pt.is_timestamp(t) and t.tz is None,
         "null": pt.is_null,
     }
@@ -123,7 +122,7 @@ def _family(type_: pa.DataType) -> str:
 
 
 def _plain_type(type_: pa.DataType) -> pa.DataType:
-    """The type of a new column's values in the raw month: the published one, without an encoding of it."""
+    """Return the type of a new column in the raw month: the published one without dictionary or extension."""
     if pt.is_dictionary(type_):
         return type_.value_type
     return type_.storage_type if isinstance(type_, pa.BaseExtensionType) else type_

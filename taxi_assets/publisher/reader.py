@@ -1,7 +1,7 @@
-"""A published file of any month since 2009 to canonical batches: what the file is decides who reads it.
+"""Reads a published file of any month since 2009, CSV or Parquet, as batches in the canonical schema.
 
-CSV is read in `csv_reader`, Parquet in `parquet_reader`; both match columns in `columns` and conform values in `conform`,
-by the tables in `eras` and `encodings`.
+CSV is read in `csv_reader`, Parquet in `parquet_reader`; both match columns in `columns` and convert values in `conform`,
+by the tables in `datasets.eras` and `datasets.encodings`.
 """
 
 from __future__ import annotations
@@ -16,61 +16,57 @@ from taxi_assets.datasets.schema import TaxiKind
 from taxi_assets.publisher.columns import NewColumns
 from taxi_assets.publisher.csv_reader import open_csv
 from taxi_assets.publisher.parquet_reader import open_parquet
-from taxi_assets.publisher.published import PublishedFile
-from taxi_assets.publisher.rows import OpenedFile, Progress
+from taxi_assets.publisher.rows import OpenedFile, ReadProgress
+from taxi_assets.publisher.source_file import SourceFile
 
-HOPELESS_ROWS = 100
-"""Rows from the start of which one at least must be readable; if none is, the file is written in some other way."""
+PROBE_ROWS = 100
+"""Number of first rows of which at least one must be readable; else the file has another format."""
 
 
 def open_trips(
     path: Path,
     kind: TaxiKind,
     month: Month,
-    progress: Progress | None = None,
+    progress: ReadProgress | None = None,
     new_columns: NewColumns = "keep",
 ) -> OpenedFile:
-    """Open a published file: CSV, gzipped CSV or Parquet, told apart by content and not by name.
+    """Open a published file: CSV, gzipped CSV or Parquet, whatever its name is.
 
-    Every published row is yielded once, in order. A readable one has the four REJECT_COLUMNS null. An unreadable one
-    has every other column null, and `reject_reason` (one of `rows.REASONS`), `reject_detail`, `source_line` (the line
-    in the CSV, the row in the Parquet file, from 1) and `source_text` (the line, or the row as JSON). Blank lines are
-    no rows. Columns that are not known follow, under their published names and of their published types.
+    Every published row is yielded once, in order. In a readable row the four REJECT_COLUMNS are null. In an unreadable
+    row every other column is null, and `reject_reason` (one of `rows.REASONS`), `reject_detail`, `source_line` (the line
+    in the CSV, the row in the Parquet file, from 1) and `source_text` (the line, or the row as JSON) are set. Blank lines
+    are not rows. Unknown columns follow the canonical ones, with their published names and types.
 
     Args:
         path: the file; read in bounded memory (about 150 MB) whatever its size.
-        kind: whose trips it holds.
-        month: the month it was published for; named in errors. Trips of other months are yielded like any other.
+        kind: the dataset.
+        month: the month it was published for, for errors. Trips of other months are yielded, too.
         progress: called after each batch.
-        new_columns: `refuse` refuses a file with a column that is not known, or with two of one name.
+        new_columns: `refuse` rejects a file with an unknown column, or with two columns of one name.
 
     Returns:
-        The schema, what the columns are, and batches of 20,000 to 131,072 rows (the last one fewer).
+        The schema, the columns, and batches of 20,000 to 131,072 rows (the last one may have fewer).
 
     Raises:
-        PermanentError: the file as a whole cannot be used. What is wrong with its format, header, columns or types is
-            raised here; damage in its middle (a wrong checksum, a missing end) while iterating, and what was yielded
-            until then must be dropped.
+        PermanentError: the whole file is rejected. Errors in its format, header, columns or types are raised here;
+            damage found later (a wrong checksum, a missing end) is raised while iterating, and the batches yielded until
+            then must be discarded.
     """
-    file = PublishedFile(path, kind, month)
+    file = SourceFile(path, kind, month)
     open_file = open_parquet if file.format() == "parquet" else open_csv
     opened = open_file(file, new_columns, progress)
     return opened._replace(batches=_with_readable_start(file, opened.batches))
 
 
 def read_trips(
-    path: Path, kind: TaxiKind, month: Month, progress: Progress | None = None, new_columns: NewColumns = "keep"
+    path: Path, kind: TaxiKind, month: Month, progress: ReadProgress | None = None, new_columns: NewColumns = "keep"
 ) -> Iterator[pa.RecordBatch]:
-    """The rows of a published file; see `open_trips`."""
+    """Yield the batches of a published file; see `open_trips`."""
     yield from open_trips(path, kind, month, progress, new_columns).batches
 
 
-def _with_readable_start(file: PublishedFile, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    """The batches, if one of the first HOPELESS_ROWS rows can be read.
-
-    Raises:
-        PermanentError: none can, or there is none.
-    """
+def _with_readable_start(file: SourceFile, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """Pass the batches on; raise PermanentError if none of the first PROBE_ROWS rows is readable, or there is no row."""
     held: list[pa.RecordBatch] = []
     rows = 0
     for batch in batches:
@@ -81,12 +77,12 @@ def _with_readable_start(file: PublishedFile, batches: Iterator[pa.RecordBatch])
             held = []
             yield from batches
             return
-        if rows >= HOPELESS_ROWS:
+        if rows >= PROBE_ROWS:
             break
     if not rows:
-        raise file.refused("has a header but no trips, which no published month has; download the month again")
+        raise file.error("has a header but no trips; download the month again")
     first = held[0].slice(0, 1).to_pylist()[0]
-    raise file.refused(
+    raise file.error(
         f"has no readable row among its first {rows} (line {first['source_line']}: {first['reject_reason']}, "
-        f"{first['reject_detail']}), so it is not written as the publisher writes it; get the published file"
+        f"{first['reject_detail']}): its format is not the publisher's; use the published file"
     )

@@ -1,14 +1,13 @@
-"""Plausible trips of a generated month: how many when, how far, where to, at what price. No defects, no text, no files.
+"""Plausible trips of a generated month as arrays: times, distances, zones and amounts, without defects.
 
-Every draw is a slice of PCG64's raw bits looked up in an integer table, so that a month is the same on every machine
-and NumPy version: the distributions of `numpy.random.Generator` may change with a release, its bit streams do not (NEP
-19). The figures are rounded from published months; they make a month plausible, not true.
+Every random value is a slice of PCG64's raw bits looked up in an integer table, so that a month is the same on every
+machine and NumPy version: the distributions of `numpy.random.Generator` may change with a release, its bit streams do
+not (NEP 19). The figures are rounded from published months; they make a month plausible, not true.
 """
 
 from __future__ import annotations
 
 import datetime as dt
-from functools import lru_cache
 from math import exp
 from statistics import NormalDist
 
@@ -30,18 +29,25 @@ AMOUNTS = (
     "improvement_surcharge",
     "congestion_surcharge",
 )
-"""What a total is the sum of."""
+"""The parts of total_amount."""
 
-VENDORS = {2: 69, 1: 31}
-PASSENGERS = {1: 716, 2: 156, 3: 48, 5: 30, 6: 26, 4: 24}
-PAYMENTS = {1: 730, 2: 258, 3: 7, 4: 5}
-TIP_PERCENT = {20: 38, 25: 20, 15: 14, 0: 12, 30: 8, 10: 6, 18: 2}
-HELD_IN_VEHICLE = {0: 983, 1: 17}
-NEGOTIATED = {0: 993, 1: 7}
-REQUEST_SOURCES = {1: 206, 2: 16, 3: 38}
-TOLLS_CENTS = {0: 4, 612: 6}
-"""Value: share, as in published trips of 2019-2021; the source of app-dispatched trips (numbered as in `sample`) as in
-yellow trips of 2026. The toll is the tunnels' of those years, paid on airport trips."""
+
+def _weighted(weights: dict[int, int]) -> np.ndarray:
+    """Return 65,536 values in proportion to their weights, to be indexed by 16 random bits."""
+    ends = np.cumsum(list(weights.values()))
+    return np.repeat(np.array(list(weights)), np.diff(ends * 65_536 // ends[-1], prepend=0))
+
+
+VENDORS = _weighted({2: 69, 1: 31})
+PASSENGERS = _weighted({1: 716, 2: 156, 3: 48, 5: 30, 6: 26, 4: 24})
+PAYMENTS = _weighted({1: 730, 2: 258, 3: 7, 4: 5})
+TIP_PERCENT = _weighted({20: 38, 25: 20, 15: 14, 0: 12, 30: 8, 10: 6, 18: 2})
+STORED = _weighted({0: 983, 1: 17})
+NEGOTIATED = _weighted({0: 993, 1: 7})
+REQUEST_SOURCES = _weighted({1: 206, 2: 16, 3: 38})
+TOLLS_CENTS = _weighted({0: 4, 612: 6})
+"""Value: share, as in published trips of 2019-2021; request sources (numbered as in `sample`) as in yellow trips of
+2026. The toll is that of the tunnels, paid on airport trips."""
 
 HOURS = {
     "weekday": (16, 9, 6, 4, 5, 9, 22, 38, 47, 46, 45, 48, 51, 52, 54, 54, 52, 59, 68, 64, 58, 53, 48, 34),
@@ -53,7 +59,7 @@ DAYS = (88, 95, 98, 100, 108, 106, 90)
 PACE = (300, 270, 260, 240, 215, 215, 255, 335, 395, 400, 405, 410,
         425, 420, 425, 435, 425, 420, 400, 370, 345, 325, 315, 300)  # fmt: skip
 TOWN_MILES, HIGHWAY_PACE = 4, 130
-"""Seconds a mile by hour, in town (yellow, 2019); and beyond the first miles of a trip."""
+"""Seconds per mile by hour in town (yellow, 2019), and beyond the first miles of a trip."""
 
 POPULAR = {
     "yellow": {132: 42, 186: 41, 48: 39, 239: 38, 237: 46, 142: 34, 236: 43, 238: 31, 263: 31, 141: 30, 230: 34,
@@ -63,10 +69,22 @@ POPULAR = {
     "green": {74: 93, 75: 76, 41: 52, 42: 39, 244: 29, 95: 28, 97: 25, 166: 24, 7: 20, 82: 18, 65: 17, 43: 16, 130: 16,
               61: 15, 116: 15, 25: 12, 33: 12, 129: 11, 181: 11, 188: 10, 76: 9, 242: 8, 17: 8, 196: 8, 89: 7},
 }  # fmt: skip
-"""Pickups a thousand in the busiest zones (yellow 2021-01, green 2020-11)."""
+"""Pickups per thousand in the busiest zones (yellow 2021-01, green 2020-11)."""
 
 ELSEWHERE = {"yellow": {"core": (4, 4), "other": (0.4, 0.8)}, "green": {"core": (0, 2), "other": (1.6, 1.6)}}
-"""The same for each other zone, as pickup and as drop-off. A green taxi takes no street hail in the yellow zone."""
+"""Pickups and drop-offs per thousand in each other zone. Green taxis accept no street hails in the yellow zone."""
+
+ZONES = {
+    kind: tuple(
+        _weighted({
+            zone: round(10 * popular.get(zone, ELSEWHERE[kind]["core" if zone in YELLOW_ZONE else "other"][end]))
+            for zone in PLACES
+        })
+        for end in (0, 1)
+    )
+    for kind, popular in POPULAR.items()
+}  # fmt: skip
+"""Zones of pickups and of drop-offs, by kind."""
 
 CORE, OTHER, AT_LAGUARDIA, AT_JFK, AT_NEWARK = range(5)
 LEAST_MILES = (
@@ -83,7 +101,15 @@ SPREAD = (
     (90, 250, 60, 40, 60),
     (60, 200, 60, 60, 40),
 )
-"""Between two classes of zones: hundredths of a mile of every trip, and per cent of `_distances` that come on top."""
+"""Between two classes of zones: the least distance in hundredths of a mile, and the percentage of DISTANCES added to it."""
+
+ZONE_CLASSES = np.full(LAST_PLACE + 1, OTHER)
+ZONE_CLASSES[list(YELLOW_ZONE)] = CORE
+ZONE_CLASSES[[LAGUARDIA, JFK, NEWARK]] = AT_LAGUARDIA, AT_JFK, AT_NEWARK
+"""The class of each zone id."""
+
+DISTANCES = np.array([max(round(100 * exp(NormalDist(0.4, 0.72).inv_cdf((i + 0.5) / 4096))), 10) for i in range(4096)])
+"""Quantiles of a log-normal distance (median 1.5 miles) in hundredths of a mile, to be indexed by 12 random bits."""
 
 INITIAL_CENTS, UNIT_CENTS, UNIT_MILES, SLOW_MILE_SECONDS = 250, 50, 20, 300
 """The tariff of 2012-09 to 2022-12 (TLC rules, chapter 58): 2.50, and 0.50 a unit, which is a fifth of a mile, or a
@@ -95,79 +121,39 @@ MTA_TAX_CENTS, IMPROVEMENT_CENTS, CONGESTION_CENTS = 50, 30, {"yellow": 250, "gr
 added to every trip, or to those that touch Manhattan below 96th Street."""
 
 
-def _deal(weights: dict[int, int]) -> np.ndarray:
-    """A table of 65,536 values in proportion to their weights: indexed by 16 random bits, it draws one of them."""
-    ends = np.cumsum(list(weights.values()))
-    return np.repeat(np.array(list(weights)), np.diff(ends * 65_536 // ends[-1], prepend=0))
-
-
-@lru_cache
-def _dealt(name: str) -> np.ndarray:
-    """The table of a module constant of shares."""
-    return _deal(globals()[name])
-
-
-@lru_cache
-def _distances() -> np.ndarray:
-    """Quantiles of a log-normal distance (median 1.5 miles), in hundredths of a mile: indexed by 12 random bits."""
-    normal = NormalDist(0.4, 0.72)
-    return np.array([max(round(100 * exp(normal.inv_cdf((i + 0.5) / 4096))), 10) for i in range(4096)])
-
-
-@lru_cache
-def _zones(kind: str, end: int) -> np.ndarray:
-    """The table to deal zones from: of pickups (`end` 0) or drop-offs (1)."""
-    elsewhere = {zone: ELSEWHERE[kind]["core" if zone in YELLOW_ZONE else "other"][end] for zone in PLACES}
-    return _deal({zone: round(10 * share) for zone, share in (elsewhere | POPULAR[kind]).items()})
-
-
-@lru_cache
-def _zone_classes() -> np.ndarray:
-    """The class of each zone id."""
-    classes = np.full(LAST_PLACE + 1, OTHER)
-    classes[list(YELLOW_ZONE)] = CORE
-    classes[[LAGUARDIA, JFK, NEWARK]] = AT_LAGUARDIA, AT_JFK, AT_NEWARK
-    return classes
-
-
-@lru_cache
-def _hours(month: Month) -> np.ndarray:
-    """Cumulated relative pickups of each hour of a month."""
-    weights = [
-        np.array(HOURS["weekend" if day.weekday() > 4 else "weekday"]) * DAYS[day.weekday()] for day in month.days
-    ]
-    return np.cumsum(np.concatenate(weights))
-
-
 def draw_trips(kind: TaxiKind, month: Month, rows: int, at: np.ndarray, bits: np.random.PCG64) -> dict[str, np.ndarray]:
-    """The trips numbered `at` of a month of `rows`, in order of the hour they begin.
+    """Return the trips numbered `at` of a month of `rows` trips, ordered by the hour of pickup.
 
     Returns:
         int64 arrays by canonical column name: seconds since 1970 (wall clock), hundredths of a mile, cents; the flag is
-        0 for N and 1 for Y; every trip has a request source. `total_amount` is left to the caller, who may still change its
-        parts.
+        0 for N and 1 for Y; every trip has a request source. `total_amount` is missing, as the caller may change its parts.
     """
-    chance = iter(bits.random_raw(4 * len(at)).astype("<u8", copy=False).view("<u2").reshape(16, -1))
-    hours = _hours(month)
-    rank = (at + next(chance) / 65_536) / rows * hours[-1]
+    draws = iter(bits.random_raw(4 * len(at)).astype("<u8", copy=False).view("<u2").reshape(16, -1))
+    hours = np.cumsum(
+        [
+            DAYS[day.weekday()] * share
+            for day in month.days
+            for share in HOURS["weekend" if day.weekday() > 4 else "weekday"]
+        ]
+    )
+    rank = (at + next(draws) / 65_536) / rows * hours[-1]
     hour = np.minimum(np.searchsorted(hours, rank, side="right"), len(hours) - 1)
-    since = hour * HOUR + (next(chance).astype(np.int64) * HOUR >> 16)
+    since = hour * HOUR + (next(draws).astype(np.int64) * HOUR >> 16)
     pickup = since + (month.start - dt.datetime(1970, 1, 1)) // dt.timedelta(seconds=1)
     of_day = hour % 24
     weekday = (hour // 24 + month.start.weekday()) % 7 < 5
 
-    start, end = _zones(kind.name, 0)[next(chance)], _zones(kind.name, 1)[next(chance)]
-    classes = _zone_classes()
-    ends = classes[start], classes[end]
-    miles = np.array(LEAST_MILES)[ends] + np.array(SPREAD)[ends] * _distances()[next(chance) >> 4] // 100
+    start, end = (table[next(draws)] for table in ZONES[kind.name])
+    ends = ZONE_CLASSES[start], ZONE_CLASSES[end]
+    miles = np.array(LEAST_MILES)[ends] + np.array(SPREAD)[ends] * DISTANCES[next(draws) >> 4] // 100
     town = np.minimum(miles, 100 * TOWN_MILES)
     usual = (town * np.array(PACE)[of_day] + (miles - town) * HIGHWAY_PACE) // 100
-    seconds = 45 + usual * (75 + (next(chance).astype(np.int64) * 50 >> 16)) // 100
+    seconds = 45 + usual * (75 + (next(draws).astype(np.int64) * 50 >> 16)) // 100
 
     manhattan = list(BOROUGHS["Manhattan"])
     flat = (start == JFK) & np.isin(end, manhattan) | (end == JFK) & np.isin(start, manhattan)
     newark = (start == NEWARK) | (end == NEWARK)
-    negotiated = _dealt("NEGOTIATED")[next(chance)].astype(bool) & ~flat & ~newark
+    negotiated = NEGOTIATED[next(draws)].astype(bool) & ~flat & ~newark
     slow = np.maximum(seconds - miles * SLOW_MILE_SECONDS // 100, 0)
     metered = INITIAL_CENTS + UNIT_CENTS * (miles // UNIT_MILES + slow // 60)
     special, rounded = [flat, newark, negotiated], metered // 500 * 500 + 500
@@ -175,18 +161,18 @@ def draw_trips(kind: TaxiKind, month: Month, rows: int, at: np.ndarray, bits: np
     rush, night = weekday & (of_day >= 16) & (of_day < 20), (of_day >= 20) | (of_day < 6)
     extra = np.where(flat, JFK_RUSH_CENTS * rush, RUSH_CENTS * rush + NIGHT_CENTS * night)
     airport = (ends[0] >= AT_LAGUARDIA) | (ends[1] >= AT_LAGUARDIA)
-    tolls = np.where(airport, _dealt("TOLLS_CENTS")[next(chance)], 0)
+    tolls = np.where(airport, TOLLS_CENTS[next(draws)], 0)
     congestion = np.where((ends[0] == CORE) | (ends[1] == CORE), CONGESTION_CENTS[kind.name], 0)
-    payment = _dealt("PAYMENTS")[next(chance)]
-    tip = (fare + extra + MTA_TAX_CENTS + IMPROVEMENT_CENTS + congestion) * _dealt("TIP_PERCENT")[next(chance)] // 100
+    payment = PAYMENTS[next(draws)]
+    tip = (fare + extra + MTA_TAX_CENTS + IMPROVEMENT_CENTS + congestion) * TIP_PERCENT[next(draws)] // 100
     return {
-        "vendorid": _dealt("VENDORS")[next(chance)],
+        "vendorid": VENDORS[next(draws)],
         kind.pickup: pickup,
         kind.dropoff: pickup + seconds,
-        "passenger_count": _dealt("PASSENGERS")[next(chance)],
+        "passenger_count": PASSENGERS[next(draws)],
         "trip_distance": miles,
         "ratecodeid": np.select(special, [2, 3, 5], 1),
-        "store_and_fwd_flag": _dealt("HELD_IN_VEHICLE")[next(chance)],
+        "store_and_fwd_flag": STORED[next(draws)],
         "pulocationid": start,
         "dolocationid": end,
         "payment_type": payment,
@@ -198,5 +184,5 @@ def draw_trips(kind: TaxiKind, month: Month, rows: int, at: np.ndarray, bits: np
         "improvement_surcharge": np.full(len(at), IMPROVEMENT_CENTS),
         "congestion_surcharge": congestion,
         "trip_type": np.where(negotiated, 2, 1),
-        "request_source": _dealt("REQUEST_SOURCES")[next(chance)],
+        "request_source": REQUEST_SOURCES[next(draws)],
     }

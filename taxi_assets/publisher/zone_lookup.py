@@ -1,6 +1,6 @@
-"""The taxi zones' lookup file, checked, as an Arrow table; and a generated lookup for the generated source.
+"""Reads and validates the taxi zone lookup file, and generates a lookup for the generated source.
 
-Fetching the file is `source`'s work, publishing the table an asset's; what a zone id means is in `zones`.
+`source` downloads the file; the meaning of zone ids is in `datasets.zones`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 import pyarrow.csv
 
 from taxi_assets.core.errors import PermanentError
-from taxi_assets.datasets.schema import described_schema
+from taxi_assets.core.table import arrow_schema
 from taxi_assets.datasets.zones import (
     BOROUGHS,
     IDS,
@@ -27,22 +27,21 @@ from taxi_assets.datasets.zones import (
     ZONE_COLUMNS,
 )
 
-ZONE_SCHEMA = described_schema(ZONE_COLUMNS)
+ZONE_SCHEMA = arrow_schema(ZONE_COLUMNS, required=True)
 
 HEADER = ["LocationID", "Borough", "Zone", "service_zone"]
 
 UNKNOWN_WORDS = ("", "N/A", "NA", "NV", "Unknown")
-"""The publisher's ways to say that there is no name. They changed over the years (264 `Unknown, NV` became `Unknown,
-N/A`, 265 `Unknown, NA` became `N/A, Outside of NYC`), so both texts are read alike: as empty, and 265 is always
-`OUTSIDE`."""
+"""The publisher's values for a missing name. They changed over the years (264 `Unknown, NV` became `Unknown, N/A`,
+265 `Unknown, NA` became `N/A, Outside of NYC`): all are read as null, and 265 is always `OUTSIDE`."""
 
 
 def read_zones(path: Path) -> pa.Table:
-    """Read the publisher's lookup file, either text of it, into a table of `ZONE_SCHEMA` ordered by id.
+    """Read the publisher's lookup file, in either form, into a table of `ZONE_SCHEMA` ordered by id.
 
     Raises:
-        PermanentError: the file is not the lookup: it has another header, an id twice or outside 1 to 265, or lacks one
-            of 1 to 263.
+        PermanentError: the file is not the lookup: it has another header, duplicate ids, ids outside 1 to 265, or no row
+            for one of 1 to 263.
     """
     try:
         table = pa.csv.read_csv(
@@ -61,14 +60,13 @@ def read_zones(path: Path) -> pa.Table:
         raise _unusable(path, f"has the header {_excerpt(table.column_names)} instead of {','.join(HEADER)}")
     ids = table["LocationID"].to_pylist()
     count = Counter(ids)
-    strange = [id_ for id_ in count if id_ not in IDS]
-    for fault, found in (
-        ("ids outside 1 to 265", strange),
+    for fault, wrong in (
+        ("ids outside 1 to 265", [id_ for id_ in count if id_ not in IDS]),
         ("ids twice", [id_ for id_ in count if count[id_] > 1]),
         ("no row for ids", [id_ for id_ in PLACES if id_ not in count]),
     ):
-        if found:
-            raise _unusable(path, f"has {fault}: {_excerpt(['empty' if id_ is None else id_ for id_ in found])}")
+        if wrong:
+            raise _unusable(path, f"has {fault}: {_excerpt(['empty' if id_ is None else id_ for id_ in wrong])}")
     table = table.take(pc.sort_indices(table["LocationID"])).combine_chunks()
     unnamed = pc.and_(pc.equal(table["LocationID"], OUTSIDE_ID), pc.is_null(table["Zone"]))
     names = pc.if_else(unnamed, OUTSIDE, table["Zone"])
@@ -76,7 +74,7 @@ def read_zones(path: Path) -> pa.Table:
 
 
 def sample_zones() -> pa.Table:
-    """Generated zones in `ZONE_SCHEMA`: the publisher's ids and boroughs, and names that say they are generated."""
+    """Return generated zones in `ZONE_SCHEMA`: the publisher's ids and boroughs, and names marked as samples."""
     borough = {id_: name for name, ids in BOROUGHS.items() for id_ in ids}
     zone = {id_: f"Zone {id_} (sample)" for id_ in PLACES} | {OUTSIDE_ID: f"{OUTSIDE} (sample)"}
     service = dict.fromkeys(PLACES, "Boro Zone") | dict.fromkeys(YELLOW_ZONE, "Yellow Zone")
@@ -86,7 +84,7 @@ def sample_zones() -> pa.Table:
 
 
 def _excerpt(values: list) -> str:
-    """At most five values, each short: a wrong file may hold anything."""
+    """Return the first five values, each truncated: a wrong file may contain anything."""
     return ",".join(str(value)[:30] for value in values[:5]) + (",..." if len(values) > 5 else "")
 
 

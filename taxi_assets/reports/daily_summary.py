@@ -10,14 +10,14 @@ import math
 import warnings
 from collections.abc import Callable
 from functools import cache
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from taxi_assets.core.errors import PermanentError
+from taxi_assets.core.manifest import Manifest
 from taxi_assets.core.month import Month
-from taxi_assets.datasets.schema import Column, TaxiKind, described_schema
+from taxi_assets.core.table import Column, Table, arrow_schema
+from taxi_assets.datasets.schema import TaxiKind
 from taxi_assets.datasets.zones import BOROUGHS, OUTSIDE, OUTSIDE_ID
-from taxi_assets.lake.month_file import Facts, TripFile, Trips
 
 if TYPE_CHECKING:
     import dagster as dg
@@ -63,9 +63,23 @@ _CENT = 0.005
 
 
 @cache
+def summary_table(kind: TaxiKind) -> Table:
+    """The summary of a kind of taxi as sinks know it."""
+    return Table(
+        f"{kind.name}_daily_summary",
+        SUMMARY_COLUMNS,
+        "pickup_date",
+        sums=tuple(SUMMARY_NAMES[3:]),
+        kind=kind.name,
+        description=f"New York's {kind.name} taxi trips by day, payment type and borough of the pickup.",
+        key=tuple(KEY),
+    )
+
+
+@cache
 def summary_schema() -> pa.Schema:
     """`SUMMARY_COLUMNS` as Arrow has them."""
-    return described_schema(SUMMARY_COLUMNS)
+    return arrow_schema(SUMMARY_COLUMNS, required=True)
 
 
 def summary_sql(kind: TaxiKind, month: Month, table: str) -> str:
@@ -98,24 +112,6 @@ GROUP BY 1, 2, 3
 ORDER BY 1, 2, 3"""
 
 
-def summarize(trips: Trips | pa.Table | Path, kind: TaxiKind, month: Month, memory_limit: str = "256MB") -> pa.Table:
-    """Run the query in an own DuckDB over a month that is at hand: a Parquet file, a handle, or a table.
-
-    Returns:
-        A table of `SUMMARY_COLUMNS`, ordered by its key; empty for a month without trips.
-    """
-    import duckdb
-
-    path = trips.path if isinstance(trips, TripFile) else trips
-    with duckdb.connect(config={"memory_limit": memory_limit, "autoinstall_known_extensions": False}) as connection:
-        if isinstance(path, Path) and not set(str(path)) & set("*?[{"):  # DuckDB would take such a name for a pattern
-            source = "read_parquet('{}', hive_partitioning = false)".format(str(path).replace("'", "''"))
-        else:
-            source = "trips_of_month"
-            connection.register(source, _batches(TripFile(path, month) if isinstance(path, Path) else path))
-        return as_summary(connection.sql(summary_sql(kind, month, source)).to_arrow_table())
-
-
 def as_summary(found: pa.Table | pd.DataFrame) -> pa.Table:
     """What a warehouse answered, in exactly `SUMMARY_COLUMNS`.
 
@@ -140,7 +136,7 @@ def as_frame(summary: pa.Table) -> pd.DataFrame:
     return frame.astype({"pickup_date": "datetime64[ns]"})
 
 
-def require_reconciled(summary: pa.Table, clean: Facts, month: Month) -> None:
+def require_reconciled(summary: pa.Table, clean: Manifest, month: Month) -> None:
     """Compare the summary with the clean month it was made of: every trip and every dollar once, on the month's days.
 
     Raises:
@@ -157,11 +153,10 @@ def require_reconciled(summary: pa.Table, clean: Facts, month: Month) -> None:
         raise PermanentError(
             f"{month}: the daily summary has {trips:,} trips and the clean month {clean.rows:,}; {again}."
         )
-    revenue = pc.sum(summary["revenue"]).as_py() or 0.0
-    if not math.isclose(revenue, clean.total_amount, rel_tol=1e-9, abs_tol=_CENT * (summary.num_rows + 1)):
+    revenue, total = pc.sum(summary["revenue"]).as_py() or 0.0, clean.sums["total_amount"]
+    if not math.isclose(revenue, total, rel_tol=1e-9, abs_tol=_CENT * (summary.num_rows + 1)):
         raise PermanentError(
-            f"{month}: the daily summary has ${revenue:,.2f} of revenue and the clean month "
-            f"${clean.total_amount:,.2f}; {again}."
+            f"{month}: the daily summary has ${revenue:,.2f} of revenue and the clean month ${total:,.2f}; {again}."
         )
 
 
@@ -223,11 +218,3 @@ def summary_type(name: str = "DailySummary") -> dg.DagsterType:
                 ),
             ],
         )
-
-
-def _batches(trips: Trips | pa.Table) -> pa.RecordBatchReader | pa.Table:
-    import pyarrow as pa
-
-    if isinstance(trips, pa.Table):
-        return trips
-    return pa.RecordBatchReader.from_batches(trips.schema, trips.batches())

@@ -10,7 +10,7 @@ import datetime as dt
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from taxi_assets.lake.month_file import Facts
+from taxi_assets.core.manifest import Manifest
 from taxi_assets.reports.bars import Bar, payments, reasons, requests, zones
 from taxi_assets.reports.charts import busiest_hour, environment, histogram, trips_per_day, week, weekday_averages
 from taxi_assets.reports.figures import Histogram, MonthProfile, month_of, share
@@ -42,15 +42,16 @@ class SinkState:
     where: str = ""
 
     @classmethod
-    def compare(cls, name: str, clean: Facts, found: Facts | None, where: str = "") -> SinkState:
-        """What `Facts.differences` finds, in words."""
+    def compare(cls, name: str, clean: Manifest, found: Manifest | None, where: str = "") -> SinkState:
+        """What `Manifest.differences` finds, in words."""
         if found is None:
             return cls(name, None, ("has no such month",), where)
         words = {
             "rows": f"{number(found.rows)} rows, not {number(clean.rows)}",
-            "first_pickup": f"first pickup {found.first_pickup or 'none'}, not {clean.first_pickup or 'none'}",
-            "last_pickup": f"last pickup {found.last_pickup or 'none'}, not {clean.last_pickup or 'none'}",
-            "total_amount": f"{dollars(found.total_amount)} in all, not {dollars(clean.total_amount)}",
+            "first": f"first pickup {found.first or 'none'}, not {clean.first or 'none'}",
+            "last": f"last pickup {found.last or 'none'}, not {clean.last or 'none'}",
+            "total_amount": f"{dollars(found.sums.get('total_amount', 0))} in all, not "
+            f"{dollars(clean.sums.get('total_amount', 0))}",
         }
         return cls(name, found.rows, tuple(words[each] for each in clean.differences(found)), where)
 
@@ -175,7 +176,7 @@ def _zones_note(p: MonthProfile) -> str:
     notes = []
     if not p.places.top and p.places.with_coordinates:
         notes.append(
-            "This month was published with coordinates instead of taxi zones, so there are no zones to rank. Trips "
+            "This month was published with coordinates instead of taxi zones, so there are no zones to rank. MonthFile "
             f"with coordinates: {number(p.places.with_coordinates)}."
         )
     elif not p.places.top:

@@ -1,7 +1,7 @@
 """The contract of every sink: a partition is a month, and writing it replaces exactly that month, whole or not at all.
 
-A sink says how one month is replaced and read back; this module does what is common: Dagster's contexts, several months in
-one run, the types an asset may return and a reader may ask for, metadata.
+A sink says how one month of a table is replaced, measured and read back; this module does what is common: Dagster's
+contexts, several months in one run, the types an asset may return and a reader may ask for, metadata.
 """
 
 from __future__ import annotations
@@ -13,30 +13,32 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import dagster as dg
+from pydantic import Field
 
 from taxi_assets.core.errors import PermanentError
 from taxi_assets.core.failures import explained
+from taxi_assets.core.folders import default_staging
+from taxi_assets.core.manifest import Manifest
 from taxi_assets.core.month import Month
-from taxi_assets.datasets.schema import KINDS, TaxiKind
-from taxi_assets.lake.month_file import BATCH_ROWS, Facts, TripFile, Trips
-from taxi_assets.settings import get_settings
+from taxi_assets.core.month_file import BATCH_ROWS, MonthFile
+from taxi_assets.core.table import Column, Table
 
-__all__ = ["KIND_METADATA", "MonthIOManager", "Trips", "Writing", "kind_of", "sql_to_paste"]
+TABLE_METADATA = "taxi_assets/table"
+"""Definition metadata of an asset that is kept in a sink: its table, but for the columns, which are its column schema."""
+COLUMN_SCHEMA = "dagster/column_schema"
 
 Part = TypeVar("Part", Month, dt.date)
 """What a partition is: a month, or a day of one."""
-Given = TypeVar("Given")
-"""What is given for it."""
-KIND_METADATA = "taxi_kind"
-"""Every asset's definition metadata names its kind of taxi under this key."""
+Value = TypeVar("Value")
+"""What an asset returned for it."""
 
 
 @dataclass(frozen=True)
-class Writing:
-    """Who writes, and where to tell about progress: `log` takes one line for people, `token` is unique to this attempt."""
+class WriteContext:
+    """Who writes: the run and its tags, a `token` unique to this attempt, and `log`, which takes one line."""
 
     run_id: str
     token: str
@@ -44,68 +46,87 @@ class Writing:
     tags: Mapping[str, str]
 
 
-class MonthIOManager(dg.ConfigurableIOManager, ABC):
-    """A sink that keeps months of trips. Subclasses implement `replace`, `read_facts` and `read`."""
+class MonthSink(ABC):
+    """A sink that keeps months of tables. Subclasses implement `replace`, `measure` and `read`.
+
+    `kind`: the tag of the technology, for the UI.
+    """
+
+    kind: ClassVar[str] = ""
+    staging: str
 
     @abstractmethod
-    def replace(self, kind: TaxiKind, trips: Trips, writing: Writing) -> Mapping[str, Any]:
-        """Make the sink's month `trips.month` exactly `trips`, whole or not at all, and return metadata about it.
+    def replace(self, table: Table, month_file: MonthFile, write: WriteContext) -> Mapping[str, Any]:
+        """Make the sink's month exactly `month_file`, whole or not at all, and return metadata about it.
 
         Raises:
             TransientError, PermanentError: the month is as it was before.
         """
 
     @abstractmethod
-    def read_facts(self, kind: TaxiKind, month: Month) -> Facts | None:
+    def measure(self, table: Table, month: Month) -> Manifest | None:
         """Count and sum the month as the sink holds it now, by asking the sink; None when it has no such month."""
 
     @abstractmethod
-    def read(self, kind: TaxiKind, month: Month) -> Trips:
+    def read(self, table: Table, month: Month) -> MonthFile:
         """The month as the sink holds it.
 
         Raises:
             PermanentError: the sink has no such month.
         """
 
-    def where(self, kind: TaxiKind, month: Month) -> str:  # noqa: ARG002
+    def where(self, table: Table, month: Month) -> str:  # noqa: ARG002
         """Where the sink has the month, for people."""
         return ""
 
     def handle_output(self, context: dg.OutputContext, obj: Any) -> None:
         """Publish every month of the run's partitions, each on its own, in order."""
-        kind = kind_of(context)
+        table = table_of(context)
         months = {Month.parse(key): key for key in context.asset_partition_keys}
-        given = ((trips.month, trips) for trips in months_in(obj, kind, list(months)))
+        values = (
+            (month_file.month, month_file) for month_file in months_in(obj, table, list(months), Path(self.staging))
+        )
 
-        def replace(_: Month, trips: Trips, writing: Writing) -> Mapping[str, Any]:
-            told = {**origin(trips), **preview(trips)}  # looked at first: replacing may move the file
-            return {**told, **self.replace(kind, trips, writing)}
+        def replace(_: Month, month_file: MonthFile, write: WriteContext) -> Mapping[str, Any]:
+            about = {
+                **month_file.manifest.sums,
+                **origin(month_file),
+                **preview(month_file),
+            }  # before the file is moved
+            own = table if table.columns else table.with_columns_of(month_file.schema)
+            return {**about, **self.replace(own, month_file, write)}
 
-        publish(context, months, given, replace)
+        publish(context, months, values, replace)
 
     def load_input(self, context: dg.InputContext) -> Any:
         """Load the months that the reader's annotation asks for: a handle by default, a table or a frame on request."""
-        return load(context, lambda kind, key: self.read(kind, Month.parse(key)))
+        return load(context, lambda table, key: self.read(table, Month.parse(key)))
+
+
+class ConfigurableSink(MonthSink, dg.ConfigurableIOManager):
+    """A sink whose fields are Dagster config."""
+
+    staging: str = Field(default_factory=default_staging, description="Folder for files that are not published yet.")
 
 
 def publish(
     context: dg.OutputContext,
     expected: Mapping[Part, str],
-    given: Iterable[tuple[Part, Given]],
-    replace: Callable[[Part, Given, Writing], Mapping[str, Any]],
+    values: Iterable[tuple[Part, Value]],
+    replace: Callable[[Part, Value, WriteContext], Mapping[str, Any]],
 ) -> None:
-    """Replace every month or day of a run by what is given for it, each on its own, in the order given.
+    """Replace every month or day of a run by its value, each on its own, in the order of the values.
 
     `expected` are the run's months or days with their partition keys, `replace` returns metadata for the one it replaced.
     """
     asset, done = context.asset_key.to_user_string(), set()
     with explained(f"{asset} {', '.join(map(str, expected))}"):
-        for part, trips in given:
+        for part, value in values:
             if part not in expected:
-                raise PermanentError(f"{asset} was given {part}, which is not in this run.")
-            writing = Writing(context.run_id, uuid.uuid4().hex[:12], context.log.info, context.step_context.run_tags)
+                raise PermanentError(f"{asset} returned {part}, which is not in this run.")
+            write = WriteContext(context.run_id, uuid.uuid4().hex[:12], context.log.info, context.step_context.run_tags)
             started = time.monotonic()
-            metadata = {**replace(part, trips, writing), "seconds": round(time.monotonic() - started, 3)}
+            metadata = {**replace(part, value, write), "seconds": round(time.monotonic() - started, 3)}
             if len(expected) == 1:
                 context.add_output_metadata(metadata)
             else:  # a range run would put the same metadata on every partition
@@ -114,92 +135,130 @@ def publish(
                 )
             done.add(part)
         if missing := [str(part) for part in expected if part not in done]:
-            raise PermanentError(f"{asset} got nothing for {', '.join(missing)}.")
+            raise PermanentError(f"{asset} returned nothing for {', '.join(missing)}.")
 
 
-def load(context: dg.InputContext, read: Callable[[TaxiKind, str], Trips]) -> Any:
+def load(context: dg.InputContext, read: Callable[[Table, str], MonthFile]) -> Any:
     """What the run's partitions hold, by `read` of a partition's key, as the reader's annotation asks for it."""
-    kind = kind_of(context.upstream_output) if context.upstream_output else KINDS["yellow"]
+    assert context.upstream_output is not None
+    table = table_of(context.upstream_output)
     with explained(f"reading {context.asset_key.to_user_string()}"):
-        loaded = [read(kind, key) for key in context.asset_partition_keys]
-    return as_asked(context, loaded)
+        loaded = [read(table, key) for key in context.asset_partition_keys]
+    return as_annotated(context, loaded)
 
 
-def as_asked(context: dg.InputContext, loaded: Sequence[Trips]) -> Any:
-    """What was loaded as the reader's annotation asks for it: one table or frame of all, else the handle or handles."""
+def as_annotated(context: dg.InputContext, loaded: Sequence[MonthFile]) -> Any:
+    """The months as the reader's annotation asks for them: one table or frame of all, else the handle or handles."""
     import pyarrow as pa
 
-    wanted = context.dagster_type.typing_type
-    if wanted is pa.Table:
-        return pa.concat_tables([trips.to_arrow() for trips in loaded])
-    if getattr(wanted, "__module__", "").startswith("pandas") and getattr(wanted, "__name__", "") == "DataFrame":
-        return pa.concat_tables([trips.to_arrow() for trips in loaded]).to_pandas()
-    return loaded[0] if len(loaded) == 1 else loaded
+    annotation = context.dagster_type.typing_type
+    as_frame = getattr(annotation, "__module__", "").startswith("pandas") and annotation.__name__ == "DataFrame"
+    if annotation is not pa.Table and not as_frame:
+        return loaded[0] if len(loaded) == 1 else loaded
+    try:  # months may have different columns
+        table = pa.concat_tables([month_file.to_arrow() for month_file in loaded], promote_options="permissive")
+    except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+        months = ", ".join(str(month_file.month) for month_file in loaded)
+        raise PermanentError(f"{months} cannot be read as one table ({error}); read them month by month.") from None
+    return table.to_pandas() if as_frame else table
 
 
-def kind_of(context: dg.OutputContext | Any) -> TaxiKind:
-    """The kind of taxi whose asset this is, from the asset's definition metadata."""
-    name = (context.definition_metadata or {}).get(KIND_METADATA, "yellow")
-    return KINDS[getattr(name, "value", name)]
+def table_metadata(table: Table) -> dict[str, Any]:
+    """Definition metadata of the asset that is kept as this table."""
+    about = {name: value for name in _PLAIN if (value := getattr(table, name))}
+    columns = column_schema(table.columns, required=bool(table.key))
+    return {TABLE_METADATA: dg.MetadataValue.json(about), COLUMN_SCHEMA: columns}
 
 
-def months_in(obj: Any, kind: TaxiKind, expected: list[Month]) -> Iterator[Trips]:
-    """The months in what an asset returned: a handle, an iterable of handles, or one month's table or frame."""
+def table_of(context: dg.OutputContext) -> Table:
+    """The table that the context's asset is kept as, from the asset's definition metadata.
+
+    An asset without `table_metadata` has a table of its own name; `partition_expr`, as Dagster's database IO managers have
+    it, names the time column.
+    """
+    metadata = {name: getattr(value, "value", value) for name, value in (context.definition_metadata or {}).items()}
+    about = {"name": "_".join(context.asset_key.path), "time": metadata.get("partition_expr")}
+    about |= metadata.get(TABLE_METADATA, {})
+    fields: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in about.items()}
+    columns = metadata[COLUMN_SCHEMA].columns if COLUMN_SCHEMA in metadata else ()
+    fields["columns"] = tuple(Column(c.name, c.type, c.description or "", not c.constraints.nullable) for c in columns)
+    return Table(**fields)
+
+
+_PLAIN = ("name", "time", "sums", "kind", "day", "description", "key", "clustering")
+
+
+def column_schema(columns: Iterable[Column], *, required: bool = False) -> dg.TableSchema:
+    """The columns with their meaning and units, for the UI; with `required`, required ones are not nullable."""
+
+    def column(c: Column) -> dg.TableColumn:
+        constraints = dg.TableColumnConstraints(nullable=not (required and c.required))
+        return dg.TableColumn(c.name, c.type, description=c.description, constraints=constraints)
+
+    return dg.TableSchema([column(c) for c in columns])
+
+
+def months_in(obj: Any, table: Table, expected: list[Month], staging: Path) -> Iterator[MonthFile]:
+    """The months in what an asset returned: a handle, one month's table or frame, or an iterable of handles or of pairs of a
+    month and its table or frame."""
     import pyarrow as pa
 
-    if isinstance(obj, Trips):
+    if isinstance(obj, MonthFile):
         yield obj
+    elif isinstance(obj, tuple) and len(obj) == 2 and isinstance(obj[0], Month):
+        yield from _staged(obj[1], table, obj[0], staging)
     elif isinstance(obj, pa.Table) or type(obj).__name__ == "DataFrame":
         if len(expected) != 1:
-            raise PermanentError("A table or frame holds one month; return one handle a month in a run over several.")
-        yield from _staged(obj, kind, expected[0])
+            raise PermanentError("A table or frame holds one month; return (month, frame) pairs in a run over several.")
+        yield from _staged(obj, table, expected[0], staging)
     elif isinstance(obj, Iterable) and not isinstance(obj, (str, bytes, Mapping)):
         for item in obj:
-            yield from months_in(item, kind, expected)
+            yield from months_in(item, table, expected, staging)
     else:
         raise PermanentError(
-            f"An asset that is kept by month returned {type(obj).__name__}; return trips, a pyarrow.Table or "
-            "a pandas.DataFrame."
+            f"An asset that is kept by month returned {type(obj).__name__}; return a MonthFile, a pyarrow.Table or a "
+            "pandas.DataFrame."
         )
 
 
-def _staged(obj: Any, kind: TaxiKind, month: Month) -> Iterator[TripFile]:
-    """Write a person's table or frame as a staged file, and remove it when it has been published."""
+def _staged(obj: Any, table: Table, month: Month, staging: Path) -> Iterator[MonthFile]:
+    """Write a table or frame as a staged file, and remove it when it has been published."""
     import pyarrow as pa
 
-    from taxi_assets.lake.staging import stage
+    from taxi_assets.core.staging import stage
 
-    table = obj if isinstance(obj, pa.Table) else pa.Table.from_pandas(obj, preserve_index=False)
-    if missing := set(kind.schema.names) - set(table.column_names):
-        raise PermanentError(f"{month}: the frame lacks {', '.join(sorted(missing))}.")
-    names = kind.raw_schema.names if "reject_reason" in table.column_names else kind.schema.names
-    schema = pa.schema([kind.raw_schema.field(name) for name in names])
-    with stage(get_settings().staging_folder, month, schema, kind.pickup, "frame") as writer:
-        for batch in table.select(names).cast(schema).to_batches(max_chunksize=BATCH_ROWS):
+    rows = obj if isinstance(obj, pa.Table) else pa.Table.from_pandas(obj, preserve_index=False)
+    if missing := set(table.names) - set(rows.column_names):
+        raise PermanentError(f"{month}: the table or frame has no column {', '.join(sorted(missing))}.")
+    if table.columns:
+        rows = rows.select(table.names).cast(table.schema)
+    with stage(staging, month, rows.schema, table, "frame") as writer:
+        for batch in rows.to_batches(max_chunksize=BATCH_ROWS):
             writer.write(batch)
-        file = writer.close()
+        month_file = writer.close()
     try:
-        yield file
+        yield month_file
     finally:
-        Path(file.path).unlink(missing_ok=True)
+        Path(month_file.path).unlink(missing_ok=True)
 
 
-def sql_to_paste(table: str, kind: TaxiKind, month: Month) -> dg.MarkdownMetadataValue:
-    """A query of the month to begin with; it prunes to the month. `table` is written as the database wants it."""
+def example_query(name: str, table: Table, month: Month) -> dg.MarkdownMetadataValue:
+    """A query of the month to begin with; it prunes to the month. `name` is the table as the database quotes it."""
     return dg.MetadataValue.md(
-        f"```sql\nSELECT *\nFROM {table}\nWHERE {kind.pickup} >= '{month.start:%Y-%m-%d}'\n"
-        f"  AND {kind.pickup} < '{month.end:%Y-%m-%d}'\nLIMIT 100;\n```"
+        f"```sql\nSELECT *\nFROM {name}\nWHERE {table.time} >= '{month.start:%Y-%m-%d}'\n"
+        f"  AND {table.time} < '{month.end:%Y-%m-%d}'\nLIMIT 100;\n```"
     )
 
 
-def origin(trips: Trips) -> dict[str, str]:
-    """The source and the version of the published file that the trips come from, where they are known."""
-    return {name: trips.facts.extra[name] for name in ("source", "version") if name in trips.facts.extra}
+def origin(month_file: MonthFile) -> dict[str, str]:
+    """The source and the version of the published file that the rows come from, where they are known."""
+    extra = month_file.manifest.extra
+    return {name: extra[name] for name in ("source", "version") if name in extra}
 
 
-def preview(trips: Trips, rows: int = 10) -> dict[str, Any]:
-    """The first ten rows as a table for the UI; of a local file only, for a preview is not worth a download."""
-    batch = next(trips.batches(rows=rows), None) if isinstance(trips, TripFile) else None
+def preview(month_file: MonthFile, rows: int = 10) -> dict[str, Any]:
+    """The first ten rows as a table for the UI; not of an object in a bucket, for a preview is not worth a download."""
+    batch = next(month_file.batches(rows=rows), None) if not month_file.uri else None
     if batch is None or not batch.num_rows:
         return {}
     names = batch.schema.names

@@ -1,1 +1,1 @@
-"""Which months are where, and what is to be done about them."""
+"""What is loaded where, and what must be done about it."""

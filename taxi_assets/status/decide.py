@@ -1,7 +1,7 @@
-"""What is to be done about a month: pure functions over what is published and what was materialized.
+"""Decide what to do about a month: pure functions over what is published and what was materialized.
 
-Sensors, schedules, the deadline check and `make backfill` all decide by `judge`, so that they agree. What is known of a
-month comes from `month_records`, what is published from `probing`.
+Sensors, schedules, the deadline check and `taxi-assets backfill` all call `decide`, so that they agree. What was
+materialized is read by `month_records`, what is published by `probing`.
 """
 
 from __future__ import annotations
@@ -14,30 +14,30 @@ from typing import TYPE_CHECKING
 from taxi_assets.core.month import Month
 
 if TYPE_CHECKING:
-    from taxi_assets.publisher.source import Published
+    from taxi_assets.publisher.published import Published
 
 
 class State(Enum):
-    """Where a month stands; the value is how people read it."""
+    """The state of a month; the value is shown to people."""
 
     CURRENT = "up to date"
     RUNNING = "being loaded"
     UNPUBLISHED = "not published"
-    MISSING = "published and not loaded"
-    CHANGED = "published anew since it was loaded"
+    MISSING = "published, not loaded yet"
+    CHANGED = "republished since it was loaded"
     OTHER_SOURCE = "loaded from another source"
-    OUTDATED = "loaded by older code"
-    UNFINISHED = "not finished"
+    OUTDATED = "loaded by an older code version"
+    UNFINISHED = "incomplete"
 
 
-TO_DO = (State.MISSING, State.CHANGED, State.UNFINISHED, State.OUTDATED)
-"""States that automation acts on, most pressing first. OTHER_SOURCE is an operator's doing: told, not undone."""
+TO_LOAD = (State.MISSING, State.CHANGED, State.UNFINISHED, State.OUTDATED)
+"""States that automation acts on, most urgent first. OTHER_SOURCE may be intended by an operator: it is reported only."""
 
 
 @dataclass(frozen=True)
-class Made:
-    """The latest materialization of an asset's month: its place in the order of events, the code that made it, and
-    whether every blocking check of the asset passed on it."""
+class Materialized:
+    """The latest materialization of a month of an asset: its storage id, the code version that made it, and whether every
+    blocking check of the asset passed on it."""
 
     order: int
     code_version: str | None
@@ -45,15 +45,15 @@ class Made:
 
 
 @dataclass(frozen=True)
-class Known:
-    """What the instance knows of a month.
+class MonthRecord:
+    """What the Dagster instance has recorded about a month.
 
-    `version`, `location` and `size` (bytes) are of the published file that raw_trips was made from; `running` is the id
-    of a run that is under way; `failures` counts by source version the runs that automation started in vain; `outdated`
-    has a reason for each asset that this version or these settings would materialize with other columns.
+    `version`, `location` and `size` (bytes) describe the published file that raw_trips was loaded from. `running` is the
+    id of a run in progress. `failures` counts the failed runs of automation by `month_records.attempt`. `outdated` maps an
+    asset to the reason why this version or these settings would materialize it with other columns.
     """
 
-    made: Mapping[str, Made] = field(default_factory=dict)
+    materialized: Mapping[str, Materialized] = field(default_factory=dict)
     version: str | None = None
     location: str | None = None
     size: int | None = None
@@ -63,8 +63,8 @@ class Known:
 
 
 @dataclass(frozen=True)
-class Judgement:
-    """What is to be done about a month and why; `assets` are the unfinished ones, None for all."""
+class Decision:
+    """The state of a month and the reason for it; `assets` are those to load again, None for all."""
 
     month: Month
     state: State
@@ -76,90 +76,91 @@ class Judgement:
 
 
 Graph = Mapping[str, frozenset[str]]
-"""The assets of a month, each with those of them it is made from; parents before children."""
+"""The assets of a month, each with its upstream assets among them; upstream before downstream."""
 
 
 def unfinished(
-    graph: Graph, made: Mapping[str, Made], code: Mapping[str, str], outdated: Mapping[str, str] | None = None
+    graph: Graph,
+    materialized: Mapping[str, Materialized],
+    code: Mapping[str, str],
+    outdated: Mapping[str, str] | None = None,
 ) -> dict[str, str]:
-    """The assets that are not as the present code and their upstream would have them, each with the reason.
+    """Return the assets that must be loaded again, each with the reason.
 
-    `code` is the code version of each asset, `outdated` is `Known.outdated`.
+    `code` is the current code version of each asset, `outdated` is `MonthRecord.outdated`.
     """
-    found: dict[str, str] = {}
+    reasons: dict[str, str] = {}
     for asset, parents in graph.items():
-        mine = made.get(asset)
-        if mine is None:
-            found[asset] = "was never materialized"
-        elif mine.code_version != code[asset]:
-            found[asset] = f"was made by code version {mine.code_version}, now {code[asset]}"
+        latest = materialized.get(asset)
+        if latest is None:
+            reasons[asset] = "was never materialized"
+        elif latest.code_version != code[asset]:
+            reasons[asset] = f"was materialized by code version {latest.code_version}, now {code[asset]}"
         elif outdated and asset in outdated:
-            found[asset] = outdated[asset]
-        elif late := sorted(parent for parent in parents if parent in made and made[parent].order > mine.order):
-            found[asset] = f"is older than {late[0]}"
-        elif upstream := sorted(parents & found.keys()):
-            found[asset] = f"is made from {upstream[0]}"
-        elif not mine.checked:
-            found[asset] = "has a blocking check that did not pass"
-    return found
+            reasons[asset] = outdated[asset]
+        elif newer := sorted(p for p in parents if p in materialized and materialized[p].order > latest.order):
+            reasons[asset] = f"is older than {newer[0]}"
+        elif upstream := sorted(parents & reasons.keys()):
+            reasons[asset] = f"is downstream of {upstream[0]}"
+        elif not latest.checked:
+            reasons[asset] = "has a blocking check that did not pass"
+    return reasons
 
 
-def judge(
+def decide(
     month: Month,
     published: Published | None,
-    known: Known,
+    record: MonthRecord,
     graph: Graph,
     code: Mapping[str, str],
     *,
-    asked: bool = True,
-) -> Judgement:
-    """Decide about a month. `asked=False`: the publisher was not asked, so only what is here is judged."""
-    if known.running:
-        return Judgement(month, State.RUNNING, f"run {known.running[:8]} is loading it")
-    if not known.made:
+    probed: bool = True,
+) -> Decision:
+    """Decide about a month. `probed=False`: whether it is published is unknown, so only its record counts."""
+    if record.running:
+        return Decision(month, State.RUNNING, f"run {record.running[:8]} is loading it")
+    if not record.materialized:
         if published is None:
-            return Judgement(month, State.UNPUBLISHED, "it is not published" if asked else "it was never loaded")
-        return Judgement(month, State.MISSING, "it is published and was never loaded")
-    if published and changed(published, known):
-        if known.location is not None and known.location != published.location:
-            return Judgement(month, State.OTHER_SOURCE, f"it was loaded from {known.location}")
-        return Judgement(month, State.CHANGED, "the publisher has replaced it since it was loaded")
-    left = unfinished(graph, known.made, code, known.outdated)
+            return Decision(month, State.UNPUBLISHED, "not published" if probed else "never loaded")
+        return Decision(month, State.MISSING, State.MISSING.value)
+    if published and changed(published, record):
+        if record.location is not None and record.location != published.location:
+            return Decision(month, State.OTHER_SOURCE, f"loaded from {record.location}")
+        return Decision(month, State.CHANGED, State.CHANGED.value)
+    left = unfinished(graph, record.materialized, code, record.outdated)
     if not left:
-        if published:
-            seen = "from the version that is published now"
-        else:
-            seen = "and it is published no more" if asked else "and its source was not compared"
-        return Judgement(month, State.CURRENT, f"every asset is loaded by this code, {seen}")
+        source = (
+            "from the published version" if published else "no longer published" if probed else "source not checked"
+        )
+        return Decision(month, State.CURRENT, f"every asset is loaded by the current code, {source}")
     first = next(iter(left))
-    reason = f"{first} {left[first]}"
-    older = all(known.made[asset].code_version != code[asset] for asset in left if asset in known.made)
-    complete = left.keys() <= known.made.keys()
-    return Judgement(
+    old_code = all(
+        asset in record.materialized and record.materialized[asset].code_version != code[asset] for asset in left
+    )
+    outdated = first in record.outdated or (old_code and first == next(iter(graph)))
+    return Decision(
         month,
-        State.OUTDATED
-        if (older and complete and first == next(iter(graph))) or first in known.outdated
-        else State.UNFINISHED,
-        reason,
+        State.OUTDATED if outdated else State.UNFINISHED,
+        f"{first} {left[first]}",
         None if left.keys() == graph.keys() else frozenset(left),
     )
 
 
-def changed(published: Published, known: Known) -> bool:
-    """Whether the published file is another than the loaded one: by version, or by size where there is no version."""
+def changed(published: Published, record: MonthRecord) -> bool:
+    """Return whether the published file differs from the loaded one: by version, or by size if there is no version."""
     if published.version is not None:
-        return known.version != published.version
-    return published.size is not None and known.size is not None and published.size != known.size
+        return record.version != published.version
+    return published.size is not None and record.size is not None and published.size != record.size
 
 
-def by_urgency(judgements: Iterable[Judgement]) -> list[Judgement]:
-    """What automation should do, most pressing first, within a state the newest month first."""
-    due = [judgement for judgement in judgements if judgement.state in TO_DO]
-    return sorted(due, key=lambda j: (TO_DO.index(j.state), -j.month.year, -j.month.month))
+def by_urgency(decisions: Iterable[Decision]) -> list[Decision]:
+    """Return the months that automation should load, most urgent state first, newest month first within a state."""
+    due = [decision for decision in decisions if decision.state in TO_LOAD]
+    return sorted(due, key=lambda d: (TO_LOAD.index(d.state), -d.month.year, -d.month.month))
 
 
 def ranges(months: Iterable[Month]) -> str:
-    """Months for people: `2019-01 to 2019-03, 2020-05`."""
+    """Format months for people: `2019-01 to 2019-03, 2020-05`."""
     runs: list[list[Month]] = []
     for month in sorted(months):
         if runs and runs[-1][-1].next == month:
@@ -169,7 +170,12 @@ def ranges(months: Iterable[Month]) -> str:
     return ", ".join(str(run[0]) if len(run) == 1 else f"{run[0]} to {run[-1]}" for run in runs)
 
 
-def rotate(months: list[Month], after: str | None, count: int) -> list[Month]:
-    """The next `count` months behind `after`, beginning again at the end; every month has its turn."""
+def count(months: int) -> str:
+    """Return `1 month`, `2 months`."""
+    return f"{months} month{'s' * (months != 1)}"
+
+
+def rotate(months: list[Month], after: str | None, limit: int) -> list[Month]:
+    """Return the next `limit` months after `after`, starting over at the end, so that every month is reached."""
     start = next((i for i, month in enumerate(months) if after is None or str(month) > after), 0)
-    return (months[start:] + months[:start])[:count]
+    return (months[start:] + months[:start])[:limit]

@@ -1,6 +1,7 @@
-"""Asking the publisher about months: some at a time, within a bounded time, and never by an exception.
+"""Probe the publisher for many months: a few at a time, within a time limit, and without raising.
 
-A tick of a sensor or schedule has 60 seconds (Dagster's limit); what was not answered by then is asked another time.
+A tick of a sensor or schedule has 60 seconds (Dagster's limit). Months that were not answered by then are probed by a
+later tick.
 """
 
 from __future__ import annotations
@@ -16,78 +17,72 @@ from taxi_assets.core.month import Month
 
 if TYPE_CHECKING:
     from taxi_assets.datasets.schema import TaxiKind
-    from taxi_assets.publisher.source import Published, TripSource
+    from taxi_assets.publisher.published import Published
+    from taxi_assets.publisher.source import TripSource
 
-AT_ONCE = 4
-"""Questions under way: enough for a backfill's 200 months in some seconds, few enough for a publisher that throttles."""
+CONCURRENCY = 4
+"""Requests at a time: a backfill's 200 months take seconds, and a publisher with a rate limit is not overloaded."""
 SECONDS = 40.0
 
 
 @dataclass(frozen=True)
-class Answers:
-    """What the publisher said: a month that was answered is in `published`, as None when it is not published.
-
-    `trouble` is why others are not, in a sentence.
-    """
+class ProbeResults:
+    """The probed months. `published` has each month that was answered, with None if it is not published; `error` is why
+    other months are missing, in one sentence."""
 
     published: Mapping[Month, Published | None] = field(default_factory=dict)
-    trouble: str | None = None
+    error: str | None = None
 
     def version(self, month: Month) -> str | None:
-        """Version of the month's file; None where it is not known."""
+        """Return the version of the month's file; None if it is not known."""
         published = self.published.get(month)
         return published.version if published else None
 
     @property
     def newest(self) -> Month | None:
-        """The newest month that is published, of those that were asked for."""
-        return max((month for month, answer in self.published.items() if answer), default=None)
+        """The newest published month."""
+        return max((month for month, published in self.published.items() if published), default=None)
 
 
-def ask(
-    source: TripSource, kind: TaxiKind, months: Iterable[Month], seconds: float | None = None, refusals: int = 1
-) -> Answers:
-    """Ask for the months in the order given; after so many refusals, or `seconds`, no more are asked."""
-    wanted, seconds = list(dict.fromkeys(months)), SECONDS if seconds is None else seconds
+def probe_months(
+    source: TripSource, kind: TaxiKind, months: Iterable[Month], seconds: float | None = None, max_errors: int = 1
+) -> ProbeResults:
+    """Probe the months in this order; stop after `seconds` or `max_errors` errors."""
+    waiting, seconds = list(dict.fromkeys(months))[::-1], SECONDS if seconds is None else seconds
     published: dict[Month, Published | None] = {}
-    trouble: str | None = None
-    refused = 0
+    running: dict[Future, Month] = {}
+    errors: list[str] = []
     deadline = time.monotonic() + seconds
-    pool = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="probe")
+    pool = ThreadPoolExecutor(CONCURRENCY, thread_name_prefix="probe")
     try:
-        asked: dict[Future, Month] = {}
-        waiting = iter(wanted)
-        while True:
-            while refused < refusals and len(asked) < AT_ONCE and (month := next(waiting, None)):
-                asked[pool.submit(source.probe, kind, month)] = month
-            if not asked:
-                break
-            done, _ = wait(asked, timeout=max(deadline - time.monotonic(), 0), return_when="FIRST_COMPLETED")
+        while running or (waiting and len(errors) < max_errors):
+            while waiting and len(running) < CONCURRENCY and len(errors) < max_errors and time.monotonic() < deadline:
+                month = waiting.pop()
+                running[pool.submit(source.probe, kind, month)] = month
+            done, _ = wait(running, timeout=max(deadline - time.monotonic(), 0), return_when="FIRST_COMPLETED")
             if not done:
-                trouble = (
-                    trouble or f"The publisher did not answer for {next(iter(asked.values()))} in {seconds:.0f} s."
+                left = len(waiting) + len(running)
+                errors.append(
+                    f"The publisher did not answer for {left} month{'s' * (left > 1)} within {seconds:.0f} s."
                 )
                 break
             for future in done:
-                month = asked.pop(future)
+                month = running.pop(future)
                 try:
                     published[month] = future.result()
                 except TaxiError as error:
-                    trouble, refused = trouble or str(error), refused + 1
-            if time.monotonic() > deadline and len(published) < len(wanted):
-                refused = refusals
-                trouble = trouble or f"{len(wanted) - len(published)} months were not asked for within {seconds:.0f} s."
+                    errors.append(str(error))
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
-    return Answers(published, trouble)
+    return ProbeResults(published, errors[0] if errors else None)
 
 
-def newest_published(source: TripSource, kind: TaxiKind, months: Sequence[Month]) -> Answers:
-    """Ask from the newest of the months backwards, a few at a time, until one is published."""
-    answers = Answers()
-    for end in range(len(months), 0, -AT_ONCE):
-        some = ask(source, kind, reversed(months[max(end - AT_ONCE, 0) : end]))
-        answers = Answers({**answers.published, **some.published}, some.trouble)
-        if some.trouble or some.newest:
+def newest_published(source: TripSource, kind: TaxiKind, months: Sequence[Month]) -> ProbeResults:
+    """Probe from the newest month backwards, a few at a time, until one is published."""
+    results = ProbeResults()
+    for end in range(len(months), 0, -CONCURRENCY):
+        some = probe_months(source, kind, reversed(months[max(end - CONCURRENCY, 0) : end]))
+        results = ProbeResults({**results.published, **some.published}, some.error)
+        if some.error or some.newest:
             break
-    return answers
+    return results

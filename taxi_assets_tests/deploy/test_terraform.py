@@ -17,9 +17,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from taxi_assets.datasets.schema import KINDS
+from taxi_assets.datasets.schema import CLUSTERING, KINDS
 from taxi_assets.settings import Settings
-from taxi_assets.sinks.bigquery.io_manager import CLUSTERING
 from taxi_assets_tests.deploy import terraform_policies as policies
 from taxi_assets_tests.deploy.terraform_policies import POLICIES, Plan, Policy, containers, planned, task
 
@@ -146,9 +145,9 @@ def test_the_warehouse_tables_are_what_the_sink_would_make(plan: Plan) -> None:
     tables = {values["table_id"]: values for _, values in planned(plan, "google_bigquery_table")}
     assert tables.keys() == {kind.table for kind in KINDS.values()}
     for kind in KINDS.values():
-        partitioning = tables[kind.table]["time_partitioning"][0]
+        partitioning = tables[kind.table.name]["time_partitioning"][0]
         assert (partitioning["type"], partitioning["field"]) == ("MONTH", kind.pickup)
-        assert tables[kind.table]["clustering"] == list(CLUSTERING)
+        assert tables[kind.table.name]["clustering"] == list(CLUSTERING)
 
 
 def test_every_container_has_what_dagsters_instance_names(plan: Plan) -> None:

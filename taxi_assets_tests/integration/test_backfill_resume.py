@@ -86,9 +86,7 @@ class Home:
 
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch) -> Iterator[Home]:
-    monkeypatch.chdir(
-        tmp_path
-    )  # Dagster takes the storage's folder in dagster.yaml as relative to the working directory
+    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))  # where Dagster's history is, for the tests' own queries
     made = Home(tmp_path)
     yield made
     made.postgres.stop()
@@ -135,7 +133,7 @@ def test_a_backfill_killed_twice_and_resumed_loads_every_month_once(home: Home):
     cut = {run.tags["dagster/partition"][:7] for run in home.runs() if run.status is dg.DagsterRunStatus.FAILURE}
     assert len(cut) <= 4
     for month in MONTHS:
-        # a month that was cut goes on where it was: at most the one asset that was being published is done again
+        # a killed month is resumed: at most the one asset that was being published is loaded again
         assert sum(made[asset, month] for asset in ASSETS) <= len(ASSETS) + 2 * (month in cut), month
     assert all(run.is_finished for run in home.runs())
     code, said = home.backfill(MONTHS[0], MONTHS[-1])
@@ -151,23 +149,23 @@ from taxi_assets.sinks.postgres.io_manager import PostgresIOManager
 
 load = PostgresIOManager.replace
 
-def replace(self, kind, trips, writing):
-    told = load(self, kind, trips, writing)
-    killed = Path(os.environ["DAGSTER_HOME"]) / f"killed-{trips.month}"
+def replace(self, table, month_file, write):
+    metadata = load(self, table, month_file, write)
+    killed = Path(os.environ["DAGSTER_HOME"]) / f"killed-{month_file.month}"
     if not killed.exists():
         killed.touch()
-        if str(trips.month) == "2020-02":
+        if str(month_file.month) == "2020-02":
             os.kill(os.getppid(), signal.SIGKILL)
         os.kill(os.getpid(), signal.SIGKILL)
-    return told
+    return metadata
 
 PostgresIOManager.replace = replace
 """
-"""Python runs it as it starts: a worker is killed when a month is in Postgres and nobody has heard of it yet, and with
+"""Python runs it as it starts: a worker is killed when a month is in Postgres and Dagster has not recorded it yet, and with
 the second month the backfill, too."""
 
 
-def test_a_month_whose_load_is_killed_goes_on_where_it_was_and_is_one_load_of_the_history(home: Home):
+def test_a_month_whose_load_was_killed_is_resumed_and_is_one_load_of_the_history(home: Home):
     (home.folder / "sitecustomize.py").write_text(KILLER)
     home.settings["PYTHONPATH"] = f"{home.folder}:{REPOSITORY}"
     arguments = ("2020-01", "2020-02", "--jobs", "1")
@@ -184,14 +182,14 @@ def test_a_month_whose_load_is_killed_goes_on_where_it_was_and_is_one_load_of_th
     assert {home.materialized()[asset, month] for asset in INGEST for month in months} == {1}
 
 
-def test_ctrl_c_lets_the_months_under_way_finish(home: Home):
+def test_ctrl_c_lets_the_months_in_progress_finish(home: Home):
     process = home.begin("--from", "2020-01", "--to", "2020-04", "--jobs", "1")
     until(lambda: any("2020-01" in run.tags["dagster/partition"] for run in home.runs()), 60, "the first month's run")
     process.send_signal(signal.SIGINT)
     said = process.communicate(timeout=120)[0]
     assert process.returncode == 130, said
     assert "] 2020-01 loaded" in said
-    assert "3 months; run the same command again to go on" in said
+    assert "3 months; run it again to resume" in said
     assert set(home.rows()) == {"2020-01"}
     assert all(run.status is dg.DagsterRunStatus.SUCCESS for run in home.runs())
 
@@ -205,7 +203,7 @@ def test_heaviest_first_and_a_month_that_fails_is_named_while_the_others_are_loa
         publisher.fail("2020-02", 2)
         code, said = home.backfill("2020-01", "2020-05", "--jobs", "1")
         assert code == 1
-        assert "skipped: 2020-05: it is not published" in said
+        assert "skipped: 2020-05: not published" in said
         order = re.findall(r"\] (\d{4}-\d{2}) (loaded|FAILED)", said)
         assert order == [("2020-02", "loaded"), ("2020-04", "loaded"), ("2020-01", "loaded"), ("2020-03", "FAILED")]
         assert publisher.asked("2020-02") == 3  # refused twice, and then it came
@@ -229,7 +227,7 @@ def test_two_backfills_at_once_are_refused(home: Home):
         time.sleep(0.5)
         code, said = home.backfill("2020-01", "2020-02")
         assert code == 1
-        assert "Another backfill is at work here" in said
+        assert "Another backfill is already running" in said
         assert str(first.pid) in said
     finally:
         first.kill()

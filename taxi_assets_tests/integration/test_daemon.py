@@ -25,8 +25,8 @@ import pyarrow.parquet as pq
 import requests
 
 from taxi_assets.core.month import Month
-from taxi_assets.core.partitions import monthly
 from taxi_assets.datasets.schema import YELLOW
+from taxi_assets.keys import monthly
 from taxi_assets.publisher.sample import expected
 from taxi_assets.sinks.postgres.embedded import EmbeddedPostgres
 from taxi_assets_tests.alert_servers import webhook

@@ -6,10 +6,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from taxi_assets.core.month_file import MonthFile
 from taxi_assets.datasets.schema import GREEN
 from taxi_assets.definitions import build_defs
-from taxi_assets.lake.month_file import TripFile
-from taxi_assets.settings import get_settings
 from taxi_assets_tests.graph import in_every_sink, instance, load, postgres
 
 __all__ = ["instance", "postgres"]
@@ -81,7 +80,6 @@ def test_a_window_of_days_is_exported_one_object_a_day(instance, monkeypatch, tm
 def test_zones_are_loaded_and_a_source_without_them_leaves_them(instance, monkeypatch, tmp_path):
     def materialize(source: str) -> dg.ExecuteInProcessResult:
         monkeypatch.setenv("TAXI_SOURCE", source)
-        get_settings.cache_clear()
         job = dg.define_asset_job("zones", selection="taxi_zones")
         defs = dg.Definitions.merge(build_defs(), dg.Definitions(jobs=[job]))
         return defs.resolve_job_def("zones").execute_in_process(instance=instance, raise_on_error=False)
@@ -97,7 +95,7 @@ def test_a_notebook_loads_a_month_as_a_handle_a_table_or_a_frame(instance, monke
     assert load(instance, monkeypatch, source="sample", sample_rows=2_000).success
     defs = build_defs()
     handle = defs.load_asset_value("clean_trips", partition_key="2021-01-01", instance=instance)
-    assert isinstance(handle, TripFile)
+    assert isinstance(handle, MonthFile)
     frame = defs.load_asset_value(
         "clean_trips", partition_key="2021-01-01", instance=instance, python_type=pd.DataFrame
     )

@@ -8,7 +8,7 @@ from taxi_assets.core.month import Month
 from taxi_assets.datasets.schema import YELLOW
 from taxi_assets.definitions import build_defs
 from taxi_assets.publisher.sample import expected
-from taxi_assets.settings import Settings, get_settings
+from taxi_assets.settings import Settings
 from taxi_assets_tests.graph import in_every_sink, instance, load, postgres
 
 __all__ = ["instance", "postgres"]
@@ -112,7 +112,6 @@ def test_a_range_of_months_in_one_run_commits_each(instance, monkeypatch, tmp_pa
     monkeypatch.setenv("TAXI_SOURCE", "sample")
     monkeypatch.setenv("TAXI_SAMPLE_ROWS", "1000")
     monkeypatch.setenv("TAXI_MONTHS_PER_RUN", "all")
-    get_settings.cache_clear()
     job = build_defs(Settings()).resolve_job_def("load_month")
     tags = {"dagster/asset_partition_range_start": "2021-01-01", "dagster/asset_partition_range_end": "2021-03-01"}
     result = job.execute_in_process(instance=instance, tags=tags, raise_on_error=False)

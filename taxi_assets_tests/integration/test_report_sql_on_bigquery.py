@@ -2,22 +2,23 @@
 
 import uuid
 
-from taxi_assets.reports.daily_summary import as_summary, require_reconciled, summarize, summary_sql
-from taxi_assets.sinks.contract import Writing
+from taxi_assets.reports.daily_summary import as_summary, require_reconciled, summary_sql
+from taxi_assets.sinks.contract import WriteContext
 from taxi_assets_tests.bigquery_fixtures import (  # noqa: F401
     BigQueryServer,
     bigquery,
     bigquery_sink,
 )
 from taxi_assets_tests.cleaned_months import cleaned_sample
+from taxi_assets_tests.summaries import summarize
 
 
 def test_bigquery_and_duckdb_answer_the_same_summary(bigquery: BigQueryServer, tmp_path):  # noqa: F811
     month = cleaned_sample(tmp_path)
     sink = bigquery_sink(bigquery.endpoint)
-    sink.replace(month.kind, bigquery.upload(month.clean), Writing(str(uuid.uuid4()), "token", print, {}))
+    sink.replace(month.kind.table, bigquery.upload(month.clean), WriteContext(str(uuid.uuid4()), "token", print, {}))
     with sink._client() as client:
-        query = summary_sql(month.kind, month.month, f"`{sink.project}.{sink.dataset}.{month.kind.table}`")
+        query = summary_sql(month.kind, month.month, f"`{sink.project}.{sink.dataset}.{month.kind.table.name}`")
         found = as_summary(client.query(query).result().to_arrow(create_bqstorage_client=False))
-    require_reconciled(found, month.clean.facts, month.month)
+    require_reconciled(found, month.clean.manifest, month.month)
     assert found.equals(summarize(month.clean, month.kind, month.month))

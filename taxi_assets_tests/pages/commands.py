@@ -13,7 +13,11 @@ from functools import lru_cache
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-PAGES = ("README.md", *sorted(path.relative_to(REPOSITORY).as_posix() for path in REPOSITORY.glob("docs/*.md")))
+PAGES = (
+    "README.md",
+    "CONTRIBUTING.md",
+    *sorted(path.relative_to(REPOSITORY).as_posix() for path in REPOSITORY.glob("docs/*.md")),
+)
 PROGRAMS = "make|dagster|dg|python3?|docker|gcloud|gsutil|bq|terraform|git|ssh|psql|pip|uv|curl|echo|deploy/gcp/release"
 NEAR = 4
 """Lines between a command and what it answers, with a closing fence, a blank line and an opening fence."""

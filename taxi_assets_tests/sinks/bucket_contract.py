@@ -25,25 +25,26 @@ import pyarrow as pa
 import pytest
 
 from taxi_assets.core.errors import TransientError
+from taxi_assets.core.folders import default_staging
+from taxi_assets.core.manifest import Manifest
 from taxi_assets.core.month import Month
+from taxi_assets.core.month_file import MonthFile
 from taxi_assets.datasets.schema import YELLOW
-from taxi_assets.lake.month_file import Facts, TripFile
-from taxi_assets.settings import get_settings
-from taxi_assets.sinks.contract import Trips, Writing
+from taxi_assets.sinks.contract import WriteContext
 from taxi_assets.sinks.daily_object.io_manager import DailyObjectIOManager
 from taxi_assets.sinks.day_folders import journal as month_journal
 from taxi_assets.sinks.day_folders.io_manager import DayFoldersIOManager
 from taxi_assets.sinks.parquet_object.io_manager import ParquetObjectIOManager
 from taxi_assets.sinks.storage import gcs_bucket
 from taxi_assets.sinks.storage.buckets import open_bucket
-from taxi_assets_tests.months import month_of_trips, same_facts, same_trips
+from taxi_assets_tests.months import month_of_trips, same_manifest, same_trips, stage_in
 from taxi_assets_tests.sinks.contract import KILLS, SEED
 
 if TYPE_CHECKING:
     from taxi_assets_tests.gcs_fixtures import GcsServer, Request
 
 
-WRITING = Writing("run-1", "token", lambda line: None, {})
+WRITING = WriteContext("run-1", "token", lambda line: None, {})
 
 
 class _DailyAsMonthly:
@@ -52,14 +53,14 @@ class _DailyAsMonthly:
     def __init__(self, location: str) -> None:
         self.daily = DailyObjectIOManager(location=location)
 
-    def replace(self, kind: Any, trips: Trips, writing: Writing) -> Mapping[str, Any]:
-        return self.daily.replace(kind, trips.month.start.date(), trips, writing)
+    def replace(self, table: Any, trips: MonthFile, writing: WriteContext) -> Mapping[str, Any]:
+        return self.daily.replace(table, trips.month.start.date(), trips, writing)
 
-    def read_facts(self, kind: Any, month: Month) -> Facts | None:
-        return self.daily.read_facts(kind, month.start.date())
+    def measure(self, table: Any, month: Month) -> Manifest | None:
+        return self.daily.measure(table, month.start.date())
 
-    def read(self, kind: Any, month: Month) -> Trips:
-        return self.daily.read(kind, month.start.date())
+    def read(self, table: Any, month: Month) -> MonthFile:
+        return self.daily.read(table, month.start.date())
 
 
 def on_the_first(batch: pa.RecordBatch) -> pa.RecordBatch:
@@ -77,15 +78,15 @@ SINKS: dict[str, Callable[[str], Any]] = {
 }
 
 
-def replace_in_process(name: str, location: str, file: TripFile, environment: dict[str, str], ready: Any) -> None:
+def replace_in_process(name: str, location: str, file: MonthFile, environment: dict[str, str], ready: Any) -> None:
     """What a process that may be killed does."""
     os.environ.update(environment)
-    get_settings.cache_clear()
+    stage_in(environment["DAGSTER_HOME"])
     month_journal.HELP_AFTER = 0.2
     sink = SINKS[name](location)
     open_bucket(location)  # imports what it needs
     ready.set()
-    sink.replace(YELLOW, file, WRITING)
+    sink.replace(YELLOW.table, file, WRITING)
 
 
 @dataclass
@@ -100,24 +101,18 @@ class Writer:
         self.process.join()
 
 
-class Breaking:
-    """Trips that fail halfway, as a damaged source or a full disk would."""
+class Breaking(MonthFile):
+    """A month whose file cannot be had, or whose rows fail after some of them, as of a damaged source or a full disk."""
 
-    def __init__(self, file: TripFile, error: Exception) -> None:
-        self.month, self.rows, self.bytes, self.schema, self.facts = (
-            file.month,
-            file.rows,
-            file.bytes,
-            file.schema,
-            file.facts,
-        )
-        self._file, self._error = file, error
+    def __init__(self, file: MonthFile, error: Exception) -> None:
+        super().__init__(self._fail, file.month, manifest=file.manifest, bytes=file.bytes)
+        self._file, self._error, self.schema = file, error, file.schema
+
+    def _fail(self) -> Path:
+        raise self._error
 
     def batches(self, columns: list[str] | None = None, rows: int = 100) -> Iterator[pa.RecordBatch]:
         yield next(self._file.batches(columns, 100))
-        raise self._error
-
-    def to_arrow(self) -> pa.Table:
         raise self._error
 
 
@@ -133,7 +128,7 @@ class BucketSinkContract:
         return SINKS[self.name](location)
 
     @pytest.fixture
-    def month(self, tmp_path: Path) -> Callable[..., TripFile]:
+    def month(self, tmp_path: Path) -> Callable[..., MonthFile]:
         """Make a month of trips that this sink keeps."""
         folder = tmp_path / "months"
         folder.mkdir()
@@ -144,14 +139,14 @@ class BucketSinkContract:
     def chance(self) -> random.Random:
         return random.Random(SEED)
 
-    def replace(self, sink: Any, file: Trips) -> Mapping[str, Any]:
-        return sink.replace(YELLOW, file, WRITING)
+    def replace(self, sink: Any, file: MonthFile) -> Mapping[str, Any]:
+        return sink.replace(YELLOW.table, file, WRITING)
 
-    def require(self, sink: Any, *allowed: TripFile) -> TripFile:
+    def require(self, sink: Any, *allowed: MonthFile) -> MonthFile:
         """The sink's month is exactly one of these."""
-        found = sink.read_facts(YELLOW, allowed[0].month)
+        found = sink.measure(YELLOW.table, allowed[0].month)
         for file in allowed:
-            if same_facts(found, file.facts):
+            if same_manifest(found, file.manifest):
                 return file
         raise AssertionError(f"neither old nor new, but {found} (seed {SEED})")
 
@@ -159,13 +154,13 @@ class BucketSinkContract:
         """Neither journals nor half-written or staged files, in the bucket or on this machine."""
         gc.collect()  # handles take their files along
         left = [found.name for found in open_bucket(location).list("") if not found.name.endswith(".parquet")]
-        left += [path.name for path in get_settings().staging_folder.glob("**/*") if path.name != ".lock"]
+        left += [path.name for path in Path(default_staging()).glob("**/*") if path.name != ".lock"]
         if not location.startswith("gs://"):
             left += [path.name for path in Path(location, ".bucket").iterdir() if path.name != "lock"]
         assert left == [], f"left behind: {left} (seed {SEED})"
 
     @contextmanager
-    def start(self, location: str, file: TripFile) -> Iterator[Writer]:
+    def start(self, location: str, file: MonthFile) -> Iterator[Writer]:
         """Begin replacing a month in a process of its own."""
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload([__name__, gcs_bucket.__name__])
@@ -182,21 +177,21 @@ class BucketSinkContract:
             process.join()
 
     def test_a_month_that_was_never_written_is_absent(self, sink, month) -> None:
-        assert sink.read_facts(YELLOW, Month(2021, 1)) is None
+        assert sink.measure(YELLOW.table, Month(2021, 1)) is None
         with pytest.raises(Exception, match=r"2021-01.*materialize"):
-            sink.read(YELLOW, Month(2021, 1))
+            sink.read(YELLOW.table, Month(2021, 1))
 
     def test_the_first_load_is_the_month(self, sink, month, location) -> None:
         file = month()
         told = self.replace(sink, file)
         assert told["dagster/partition_row_count"] == 500
         self.require(sink, file)
-        found = sink.read(YELLOW, file.month)
+        found = sink.read(YELLOW.table, file.month)
         assert same_trips(found, file)
         assert found.rows == 500
         assert found.schema.equals(file.schema)
-        assert same_facts(found.facts, file.facts)
-        assert same_trips(file, TripFile(file.path, file.month)), "the caller's own file was used up"
+        assert same_manifest(found.manifest, file.manifest)
+        assert same_trips(file, MonthFile(file.path, file.month)), "the caller's own file was used up"
         del found
         self.require_nothing_left(location)
 
@@ -204,7 +199,7 @@ class BucketSinkContract:
         file = month()
         for _ in range(3):
             self.replace(sink, file)
-        assert same_trips(sink.read(YELLOW, file.month), file)
+        assert same_trips(sink.read(YELLOW.table, file.month), file)
         self.require_nothing_left(location)
 
     @pytest.mark.parametrize("rows", [700, 500, 20, 0])
@@ -215,12 +210,12 @@ class BucketSinkContract:
         self.replace(sink, old)
         self.replace(sink, new)
         self.require(sink, new)
-        assert same_trips(sink.read(YELLOW, new.month), new)
+        assert same_trips(sink.read(YELLOW.table, new.month), new)
         self.require_nothing_left(location)
 
     def test_an_empty_month_is_there_and_has_no_rows(self, sink, month) -> None:
         self.replace(sink, month(rows=0))
-        assert sink.read_facts(YELLOW, Month(2021, 1)) == Facts(0, 0.0, None, None, {})
+        assert sink.measure(YELLOW.table, Month(2021, 1)) == Manifest(0, {"total_amount": 0.0})
 
     def test_other_months_stay_as_they_are(self, sink, month) -> None:
         january, february = month("2021-01"), month("2021-02")
@@ -228,7 +223,7 @@ class BucketSinkContract:
         self.replace(sink, february)
         self.replace(sink, month("2021-01", 10, 7))
         self.require(sink, february)
-        assert sink.read_facts(YELLOW, Month(2021, 3)) is None
+        assert sink.measure(YELLOW.table, Month(2021, 3)) is None
 
     def test_twenty_months_at_once_each_arrive(self, sink, month, location) -> None:
         files = [month(f"{2020 + i // 12}-{1 + i % 12:02d}", 50 + i) for i in range(20)]
@@ -243,7 +238,7 @@ class BucketSinkContract:
         with ThreadPoolExecutor(4) as pool:
             list(pool.map(lambda file: self.replace(sink, file), files))
         last = self.require(sink, *files)
-        assert same_trips(sink.read(YELLOW, last.month), last)
+        assert same_trips(sink.read(YELLOW.table, last.month), last)
         self.require_nothing_left(location)
 
     def test_one_month_written_by_two_processes_at_once_ends_as_one_of_them(self, sink, month, location) -> None:
@@ -253,7 +248,7 @@ class BucketSinkContract:
                 writer.process.join(60)
                 assert writer.process.exitcode == 0
         last = self.require(sink, *files)
-        assert same_trips(sink.read(YELLOW, last.month), last)
+        assert same_trips(sink.read(YELLOW.table, last.month), last)
         self.require_nothing_left(location)
 
     def test_an_exception_midway_leaves_the_old_month(self, sink, month, location) -> None:
@@ -261,7 +256,7 @@ class BucketSinkContract:
         self.replace(sink, old)
         with pytest.raises(ZeroDivisionError):
             self.replace(sink, Breaking(new, ZeroDivisionError()))
-        assert same_trips(sink.read(YELLOW, old.month), old)
+        assert same_trips(sink.read(YELLOW.table, old.month), old)
         self.require_nothing_left(location)
 
     def test_a_killed_writer_leaves_the_old_month_or_the_new_one(self, sink, month, location, chance) -> None:
@@ -281,7 +276,7 @@ class BucketSinkContract:
             outcomes.append("new" if self.require(sink, before, after) is after else "old")
         print(f"seed {SEED}: killed {KILLS} times, then {outcomes}")
         self.replace(sink, months[0])
-        assert same_trips(sink.read(YELLOW, months[0].month), months[0])
+        assert same_trips(sink.read(YELLOW.table, months[0].month), months[0])
         self.require_nothing_left(location)
 
     def test_a_reader_sees_the_old_month_or_the_new_one_all_the_time(self, sink, month, chance) -> None:

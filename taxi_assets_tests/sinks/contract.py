@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 
 from taxi_assets.core.errors import TaxiError, TransientError, disk_full
 from taxi_assets.core.month import Month
-from taxi_assets.lake.month_file import TripFile
+from taxi_assets.core.month_file import MonthFile
 from taxi_assets_tests.processes import until
 from taxi_assets_tests.sinks.places.base import Contents, Fault, Place, contents_of
 
@@ -22,7 +22,7 @@ SEED = int(os.environ.get("CONTRACT_SEED") or random.SystemRandom().randrange(1 
 KILLS = int(os.environ.get("CONTRACT_KILLS") or 5)
 
 
-def require(place: Place, *allowed: TripFile) -> TripFile:
+def require(place: Place, *allowed: MonthFile) -> MonthFile:
     """The month is exactly one of these."""
     month = allowed[0].month
     place.settle(month)
@@ -54,10 +54,10 @@ class LeftBehind(AssertionError):
 class Months:
     """A month as it is, as it shall be, and as a rival writes it at the same time; and another month."""
 
-    old: TripFile
-    new: TripFile
-    rival: TripFile
-    other: TripFile
+    old: MonthFile
+    new: MonthFile
+    rival: MonthFile
+    other: MonthFile
 
     @staticmethod
     def in_place(place: Place) -> Months:
@@ -70,7 +70,7 @@ class Months:
             place.pace = writer.seconds() or place.pace
         return Months(old, new, rival, other)
 
-    def after(self, now: TripFile) -> Months:
+    def after(self, now: MonthFile) -> Months:
         """The months when the one that shall be replaced next is `now`, the old or the new one."""
         return self if now is self.old else replace(self, old=self.new, new=self.old)
 
@@ -79,7 +79,7 @@ class Months:
 class Attempted:
     """What came of an attempt to replace the old month while something goes wrong."""
 
-    allowed: tuple[TripFile, ...]
+    allowed: tuple[MonthFile, ...]
     """What the month may be now."""
     struck: bool
     """Whether it went wrong before the attempt had ended by itself."""
@@ -119,7 +119,7 @@ def _kill_rival(place: Place, months: Months, chance: random.Random, run: str) -
 
 def _under(fault: Fault) -> Attempt:
     def attempt(place: Place, months: Months, chance: random.Random, run: str) -> Attempted:
-        allowed: tuple[TripFile, ...] = (months.new,)
+        allowed: tuple[MonthFile, ...] = (months.new,)
         begun = time.monotonic()
         with fault(chance, place.pace) as happened:
             try:
@@ -148,7 +148,7 @@ class Outcome:
     struck: bool
     kept: str
     """`old` or `new` (whoever wrote it)."""
-    now: TripFile
+    now: MonthFile
 
 
 def disaster(place: Place, kind: str, months: Months, chance: random.Random) -> Outcome:

@@ -27,6 +27,7 @@ from taxi_assets_tests.bigquery_sink_fixtures import (
     JANUARY,
     TIP,
     a_run,
+    at_uri,
     client,
     holds,
     loads,
@@ -40,16 +41,16 @@ from taxi_assets_tests.months import month_of_trips, one_pickup_outside, same_tr
 
 
 def test_a_first_load_makes_dataset_and_partitioned_clustered_described_table_and_reads_back_the_same(sink, made):
-    assert sink.read_facts(YELLOW, JANUARY) is None
+    assert sink.measure(YELLOW.table, JANUARY) is None
     trips = made()
-    metadata = sink.replace(YELLOW, trips, a_run())
+    metadata = sink.replace(YELLOW.table, trips, a_run())
     name = f"{PROJECT}.{sink.dataset}.yellow_cab_data"
     assert metadata["dagster/table_name"] == name
     assert metadata["dagster/partition_row_count"] == 500
     assert metadata["job_id"] in metadata["job"].value
     assert f"&p={PROJECT}&d={sink.dataset}&t=yellow_cab_data&page=table" in metadata["link"].value
     assert holds(sink, trips)
-    assert same_trips(sink.read(YELLOW, JANUARY), trips)
+    assert same_trips(sink.read(YELLOW.table, JANUARY), trips)
     table = client(sink).get_table(name)
     assert (table.time_partitioning.type_, table.time_partitioning.field) == ("MONTH", "tpep_pickup_datetime")
     assert table.clustering_fields == ["pulocationid", "vendorid"]
@@ -59,22 +60,22 @@ def test_a_first_load_makes_dataset_and_partitioned_clustered_described_table_an
 
 
 def test_before_the_first_load_reading_a_month_says_what_to_materialize(sink):
-    with pytest.raises(PermanentError, match=r"2021-01: there is no table .*yellow_cab_data: materialize bq_table"):
-        sink.read(YELLOW, JANUARY)
+    with pytest.raises(PermanentError, match=r"2021-01: there is no table .*yellow_cab_data: materialize its asset"):
+        sink.read(YELLOW.table, JANUARY)
 
 
 def test_kinds_keep_separate_tables(sink, made):
     yellow, green = made(), made(seed=1, kind=GREEN)
-    sink.replace(YELLOW, yellow, a_run())
-    sink.replace(GREEN, green, a_run())
+    sink.replace(YELLOW.table, yellow, a_run())
+    sink.replace(GREEN.table, green, a_run())
     assert holds(sink, yellow)
-    assert same_trips(sink.read(GREEN, JANUARY), green)
+    assert same_trips(sink.read(GREEN.table, JANUARY), green)
 
 
 def test_a_chosen_column_is_read_alone_and_in_batches(sink, made):
     trips = made()
-    sink.replace(YELLOW, trips, a_run())
-    batches = list(sink.read(YELLOW, JANUARY).batches(["vendorid"], rows=100))
+    sink.replace(YELLOW.table, trips, a_run())
+    batches = list(sink.read(YELLOW.table, JANUARY).batches(["vendorid"], rows=100))
     assert {batch.schema.field(0).type for batch in batches} == {pa.int16()}
     assert max(batch.num_rows for batch in batches) <= 100
     assert sum(batch.num_rows for batch in batches) == 500
@@ -85,59 +86,59 @@ def test_the_object_that_gcs_parquet_wrote_is_loaded_and_named_in_the_job(sink, 
     bucket = ParquetObjectIOManager(location=f"gs://{BUCKET}", template=f"{sink.dataset}/{{month}}.parquet")
     for seed in range(2):
         trips = month_of_trips(tmp_path, "2021-01", 300 + seed, seed)
-        bucket.replace(YELLOW, trips, a_run())
-        written = bucket.read(YELLOW, JANUARY)
-        job = sink.replace(YELLOW, written, a_run())["job_id"]
+        bucket.replace(YELLOW.table, trips, a_run())
+        written = bucket.read(YELLOW.table, JANUARY)
+        job = sink.replace(YELLOW.table, written, a_run())["job_id"]
         assert f"-g{written.generation}-" in job
-        assert same_trips(sink.read(YELLOW, JANUARY), trips)
+        assert same_trips(sink.read(YELLOW.table, JANUARY), trips)
 
 
 @pytest.mark.parametrize("uri", ["", "/tmp/bucket/yellow.parquet"])
 def test_trips_that_are_not_in_cloud_storage_are_refused_with_the_setting_to_change(sink, made, uri):
     with pytest.raises(PermanentError, match=r"2021-01: BigQuery loads from Cloud Storage.* set TAXI_BUCKET"):
-        sink.replace(YELLOW, dataclasses.replace(made(), uri=uri), a_run())
+        sink.replace(YELLOW.table, at_uri(made(), uri), a_run())
 
 
 def test_a_row_outside_the_month_refuses_the_load_whole_naming_month_table_and_object(sink, made):
     old = made()
-    sink.replace(YELLOW, old, a_run())
+    sink.replace(YELLOW.table, old, a_run())
     new = made(rows=300, seed=1, change=one_pickup_outside)
     with pytest.raises(PermanentError) as caught:
-        sink.replace(YELLOW, new, a_run())
+        sink.replace(YELLOW.table, new, a_run())
     said = str(caught.value)
     assert said.startswith(
         f"2021-01: loading {new.uri} into {PROJECT}.{sink.dataset}.yellow_cab_data: BigQuery refused"
     )
     assert "different partitions" in said
     assert "materialize clean_trips and gcs_parquet again" in said
-    assert same_trips(sink.read(YELLOW, JANUARY), old)
+    assert same_trips(sink.read(YELLOW.table, JANUARY), old)
 
 
 def test_an_object_that_is_gone_is_a_permanent_error_and_leaves_the_old_month(sink, made):
     old = made()
-    sink.replace(YELLOW, old, a_run())
-    gone = dataclasses.replace(made(seed=1), uri="gs://taxi-test-bucket/nowhere.parquet", generation=7)
+    sink.replace(YELLOW.table, old, a_run())
+    gone = at_uri(made(seed=1), "gs://taxi-test-bucket/nowhere.parquet", 7)
     with pytest.raises(PermanentError, match=r"2021-01: loading gs://taxi-test-bucket/nowhere.parquet"):
-        sink.replace(YELLOW, gone, a_run())
-    assert same_trips(sink.read(YELLOW, JANUARY), old)
+        sink.replace(YELLOW.table, gone, a_run())
+    assert same_trips(sink.read(YELLOW.table, JANUARY), old)
 
 
 def test_a_new_column_is_added_and_empty_in_older_months(sink, made):
-    sink.replace(YELLOW, made("2021-02"), a_run())
+    sink.replace(YELLOW.table, made("2021-02"), a_run())
     wider = with_columns(*YELLOW.columns, TIP)
     trips = made(kind=wider)
-    sink.replace(wider, trips, a_run())
-    assert same_trips(sink.read(wider, JANUARY), trips)
-    assert sink.read(wider, FEBRUARY).to_arrow().column("tip_jar").null_count == 500
+    sink.replace(wider.table, trips, a_run())
+    assert same_trips(sink.read(wider.table, JANUARY), trips)
+    assert sink.read(wider.table, FEBRUARY).to_arrow().column("tip_jar").null_count == 500
 
 
 def test_a_changed_column_is_refused_by_name_before_any_job(sink, made, wire):
     old = made()
-    sink.replace(YELLOW, old, a_run())
+    sink.replace(YELLOW.table, old, a_run())
     kind = with_columns(*YELLOW.columns[:-1], Column("dropoff_latitude", "string", ""))
     watched = bigquery_sink(wire.endpoint, sink.dataset)
     with pytest.raises(PermanentError, match="has column dropoff_latitude as FLOAT, trips have it as STRING"):
-        watched.replace(kind, made(seed=1, kind=kind), a_run())
+        watched.replace(kind.table, made(seed=1, kind=kind), a_run())
     assert not loads(wire)
     assert holds(sink, old)
 
@@ -147,7 +148,7 @@ def test_a_table_that_is_not_partitioned_by_month_is_refused(sink, made):
         asking.create_dataset(sink.dataset)
         asking.create_table(google.Table(f"{PROJECT}.{sink.dataset}.yellow_cab_data"))
     with pytest.raises(PermanentError, match="is not partitioned by the month of tpep_pickup_datetime"):
-        sink.replace(YELLOW, made(), a_run())
+        sink.replace(YELLOW.table, made(), a_run())
 
 
 def test_a_table_that_its_owner_clusters_otherwise_keeps_that(sink, made):
@@ -159,6 +160,6 @@ def test_a_table_that_its_owner_clusters_otherwise_keeps_that(sink, made):
         asking.create_dataset(sink.dataset)
         asking.create_table(table)
         trips = made()
-        sink.replace(YELLOW, trips, a_run())
+        sink.replace(YELLOW.table, trips, a_run())
         assert asking.get_table(table).clustering_fields == ["vendorid"]
     assert holds(sink, trips)

@@ -30,7 +30,7 @@ def no_credentials(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 def test_without_credentials_the_error_says_how_to_get_some(no_credentials):
     sink = BigQueryIOManager(project=PROJECT)
     with pytest.raises(PermanentError, match="gcloud auth application-default login"):
-        sink.read_facts(YELLOW, JANUARY)
+        sink.measure(YELLOW.table, JANUARY)
 
 
 def test_a_key_file_is_used_as_it_is_and_the_environment_stays_as_it_was(no_credentials, tmp_path):

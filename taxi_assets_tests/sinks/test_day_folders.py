@@ -22,16 +22,15 @@ import pytest
 
 from taxi_assets.core.errors import PermanentError
 from taxi_assets.core.month import Month
+from taxi_assets.core.month_file import MonthFile
+from taxi_assets.core.staging import stage
 from taxi_assets.datasets.schema import YELLOW
-from taxi_assets.lake.month_file import TripFile
-from taxi_assets.lake.staging import stage
 from taxi_assets.sinks.day_folders import split as day_split
 from taxi_assets.sinks.day_folders.io_manager import DayFoldersIOManager
 from taxi_assets.sinks.day_folders.split import split_days
 from taxi_assets.sinks.storage.buckets import Stat, open_bucket
 from taxi_assets_tests.months import month_of_trips, one_pickup_outside
-from taxi_assets_tests.sinks.bucket_contract import WRITING, BucketSinkContract
-from taxi_assets_tests.sinks.places.base import Broken
+from taxi_assets_tests.sinks.bucket_contract import WRITING, Breaking, BucketSinkContract
 
 if TYPE_CHECKING:
     from taxi_assets_tests.gcs_fixtures import GcsServer
@@ -46,7 +45,7 @@ class Died(BaseException):
     """kill -9 at a certain point."""
 
 
-def per_day(file: TripFile) -> Counter:
+def per_day(file: MonthFile) -> Counter:
     """The month's rows by day of pickup."""
     return Counter(day.as_py() for batch in file.batches([YELLOW.pickup]) for day in batch.column(0).cast(pa.date32()))
 
@@ -61,7 +60,7 @@ def dataset(location: str, gcs: GcsServer | None) -> ds.Dataset:
     return ds.dataset(where, filesystem=files, format="parquet", partitioning=kind)
 
 
-def counted(found: ds.Dataset) -> Counter:
+def count(found: ds.Dataset) -> Counter:
     table = found.to_table(columns=["tpep_pickup_date", YELLOW.pickup])
     assert table["tpep_pickup_date"].equals(table[YELLOW.pickup].cast(pa.date32())), "a trip is in another day's folder"
     return Counter(table["tpep_pickup_date"].to_pylist())
@@ -78,7 +77,7 @@ class TestDayFolders(BucketSinkContract):
         file = month()
         self.replace(sink, file)
         found = dataset(location, server)
-        assert counted(found) == per_day(file)
+        assert count(found) == per_day(file)
         assert found.schema.names == [*YELLOW.schema.names, "tpep_pickup_date"]
         third = found.to_table(filter=ds.field("tpep_pickup_date") == dt.date(2021, 1, 3))
         assert third.num_rows == per_day(file)[dt.date(2021, 1, 3)]
@@ -100,7 +99,7 @@ class TestDayFolders(BucketSinkContract):
         def poll() -> None:
             while not stop.is_set():
                 try:
-                    found = counted(dataset(location, server))
+                    found = count(dataset(location, server))
                 except (OSError, pa.ArrowInvalid) as error:  # replaced between listing and reading: an error, not a lie
                     looks.append(error)
                     continue
@@ -135,14 +134,14 @@ class TestDayFolders(BucketSinkContract):
         self.replace(sink, old)
         self.die_after_commit(location, new, monkeypatch)
         with pytest.raises(ZeroDivisionError):  # it fails before its own commit, and changes nothing
-            self.replace(sink, Broken(old))
+            self.replace(sink, Breaking(old, ZeroDivisionError()))
         self.require(sink, new)
         self.die_after_commit(location, old, monkeypatch)
         self.replace(sink, new)
         self.require(sink, new)
         self.require_nothing_left(location)
 
-    def die_after_commit(self, location: str, file: TripFile, monkeypatch: pytest.MonkeyPatch) -> None:
+    def die_after_commit(self, location: str, file: MonthFile, monkeypatch: pytest.MonkeyPatch) -> None:
         """Write a month and die with three days in place."""
         placed = itertools.count()
 
@@ -156,7 +155,7 @@ class TestDayFolders(BucketSinkContract):
         with monkeypatch.context() as patch:
             patch.setattr(cls, "put", put_until)
             with pytest.raises(Died):
-                DayFoldersIOManager(location=location, prefix="nyc/{kind}_by_day").replace(YELLOW, file, WRITING)
+                DayFoldersIOManager(location=location, prefix="nyc/{kind}_by_day").replace(YELLOW.table, file, WRITING)
 
     def test_a_journal_that_is_none_is_said_to_be_none(self, sink, month, location, tmp_path: Path) -> None:
         file = month()
@@ -174,7 +173,7 @@ class TestDayFolders(BucketSinkContract):
         self.replace(sink, file)
         open_bucket(location).delete(DAY.format(7))
         with pytest.raises(PermanentError, match=r"2021-01: .*tpep_pickup_date=2021-01-07/trips.parquet is gone"):
-            sink.read_facts(YELLOW, JANUARY)
+            sink.measure(YELLOW.table, JANUARY)
         self.replace(sink, file)
         self.require(sink, file)
 
@@ -183,7 +182,7 @@ class TestDayFolders(BucketSinkContract):
     ) -> None:
         old = month()
         self.replace(sink, old)
-        with pytest.raises(PermanentError, match="2021-01: trips picked up outside the month"):
+        with pytest.raises(PermanentError, match="2021-01: rows with a tpep_pickup_datetime outside the month"):
             self.replace(sink, month_of_trips(tmp_path, "2021-01", 100, change=one_pickup_outside))
         self.require(sink, old)
         self.require_nothing_left(location)
@@ -191,7 +190,9 @@ class TestDayFolders(BucketSinkContract):
 
 def test_duckdb_reads_the_days_as_a_hive_dataset(tmp_path: Path) -> None:
     file = month_of_trips(tmp_path, "2021-01", 800)
-    DayFoldersIOManager(location=str(tmp_path / "bucket"), prefix="nyc/{kind}_by_day").replace(YELLOW, file, WRITING)
+    DayFoldersIOManager(location=str(tmp_path / "bucket"), prefix="nyc/{kind}_by_day").replace(
+        YELLOW.table, file, WRITING
+    )
     found = duckdb.sql(
         f"SELECT tpep_pickup_date, count(*) FROM read_parquet('{tmp_path}/bucket/nyc/yellow_by_day/*/*.parquet', "
         "hive_partitioning=true) WHERE tpep_pickup_datetime::date = tpep_pickup_date GROUP BY 1"
@@ -201,16 +202,16 @@ def test_duckdb_reads_the_days_as_a_hive_dataset(tmp_path: Path) -> None:
 
 def test_trips_in_any_order_go_to_their_days_in_that_order(tmp_path: Path) -> None:
     file = month_of_trips(tmp_path, "2021-01", 70_000)
-    days = split_days(file, YELLOW, tmp_path)
+    days = split_days(file, YELLOW.table, tmp_path)
     whole = file.to_arrow()
     for day, found in days.items():
         expected = whole.filter(pc.equal(whole[YELLOW.pickup].cast(pa.date32()), day))
         assert found.to_arrow().equals(expected)
-        assert found.facts.rows == expected.num_rows
+        assert found.manifest.rows == expected.num_rows
     assert sum(found.rows for found in days.values()) == 70_000
 
 
-class Watched(TripFile):
+class Watched(MonthFile):
     """Notes what Arrow holds in memory after every batch."""
 
     peak = 0
@@ -222,13 +223,13 @@ class Watched(TripFile):
             Watched.peak = max(Watched.peak, pa.total_allocated_bytes() - before)
 
 
-def in_order_with_stragglers(file: TripFile) -> TripFile:
+def in_order_with_stragglers(file: MonthFile) -> MonthFile:
     """The month in time order, but with a trip of the last day in every batch."""
     table = file.to_arrow().sort_by(YELLOW.pickup)
     late = (np.arange(table.num_rows) % 4096 == 0) * np.timedelta64(31, "D")
     pickups = np.minimum(table[YELLOW.pickup].to_numpy() + late, np.datetime64("2021-01-31T23:00"))
     table = table.set_column(1, table.schema.field(1), pa.array(pickups, pa.timestamp("us")))
-    with stage(file.path.parent, file.month, table.schema, YELLOW.pickup, "stragglers") as writer:
+    with stage(file.path.parent, file.month, table.schema, YELLOW.table, "stragglers") as writer:
         for batch in table.to_batches(max_chunksize=65_536):
             writer.write(batch)
         return writer.close()
@@ -236,14 +237,14 @@ def in_order_with_stragglers(file: TripFile) -> TripFile:
 
 @pytest.mark.parametrize("order", [lambda file: file, in_order_with_stragglers], ids=["mixed", "stragglers"])
 def test_however_large_a_month_is_the_same_memory_splits_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, order: Callable[[TripFile], TripFile]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, order: Callable[[MonthFile], MonthFile]
 ) -> None:
     monkeypatch.setattr(day_split, "PENDING_ROWS", 65_536)
     peaks = []
     for rows in (131_072, 3 * 131_072):
         file = order(month_of_trips(tmp_path, "2021-01", rows))
         monkeypatch.setattr(Watched, "peak", 0)
-        split_days(Watched(file.path, file.month), YELLOW, tmp_path / str(rows))
+        split_days(Watched(file.path, file.month), YELLOW.table, tmp_path / str(rows))
         peaks.append(Watched.peak)
     assert peaks[1] < 1.5 * peaks[0], peaks
 
@@ -253,10 +254,10 @@ def test_days_and_journals_are_put_and_removed_on_conditions(gcs: GcsServer, tmp
     location = f"gs://{gcs.new_bucket()}"
     sink = DayFoldersIOManager(location=location, prefix="{kind}")
     file = month_of_trips(tmp_path, "2021-01", 100)
-    sink.replace(YELLOW, file, WRITING)
+    sink.replace(YELLOW.table, file, WRITING)
     generations = {str(found.generation) for found in open_bucket(location).list("yellow/")}
     gcs.requests.clear()
-    sink.replace(YELLOW, file, WRITING)
+    sink.replace(YELLOW.table, file, WRITING)
     changes = [request for request in gcs.requests if request.is_change]
     journal, *days, removal = [request.query["ifGenerationMatch"] for request in changes]
     assert journal == "0"
@@ -270,18 +271,18 @@ def test_the_journal_is_beside_the_dataset_and_not_in_it(gcs: GcsServer, tmp_pat
     sink = DayFoldersIOManager(location=f"gs://{gcs.new_bucket()}", prefix="nyc/{kind}")
     names = []
     gcs.disturb = lambda request: names.append(request.path + str(request.query)) if request.is_change else None
-    sink.replace(YELLOW, month_of_trips(tmp_path, "2021-01", 10), WRITING)
+    sink.replace(YELLOW.table, month_of_trips(tmp_path, "2021-01", 10), WRITING)
     assert "_journal%2Fnyc%2Fyellow%2Ftpep_pickup_date%3D2021-01.tar" in names[-1]
 
 
 def test_a_full_disk_leaves_the_old_month(small_disk: Path, tmp_path: Path) -> None:
     sink = DayFoldersIOManager(location=str(small_disk), prefix="{kind}")
     old = month_of_trips(tmp_path, "2021-01", 100)
-    sink.replace(YELLOW, old, WRITING)
+    sink.replace(YELLOW.table, old, WRITING)
     with pytest.raises(PermanentError, match="the disk is full; free some space"):
-        sink.replace(YELLOW, month_of_trips(tmp_path, "2021-01", 60_000), WRITING)
-    assert sink.read_facts(YELLOW, JANUARY).rows == 100
-    sink.replace(YELLOW, old, WRITING)
+        sink.replace(YELLOW.table, month_of_trips(tmp_path, "2021-01", 60_000), WRITING)
+    assert sink.measure(YELLOW.table, JANUARY).rows == 100
+    sink.replace(YELLOW.table, old, WRITING)
     left = [path.name for path in small_disk.rglob("*") if path.is_file() and path.name != "trips.parquet"]
     assert left == ["lock"]
 
@@ -291,7 +292,7 @@ def test_a_month_that_fills_the_disk_after_its_commit_is_finished_when_there_is_
 ) -> None:
     sink = DayFoldersIOManager(location=str(small_disk), prefix="{kind}")
     old, new = (month_of_trips(tmp_path, "2021-01", rows, seed=rows) for rows in (100, 3_000))
-    sink.replace(YELLOW, old, WRITING)
+    sink.replace(YELLOW.table, old, WRITING)
     free = 2 * new.bytes + 31 * 14_000  # room for the journal, and not for all days beside it
     ballast = small_disk / ".ballast"
     room = os.statvfs(small_disk).f_bavail * os.statvfs(small_disk).f_frsize
@@ -299,6 +300,6 @@ def test_a_month_that_fills_the_disk_after_its_commit_is_finished_when_there_is_
     with pytest.raises(
         PermanentError, match=r"2021-01 is in .*_journal/.* next read or run will finish it.* disk is full"
     ):
-        sink.replace(YELLOW, new, WRITING)
+        sink.replace(YELLOW.table, new, WRITING)
     ballast.unlink()
-    assert sink.read_facts(YELLOW, JANUARY).rows == 3_000
+    assert sink.measure(YELLOW.table, JANUARY).rows == 3_000

@@ -20,22 +20,22 @@ import pyarrow as pa
 import pytest
 
 from taxi_assets.core.errors import PermanentError, TransientError
+from taxi_assets.core.folders import default_staging
 from taxi_assets.core.month import Month
+from taxi_assets.core.month_file import MonthFile
 from taxi_assets.datasets.schema import GREEN, YELLOW, Column, TaxiKind
-from taxi_assets.lake.month_file import TripFile
-from taxi_assets.settings import get_settings
-from taxi_assets.sinks.contract import Writing
+from taxi_assets.sinks.contract import WriteContext
 from taxi_assets.sinks.duckdb import io_manager as duckdb_warehouse
-from taxi_assets.sinks.duckdb.io_manager import DuckDBWarehouseIOManager
-from taxi_assets_tests.months import month_of_trips, one_pickup_outside, same_facts, same_trips
+from taxi_assets.sinks.duckdb.io_manager import DuckDBIOManager
+from taxi_assets_tests.months import month_of_trips, one_pickup_outside, same_manifest, same_trips
 
 JANUARY, FEBRUARY = Month(2021, 1), Month(2021, 2)
 TIP = Column("tip_jar", "double", "Coins, US dollars.")
 
 
 @pytest.fixture
-def warehouse(tmp_path: Path) -> DuckDBWarehouseIOManager:
-    return DuckDBWarehouseIOManager(path=str(tmp_path / "warehouse.duckdb"))
+def warehouse(tmp_path: Path) -> DuckDBIOManager:
+    return DuckDBIOManager(path=str(tmp_path / "warehouse.duckdb"))
 
 
 @pytest.fixture
@@ -44,29 +44,30 @@ def log() -> list[str]:
 
 
 @pytest.fixture
-def writing(log: list[str]) -> Writing:
-    return Writing("11111111-run", "token", log.append, {})
+def writing(log: list[str]) -> WriteContext:
+    return WriteContext("11111111-run", "token", log.append, {})
 
 
-def made(tmp_path: Path, month: str = "2021-01", rows: int = 2_000, seed: int = 0, **options) -> TripFile:
+def made(tmp_path: Path, month: str = "2021-01", rows: int = 2_000, seed: int = 0, **options) -> MonthFile:
     return month_of_trips(tmp_path / "made", month, rows, seed, **options)
 
 
-def holds(warehouse: DuckDBWarehouseIOManager, trips: TripFile) -> bool:
-    return same_facts(warehouse.read_facts(YELLOW, trips.month), trips.facts)
+def holds(warehouse: DuckDBIOManager, trips: MonthFile) -> bool:
+    return same_manifest(warehouse.measure(YELLOW.table, trips.month), trips.manifest)
 
 
 def with_columns(*columns: Column) -> TaxiKind:
     return dataclasses.replace(YELLOW, columns=columns)
 
 
-class Streamed:
-    """A month that is no local file, as an object in a bucket is not."""
+class Streamed(MonthFile):
+    """A month whose path DuckDB would take for a pattern, so that its rows are streamed."""
 
-    def __init__(self, file: TripFile, breaks_after: int | None = None) -> None:
-        self._file, self._breaks_after = file, breaks_after
-        self.month, self.rows, self.bytes, self.schema, self.facts = (
-            file.month, file.rows, file.bytes, file.schema, file.facts)  # fmt: skip
+    def __init__(self, file: MonthFile, breaks_after: int | None = None) -> None:
+        super().__init__(
+            file.path.with_name("[streamed].parquet"), file.month, manifest=file.manifest, bytes=file.bytes
+        )
+        self._file, self._breaks_after, self.schema = file, breaks_after, file.schema
 
     def batches(self, columns: list[str] | None = None, rows: int = 500) -> Iterator[pa.RecordBatch]:
         for number, batch in enumerate(self._file.batches(columns, rows)):
@@ -79,13 +80,13 @@ class Streamed:
 
 
 def test_a_first_load_makes_file_schema_and_described_table_and_reads_back_the_same_trips(warehouse, writing, tmp_path):
-    assert warehouse.read_facts(YELLOW, JANUARY) is None
+    assert warehouse.measure(YELLOW.table, JANUARY) is None
     trips = made(tmp_path)
-    metadata = warehouse.replace(YELLOW, trips, writing)
+    metadata = warehouse.replace(YELLOW.table, trips, writing)
     assert metadata["dagster/table_name"] == "ny_taxi.yellow_cab_data"
     assert metadata["dagster/partition_row_count"] == 2_000
     assert holds(warehouse, trips)
-    assert same_trips(warehouse.read(YELLOW, JANUARY), trips)
+    assert same_trips(warehouse.read(YELLOW.table, JANUARY), trips)
     with duckdb.connect(warehouse.path) as connection:
         comments = connection.sql(
             "SELECT column_name, comment FROM duckdb_columns() WHERE schema_name = 'ny_taxi'"
@@ -94,39 +95,39 @@ def test_a_first_load_makes_file_schema_and_described_table_and_reads_back_the_s
 
 
 def test_before_the_first_load_reading_a_month_says_what_to_materialize(warehouse):
-    with pytest.raises(PermanentError, match=r"2021-01: .*no table ny_taxi.yellow_cab_data: materialize bq_table"):
-        warehouse.read(YELLOW, JANUARY)
+    with pytest.raises(PermanentError, match=r"2021-01: .*no table ny_taxi.yellow_cab_data: materialize its asset"):
+        warehouse.read(YELLOW.table, JANUARY)
 
 
 def test_kinds_keep_separate_tables(warehouse, writing, tmp_path):
     yellow, green = made(tmp_path), made(tmp_path, seed=1, kind=GREEN)
-    warehouse.replace(YELLOW, yellow, writing)
-    warehouse.replace(GREEN, green, writing)
+    warehouse.replace(YELLOW.table, yellow, writing)
+    warehouse.replace(GREEN.table, green, writing)
     assert holds(warehouse, yellow)
-    assert same_trips(warehouse.read(GREEN, JANUARY), green)
+    assert same_trips(warehouse.read(GREEN.table, JANUARY), green)
 
 
 def test_a_month_that_is_not_a_local_file_is_streamed(warehouse, writing, tmp_path):
     trips = made(tmp_path)
-    warehouse.replace(YELLOW, Streamed(trips), writing)
-    assert same_trips(warehouse.read(YELLOW, JANUARY), trips)
+    warehouse.replace(YELLOW.table, Streamed(trips), writing)
+    assert same_trips(warehouse.read(YELLOW.table, JANUARY), trips)
 
 
 def test_a_path_that_looks_like_a_pattern_or_a_hive_folder_is_taken_as_it_is(warehouse, writing, tmp_path):
     for name in ("[ab]*", "day=2021-01-01", "it's"):
         trips = month_of_trips(tmp_path / name, "2021-01", 100, seed=len(name))
-        warehouse.replace(YELLOW, trips, writing)
-        assert same_trips(warehouse.read(YELLOW, JANUARY), trips)
+        warehouse.replace(YELLOW.table, trips, writing)
+        assert same_trips(warehouse.read(YELLOW.table, JANUARY), trips)
 
 
 def test_a_row_outside_the_month_or_without_a_pickup_refuses_the_load_whole(warehouse, writing, tmp_path):
     old = made(tmp_path)
-    warehouse.replace(YELLOW, old, writing)
+    warehouse.replace(YELLOW.table, old, writing)
     for spoil in (one_pickup_outside, without_first_pickup):
-        with pytest.raises(PermanentError, match=r"2021-01: 1 of 300 trips have no tpep_pickup_datetime in the month"):
-            warehouse.replace(YELLOW, made(tmp_path, rows=300, seed=1, change=spoil), writing)
-        assert same_trips(warehouse.read(YELLOW, JANUARY), old)
-    assert warehouse.read_facts(YELLOW, Month(2022, 1)).rows == 0
+        with pytest.raises(PermanentError, match=r"2021-01: 1 of 300 rows have no tpep_pickup_datetime in the month"):
+            warehouse.replace(YELLOW.table, made(tmp_path, rows=300, seed=1, change=spoil), writing)
+        assert same_trips(warehouse.read(YELLOW.table, JANUARY), old)
+    assert warehouse.measure(YELLOW.table, Month(2022, 1)).rows == 0
 
 
 def without_first_pickup(batch: pa.RecordBatch) -> pa.RecordBatch:
@@ -136,51 +137,51 @@ def without_first_pickup(batch: pa.RecordBatch) -> pa.RecordBatch:
 
 
 def test_a_new_column_is_added_with_its_description_and_empty_in_older_months(warehouse, writing, tmp_path):
-    warehouse.replace(YELLOW, made(tmp_path, "2021-02"), writing)
+    warehouse.replace(YELLOW.table, made(tmp_path, "2021-02"), writing)
     wider = with_columns(*YELLOW.columns, TIP)
     trips = made(tmp_path, kind=wider)
-    warehouse.replace(wider, trips, writing)
-    assert same_trips(warehouse.read(wider, JANUARY), trips)
-    assert warehouse.read(wider, FEBRUARY).to_arrow().column("tip_jar").null_count == 2_000
+    warehouse.replace(wider.table, trips, writing)
+    assert same_trips(warehouse.read(wider.table, JANUARY), trips)
+    assert warehouse.read(wider.table, FEBRUARY).to_arrow().column("tip_jar").null_count == 2_000
     with duckdb.connect(warehouse.path) as connection:
         [(comment,)] = connection.sql("SELECT comment FROM duckdb_columns() WHERE column_name = 'tip_jar'").fetchall()
     assert comment == "Coins, US dollars."
 
 
 def test_a_new_column_of_a_load_that_fails_is_not_added(warehouse, writing, tmp_path):
-    warehouse.replace(YELLOW, made(tmp_path), writing)
+    warehouse.replace(YELLOW.table, made(tmp_path), writing)
     wider = with_columns(*YELLOW.columns, TIP)
     with pytest.raises(PermanentError, match="no tpep_pickup_datetime in the month"):
-        warehouse.replace(wider, made(tmp_path, kind=wider, change=one_pickup_outside), writing)
+        warehouse.replace(wider.table, made(tmp_path, kind=wider, change=one_pickup_outside), writing)
     with duckdb.connect(warehouse.path) as connection:
         assert not connection.sql("SELECT 1 FROM duckdb_columns() WHERE column_name = 'tip_jar'").fetchall()
 
 
 def test_a_changed_column_is_refused_by_name(warehouse, writing, tmp_path):
     old = made(tmp_path)
-    warehouse.replace(YELLOW, old, writing)
+    warehouse.replace(YELLOW.table, old, writing)
     kind = with_columns(*YELLOW.columns[:-1], Column("dropoff_latitude", "string", ""))
     with pytest.raises(PermanentError, match="has column dropoff_latitude as DOUBLE, trips have it as VARCHAR"):
-        warehouse.replace(kind, made(tmp_path, seed=1, kind=kind), writing)
-    assert same_trips(warehouse.read(YELLOW, JANUARY), old)
+        warehouse.replace(kind.table, made(tmp_path, seed=1, kind=kind), writing)
+    assert same_trips(warehouse.read(YELLOW.table, JANUARY), old)
 
 
 def test_a_month_that_lacks_a_column_is_refused_by_name(warehouse, writing, tmp_path):
     trips = made(tmp_path, kind=with_columns(*YELLOW.columns[:-1]))
-    with pytest.raises(PermanentError, match=r"2021-01: column dropoff_latitude of the yellow trips is missing"):
-        warehouse.replace(YELLOW, trips, writing)
+    with pytest.raises(PermanentError, match=r"2021-01: column dropoff_latitude of yellow_cab_data is missing"):
+        warehouse.replace(YELLOW.table, trips, writing)
     assert not Path(warehouse.path).exists()
 
 
 def test_while_another_process_holds_the_file_a_load_waits_and_says_for_whom(
     warehouse, writing, log, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(duckdb_warehouse, "_TELL_AFTER_SECONDS", 0.2)
+    monkeypatch.setattr(duckdb_warehouse, "_LOG_AFTER_SECONDS", 0.2)
     trips = made(tmp_path)
     with holder(warehouse.path) as child:
         release = threading.Timer(1.0, child.stdin.close)
         release.start()
-        warehouse.replace(YELLOW, trips, writing)
+        warehouse.replace(YELLOW.table, trips, writing)
     assert f"2021-01: waiting for {warehouse.path}, held by process {child.pid}." in log
     assert holds(warehouse, trips)
 
@@ -189,36 +190,36 @@ def test_a_file_that_stays_held_is_a_transient_error_naming_file_and_process(war
     impatient = warehouse.model_copy(update={"lock_timeout": 0.3})
     with holder(warehouse.path) as child:
         with pytest.raises(TransientError, match=rf"2021-01: {warehouse.path} is still held by process {child.pid};"):
-            impatient.replace(YELLOW, made(tmp_path), writing)
+            impatient.replace(YELLOW.table, made(tmp_path), writing)
         with pytest.raises(TransientError, match=rf"held by process {child.pid};"):
-            impatient.read_facts(YELLOW, JANUARY)
-    impatient.replace(YELLOW, made(tmp_path), writing)
+            impatient.measure(YELLOW.table, JANUARY)
+    impatient.replace(YELLOW.table, made(tmp_path), writing)
 
 
 def test_a_reader_who_stops_midway_keeps_nobody_waiting(warehouse, writing, tmp_path):
     warehouse = warehouse.model_copy(update={"lock_timeout": 2.0})
-    warehouse.replace(YELLOW, made(tmp_path), writing)
-    stream = warehouse.read(YELLOW, JANUARY).batches(rows=100)
+    warehouse.replace(YELLOW.table, made(tmp_path), writing)
+    stream = warehouse.read(YELLOW.table, JANUARY).batches(rows=100)
     next(stream)
-    warehouse.replace(YELLOW, made(tmp_path, rows=5), writing)
+    warehouse.replace(YELLOW.table, made(tmp_path, rows=5), writing)
     assert sum(batch.num_rows for batch in stream) == 1_900
-    assert not list(get_settings().staging_folder.glob("warehouse-*"))
+    assert not list(Path(default_staging()).glob("warehouse-*"))
 
 
 def test_a_file_that_may_not_grow_further_is_one_error_and_leaves_the_old_month(warehouse, tmp_path, writing):
     old = made(tmp_path, rows=1_000)
-    warehouse.replace(YELLOW, old, writing)
+    warehouse.replace(YELLOW.table, old, writing)
     child = loader(warehouse, [made(tmp_path, rows=300_000, seed=1)], most_bytes=4 << 20)
     _, stderr = child.communicate(timeout=60)
     assert child.returncode != 0
     assert f"PermanentError: 2021-01: {warehouse.path} could not be used" in stderr.decode()
-    assert same_trips(warehouse.read(YELLOW, JANUARY), old)
+    assert same_trips(warehouse.read(YELLOW.table, JANUARY), old)
 
 
 def test_a_file_that_is_not_a_database_is_named_and_left_alone(warehouse, writing, tmp_path):
     Path(warehouse.path).write_text("my shopping list" * 1000)
     with pytest.raises(PermanentError, match=rf"2021-01: {warehouse.path} could not be used .*not a valid DuckDB"):
-        warehouse.replace(YELLOW, made(tmp_path), writing)
+        warehouse.replace(YELLOW.table, made(tmp_path), writing)
     assert Path(warehouse.path).read_text().startswith("my shopping list")
 
 
@@ -226,7 +227,7 @@ def test_replacing_a_month_ten_times_does_not_grow_the_file_beyond_two_of_it(war
     versions = [made(tmp_path, rows=200_000, seed=seed) for seed in range(2)]
     sizes = []
     for number in range(10):
-        warehouse.replace(YELLOW, versions[number % 2], writing)
+        warehouse.replace(YELLOW.table, versions[number % 2], writing)
         sizes.append(os.path.getsize(warehouse.path))
     assert max(sizes) < 2.5 * sizes[0], sizes
 
@@ -242,33 +243,33 @@ def test_memory_does_not_grow_with_the_month(warehouse, tmp_path):
 def test_a_month_that_spills_needs_no_folder_to_be_there(warehouse, tmp_path, writing):
     """100,000 rows need more than 32 MB; on a machine that never staged anything."""
     trips = made(tmp_path, rows=100_000)
-    shutil.rmtree(get_settings().staging_folder, ignore_errors=True)
-    tight = DuckDBWarehouseIOManager(path=warehouse.path, memory_limit="32MB")
-    tight.replace(YELLOW, trips, writing)
+    shutil.rmtree(Path(default_staging()), ignore_errors=True)
+    tight = DuckDBIOManager(path=warehouse.path, memory_limit="32MB")
+    tight.replace(YELLOW.table, trips, writing)
     assert holds(warehouse, trips)
-    assert list(get_settings().staging_folder.iterdir()) == []
+    assert list(Path(default_staging()).iterdir()) == []
 
 
 LOADER = """
 import resource, sys
 from pathlib import Path
-from taxi_assets.sinks.contract import Writing
-from taxi_assets.sinks.duckdb.io_manager import DuckDBWarehouseIOManager
-from taxi_assets.lake.month_file import TripFile
+from taxi_assets.sinks.contract import WriteContext
+from taxi_assets.sinks.duckdb.io_manager import DuckDBIOManager
+from taxi_assets.core.month_file import MonthFile
 from taxi_assets.core.month import Month
 from taxi_assets.datasets.schema import YELLOW
 import duckdb
-warehouse = DuckDBWarehouseIOManager(path=sys.argv[1])
+warehouse = DuckDBIOManager(path=sys.argv[1])
 if int(sys.argv[2]):
     resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]), int(sys.argv[2])))
 print("loading", flush=True)
 for month, path in zip(sys.argv[3::2], sys.argv[4::2]):
-    warehouse.replace(YELLOW, TripFile(Path(path), Month.parse(month)), Writing("run", "token", lambda _: None, {}))
+    warehouse.replace(YELLOW.table, MonthFile(Path(path), Month.parse(month)), WriteContext("run", "token", lambda _: None, {}))
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
 """
 
 
-def loader(warehouse: DuckDBWarehouseIOManager, months: list[TripFile], announce: bool = False, most_bytes: int = 0):
+def loader(warehouse: DuckDBIOManager, months: list[MonthFile], announce: bool = False, most_bytes: int = 0):
     """A process that loads `months` one after another."""
     files = [text for trips in months for text in (str(trips.month), str(trips.path))]
     command = [sys.executable, "-c", LOADER, warehouse.path, str(most_bytes), *files]
@@ -280,7 +281,7 @@ def loader(warehouse: DuckDBWarehouseIOManager, months: list[TripFile], announce
     )
 
 
-def peak_megabytes(warehouse: DuckDBWarehouseIOManager, months: list[TripFile]) -> int:
+def peak_megabytes(warehouse: DuckDBIOManager, months: list[MonthFile]) -> int:
     child = loader(warehouse, months, announce=True)
     stdout, _ = child.communicate(timeout=120)
     assert child.returncode == 0

@@ -79,7 +79,7 @@ class Play:
     def month(self, deadly: bool) -> MonthOfObjects:
         names = {day: f"set/{day}" for day in JANUARY.days[:3]}
         bucket = Stumbling(self.folder / "bucket", random.Random(self.chance.random()), deadly)
-        return MonthOfObjects(bucket, JANUARY, names, "_journal/set")
+        return MonthOfObjects(bucket, JANUARY, names, "_journal/set", str(self.folder))
 
     def write(self, version: str, month: MonthOfObjects) -> None:
         folder = self.folder / f"writer-{version}"

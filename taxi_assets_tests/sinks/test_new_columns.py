@@ -15,11 +15,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from taxi_assets.core.errors import PermanentError
+from taxi_assets.core.month_file import MonthFile
 from taxi_assets.datasets.schema import NEW_COLUMN_TYPES, YELLOW
-from taxi_assets.lake.month_file import TripFile, Trips
-from taxi_assets.sinks.contract import MonthIOManager, Writing
+from taxi_assets.sinks.contract import MonthSink, WriteContext
 from taxi_assets.sinks.day_folders.io_manager import DayFoldersIOManager
-from taxi_assets.sinks.duckdb.io_manager import DuckDBWarehouseIOManager
+from taxi_assets.sinks.duckdb.io_manager import DuckDBIOManager
 from taxi_assets.sinks.parquet_object.io_manager import ParquetObjectIOManager
 from taxi_assets.sinks.postgres.io_manager import PostgresIOManager
 from taxi_assets_tests.bigquery_fixtures import bigquery, bigquery_sink
@@ -42,11 +42,13 @@ assert set(VALUES) == set(NEW_COLUMN_TYPES)
 class Sink:
     """A sink in a fresh place; `given` makes of a month what the sink is given in the graph."""
 
-    def __init__(self, manager: MonthIOManager, given: Callable[[TripFile], Trips] = lambda trips: trips) -> None:
+    def __init__(self, manager: MonthSink, given: Callable[[MonthFile], MonthFile] = lambda trips: trips) -> None:
         self.manager, self._given, self.log = manager, given, []
 
-    def load(self, trips: TripFile, kind=YELLOW) -> None:
-        self.manager.replace(kind, self._given(trips), Writing(f"run-{trips.path.stem}", "token", self.log.append, {}))
+    def load(self, trips: MonthFile, kind=YELLOW) -> None:
+        self.manager.replace(
+            kind.table, self._given(trips), WriteContext(f"run-{trips.path.stem}", "token", self.log.append, {})
+        )
 
 
 @pytest.fixture(params=["postgres", "object", "days", "duckdb", "bigquery"])
@@ -54,13 +56,13 @@ def sink(request: pytest.FixtureRequest, tmp_path: Path) -> Sink:
     bucket = str(tmp_path / "bucket")
     match request.param:
         case "postgres":
-            return Sink(PostgresIOManager.at(request.getfixturevalue("postgres_url")))
+            return Sink(PostgresIOManager(request.getfixturevalue("postgres_url")))
         case "object":
             return Sink(ParquetObjectIOManager(location=bucket, template="nyc/{kind}_{month}.parquet"))
         case "days":
             return Sink(DayFoldersIOManager(location=bucket, prefix="nyc/{kind}_by_day"))
         case "duckdb":
-            return Sink(DuckDBWarehouseIOManager(path=str(tmp_path / "warehouse.duckdb")))
+            return Sink(DuckDBIOManager(path=str(tmp_path / "warehouse.duckdb")))
         case _:
             server = request.getfixturevalue("bigquery")
             return Sink(bigquery_sink(server.endpoint), server.upload)
@@ -86,14 +88,14 @@ def test_new_columns_of_every_type_are_loaded_and_read_back(sink: Sink, tmp_path
     plain = month_of_trips(tmp_path, "2026-06", 200)
     sink.load(trips)
     sink.load(plain)
-    assert same_trips(sink.manager.read(YELLOW, trips.month), trips)
-    table = sink.manager.read(YELLOW, plain.month).to_arrow()
+    assert same_trips(sink.manager.read(YELLOW.table, trips.month), trips)
+    table = sink.manager.read(YELLOW.table, plain.month).to_arrow()
     assert table.select(YELLOW.schema.names).num_rows == 200
     assert all(table[name].null_count == 200 for name in EVERY_TYPE if name in table.column_names)
     if "bucket" not in str(getattr(sink.manager, "location", "")):
         assert any("new_int64, new_double" in line and "null in this month" in line for line in sink.log), sink.log
     sink.load(trips)
-    assert same_trips(sink.manager.read(YELLOW, trips.month), trips)
+    assert same_trips(sink.manager.read(YELLOW.table, trips.month), trips)
 
 
 def test_what_an_older_version_wrote_is_extended_in_place(sink: Sink, tmp_path: Path) -> None:
@@ -101,8 +103,8 @@ def test_what_an_older_version_wrote_is_extended_in_place(sink: Sink, tmp_path: 
     new = month_of_trips(tmp_path, "2026-06", 300)
     sink.load(old, OLDER)
     sink.load(new)
-    assert same_trips(sink.manager.read(YELLOW, new.month), new)
-    held = sink.manager.read(YELLOW, old.month).to_arrow()
+    assert same_trips(sink.manager.read(YELLOW.table, new.month), new)
+    held = sink.manager.read(YELLOW.table, old.month).to_arrow()
     assert "request_source" not in held.column_names or held["request_source"].null_count == 200
     assert sorted(held["total_amount"].to_pylist()) == sorted(old.to_arrow()["total_amount"].to_pylist())
     sink.load(month_of_trips(tmp_path, "2026-04", 100, kind=OLDER), OLDER)  # the older version again, after a rollback
@@ -115,7 +117,7 @@ def test_a_new_column_is_converted_to_the_type_that_the_table_has(sink: Sink, tm
     sink.load(
         month_of_trips(tmp_path, "2026-07", 100, change=more(count=pa.array([7, None]), code=pa.array([12, None])))
     )
-    july = sink.manager.read(YELLOW, month_of_trips(tmp_path, "2026-07", 0).month).to_arrow()
+    july = sink.manager.read(YELLOW.table, month_of_trips(tmp_path, "2026-07", 0).month).to_arrow()
     assert set(july["count"].to_pylist()) == {7.0, None}
     assert set(july["code"].to_pylist()) == {"12", None}
     too_large = month_of_trips(tmp_path, "2026-08", 10, change=more(count=pa.array([2**60 + 1])))
@@ -129,7 +131,7 @@ def test_a_new_column_that_does_not_fit_the_tables_is_refused_by_name(sink: Sink
     sink.load(june)
     with pytest.raises(PermanentError, match=r"has column count as \w+, trips have it as .* TAXI_NEW_COLUMNS=keep"):
         sink.load(month_of_trips(tmp_path, "2026-07", 100, change=more(count=pa.array([1.5]))))
-    assert same_trips(sink.manager.read(YELLOW, june.month), june)
+    assert same_trips(sink.manager.read(YELLOW.table, june.month), june)
 
 
 def test_objects_of_both_layouts_are_read_together_by_other_programs(tmp_path: Path) -> None:

@@ -48,13 +48,13 @@ class TestParquetObject(BucketSinkContract):
         few = pq.read_table(file.path).slice(0, 100).replace_schema_metadata({"taxi_assets": told[b"taxi_assets"]})
         pq.write_table(few, tmp_path / "short.parquet")
         open_bucket(location).put("nyc/yellow_tripdata_2021-01.parquet", tmp_path / "short.parquet")
-        assert sink.read(YELLOW, JANUARY).facts.rows == 500
-        assert sink.read_facts(YELLOW, JANUARY).rows == 100
+        assert sink.read(YELLOW.table, JANUARY).manifest.rows == 500
+        assert sink.measure(YELLOW.table, JANUARY).rows == 100
 
     def test_a_handle_keeps_its_generation(self, sink, month, location) -> None:
         old, new = month(), month(rows=300, seed=1)
         self.replace(sink, old)
-        unread, read = sink.read(YELLOW, JANUARY), sink.read(YELLOW, JANUARY)
+        unread, read = sink.read(YELLOW.table, JANUARY), sink.read(YELLOW.table, JANUARY)
         assert sum(batch.num_rows for batch in read.batches()) == 500
         self.replace(sink, new)
         assert sum(batch.num_rows for batch in read.batches()) == read.rows == 500
@@ -70,22 +70,22 @@ class TestParquetObject(BucketSinkContract):
         (tmp_path / "junk").write_bytes(b"no trips at all")
         open_bucket(location).put("nyc/yellow_tripdata_2021-01.parquet", tmp_path / "junk")
         with pytest.raises(PermanentError, match=r"2021-01.parquet is not a readable Parquet file"):
-            sink.read_facts(YELLOW, JANUARY)
+            sink.measure(YELLOW.table, JANUARY)
 
     def test_an_object_can_be_published_again_from_its_handle(self, sink, month) -> None:
         file = month()
         self.replace(sink, file)
-        self.replace(sink, sink.read(YELLOW, JANUARY))
+        self.replace(sink, sink.read(YELLOW.table, JANUARY))
         self.require(sink, file)
 
 
 def test_kinds_of_taxi_do_not_meet(location: str, tmp_path: Path) -> None:
     sink = ParquetObjectIOManager(location=location, template="{kind}/{month}.parquet")
     yellow, green = (month_of_trips(tmp_path, "2021-01", rows, kind=kind) for kind, rows in ((YELLOW, 30), (GREEN, 40)))
-    sink.replace(YELLOW, yellow, WRITING)
-    sink.replace(GREEN, green, WRITING)
-    assert sink.read_facts(YELLOW, JANUARY).rows == 30
-    assert sink.read_facts(GREEN, JANUARY).rows == 40
+    sink.replace(YELLOW.table, yellow, WRITING)
+    sink.replace(GREEN.table, green, WRITING)
+    assert sink.measure(YELLOW.table, JANUARY).rows == 30
+    assert sink.measure(GREEN.table, JANUARY).rows == 40
 
 
 @pytest.mark.parametrize(
@@ -100,7 +100,7 @@ def test_kinds_of_taxi_do_not_meet(location: str, tmp_path: Path) -> None:
 )
 def test_a_template_that_cannot_name_months_is_refused(template: str, sentence: str, tmp_path: Path) -> None:
     with pytest.raises(PermanentError, match=sentence):
-        ParquetObjectIOManager(location=str(tmp_path), template=template).read_facts(YELLOW, JANUARY)
+        ParquetObjectIOManager(location=str(tmp_path), template=template).measure(YELLOW.table, JANUARY)
 
 
 def test_a_first_upload_and_a_replacement_send_their_conditions(gcs: GcsServer, tmp_path: Path) -> None:
@@ -108,8 +108,8 @@ def test_a_first_upload_and_a_replacement_send_their_conditions(gcs: GcsServer, 
     sink = ParquetObjectIOManager(location=f"gs://{gcs.new_bucket()}", template="{month}.parquet")
     file = month_of_trips(tmp_path, "2021-01", 10)
     gcs.requests.clear()
-    first = sink.replace(YELLOW, file, WRITING)
-    sink.replace(YELLOW, file, WRITING)
+    first = sink.replace(YELLOW.table, file, WRITING)
+    sink.replace(YELLOW.table, file, WRITING)
     uploads = [request.query["ifGenerationMatch"] for request in gcs.requests if request.is_change]
     assert uploads == ["0", first["generation"]]
 
@@ -118,7 +118,7 @@ def test_the_object_says_what_it_is(gcs: GcsServer, tmp_path: Path) -> None:
     location = f"gs://{gcs.new_bucket()}"
     sink = ParquetObjectIOManager(location=location, template="{month}.parquet")
     file = month_of_trips(tmp_path, "2021-01", 10)
-    sink.replace(YELLOW, file, WRITING)
+    sink.replace(YELLOW.table, file, WRITING)
     blob = open_bucket(location)._bucket.get_blob("2021-01.parquet")
     assert blob.content_type == "application/vnd.apache.parquet"
     assert blob.metadata == {"period": "2021-01", "rows": "10", "run_id": "run-1"}
@@ -127,15 +127,15 @@ def test_the_object_says_what_it_is(gcs: GcsServer, tmp_path: Path) -> None:
 def test_size_address_and_generation_of_a_handle_read_no_trips(gcs: GcsServer, tmp_path: Path) -> None:
     """A load job names the object and reads it on the server's side; nothing passes through here."""
     sink = ParquetObjectIOManager(location=f"gs://{gcs.new_bucket()}", template="{month}.parquet")
-    sink.replace(YELLOW, month_of_trips(tmp_path, "2021-01", 200_000), WRITING)
-    handle = sink.read(YELLOW, JANUARY)
+    sink.replace(YELLOW.table, month_of_trips(tmp_path, "2021-01", 200_000), WRITING)
+    handle = sink.read(YELLOW.table, JANUARY)
     gcs.requests.clear()
     assert handle.uri.endswith("/2021-01.parquet")
     assert handle.generation
     assert handle.bytes > 4 << 20
     assert gcs.requests == []
     assert handle.rows == 200_000
-    assert len(handle.schema) == 24
+    assert len(handle.schema) == 25
     spans = [
         request.headers["range"].removeprefix("bytes=").split("-")
         for request in gcs.requests

@@ -12,9 +12,9 @@ import pyarrow as pa
 import pytest
 
 from taxi_assets.core.errors import PermanentError
+from taxi_assets.core.manifest import Manifest
 from taxi_assets.datasets.schema import GREEN, YELLOW
-from taxi_assets.lake.month_file import Facts
-from taxi_assets.sinks.contract import Writing
+from taxi_assets.sinks.contract import WriteContext
 from taxi_assets.sinks.postgres.io_manager import PostgresIOManager
 from taxi_assets_tests.months import same_trips
 from taxi_assets_tests.postgres_fixtures import (
@@ -46,15 +46,15 @@ def test_a_first_load_makes_schema_and_described_partitioned_table_and_reads_bac
     writing,
     tmp_path,
 ):
-    sink, trips = PostgresIOManager.at(every_postgres_url), made(tmp_path)
-    assert sink.read_facts(YELLOW, JANUARY) is None
-    metadata = sink.replace(YELLOW, trips, writing)
+    sink, trips = PostgresIOManager(every_postgres_url), made(tmp_path)
+    assert sink.measure(YELLOW.table, JANUARY) is None
+    metadata = sink.replace(YELLOW.table, trips, writing)
     assert metadata["dagster/table_name"] == TABLE
     assert metadata["dagster/partition_row_count"] == 2_000
     assert metadata["server_version"].split(".")[0].isdigit()
-    assert sink.read_facts(YELLOW, JANUARY).rows == trips.facts.rows
+    assert sink.measure(YELLOW.table, JANUARY).rows == trips.manifest.rows
     assert holds(sink, trips)
-    assert same_trips(sink.read(YELLOW, JANUARY), trips)
+    assert same_trips(sink.read(YELLOW.table, JANUARY), trips)
     comments = rows_of(
         every_postgres_url,
         "SELECT attname, col_description(attrelid, attnum) FROM pg_attribute "
@@ -71,15 +71,15 @@ def test_reloading_the_same_a_changed_a_smaller_and_an_empty_month_leaves_exactl
     writing,
     tmp_path,
 ):
-    sink = PostgresIOManager.at(every_postgres_url)
+    sink = PostgresIOManager(every_postgres_url)
     february = made(tmp_path, "2021-02")
-    sink.replace(YELLOW, february, writing)
+    sink.replace(YELLOW.table, february, writing)
     for rows, seed in ((2_000, 0), (2_000, 0), (2_500, 1), (10, 2), (0, 3), (2_000, 0)):
         trips = made(tmp_path, rows=rows, seed=seed)
-        sink.replace(YELLOW, trips, writing)
+        sink.replace(YELLOW.table, trips, writing)
         assert holds(sink, trips)
-        assert same_trips(sink.read(YELLOW, JANUARY), trips)
-    assert same_trips(sink.read(YELLOW, FEBRUARY), february)
+        assert same_trips(sink.read(YELLOW.table, JANUARY), trips)
+    assert same_trips(sink.read(YELLOW.table, FEBRUARY), february)
     assert relations(every_postgres_url) == parts("2021_01", "2021_02")
 
 
@@ -90,7 +90,7 @@ def test_the_rows_are_in_the_months_partition_frozen_and_another_months_query_do
     tmp_path,
 ):
     for month in ("2020-12", "2021-01"):
-        sink.replace(YELLOW, made(tmp_path, month), writing)
+        sink.replace(YELLOW.table, made(tmp_path, month), writing)
     assert rows_of(postgres_url, f"SELECT DISTINCT tableoid::regclass::text FROM {TABLE} ORDER BY 1") == [
         (f"{TABLE}_2020_12",), (f"{TABLE}_2021_01",)]  # fmt: skip
     plan = rows_of(postgres_url, f"EXPLAIN SELECT count(*) FROM {TABLE} WHERE tpep_pickup_datetime < '2021-01-01'")
@@ -113,9 +113,9 @@ def test_every_kind_of_value_comes_back_as_it_was(sink, writing, tmp_path):
         return batch
 
     trips = made(tmp_path, rows=6, change=spoil)
-    sink.replace(YELLOW, trips, writing)
-    assert same_trips(sink.read(YELLOW, JANUARY), trips)
-    months = [batch.num_rows for batch in sink.read(YELLOW, JANUARY).batches(["fare_amount", "vendorid"], rows=4)]
+    sink.replace(YELLOW.table, trips, writing)
+    assert same_trips(sink.read(YELLOW.table, JANUARY), trips)
+    months = [batch.num_rows for batch in sink.read(YELLOW.table, JANUARY).batches(["fare_amount", "vendorid"], rows=4)]
     assert months == [4, 2]
 
 
@@ -124,26 +124,26 @@ def test_text_with_a_nul_is_kept_without_it(sink, writing, postgres_url, tmp_pat
         index = batch.schema.get_field_index("store_and_fwd_flag")
         return batch.set_column(index, batch.schema.field(index), pa.array(["Y\0", None, "\0"]))
 
-    sink.replace(YELLOW, made(tmp_path, rows=3, change=spoil), writing)
+    sink.replace(YELLOW.table, made(tmp_path, rows=3, change=spoil), writing)
     assert set(rows_of(postgres_url, f"SELECT store_and_fwd_flag FROM {TABLE}")) == {("Y",), (None,), ("",)}
 
 
 def test_kinds_keep_separate_tables_and_share_the_history(sink, writing, postgres_url, tmp_path):
     yellow, green = made(tmp_path), made(tmp_path, seed=1, kind=GREEN)
-    sink.replace(YELLOW, yellow, writing)
-    sink.replace(GREEN, green, writing)
+    sink.replace(YELLOW.table, yellow, writing)
+    sink.replace(GREEN.table, green, writing)
     assert holds(sink, yellow)
-    assert same_trips(sink.read(GREEN, JANUARY), green)
+    assert same_trips(sink.read(GREEN.table, JANUARY), green)
     assert rows_of(postgres_url, "SELECT table_name FROM ny_taxi.load_history ORDER BY loaded_at") == [
         ("yellow_cab_data",), ("green_cab_data",)]  # fmt: skip
 
 
 def test_every_load_is_one_row_of_the_history_with_where_it_came_from(sink, postgres_url, tmp_path):
     trips = made(tmp_path)
-    trips.facts.extra.update(source="tlc", location="https://there/2021-01.parquet", version="etag-7")
+    trips.manifest.extra.update(source="tlc", location="https://there/2021-01.parquet", version="etag-7")
     starters = ({"dagster/schedule_name": "monthly"}, {"dagster/backfill": "abc"}, {})
     for run, tags in enumerate(starters, 1):
-        sink.replace(YELLOW, trips, Writing(f"run-{run}", "token", print, tags))
+        sink.replace(YELLOW.table, trips, WriteContext(f"run-{run}", "token", print, tags))
     total = "round(total_amount::numeric, 2)::float8"
     columns = f"table_name, month::text, rows, {total}, source, source_version, run_id, started_by"
     rows = rows_of(postgres_url, f"SELECT {columns} FROM ny_taxi.load_history ORDER BY loaded_at")
@@ -151,7 +151,7 @@ def test_every_load_is_one_row_of_the_history_with_where_it_came_from(sink, post
         "yellow_cab_data",
         "2021-01-01",
         2_000,
-        round(trips.facts.total_amount, 2),
+        round(trips.manifest.sums["total_amount"], 2),
         "https://there/2021-01.parquet",
         "etag-7",
     )
@@ -161,7 +161,7 @@ def test_every_load_is_one_row_of_the_history_with_where_it_came_from(sink, post
 
 def test_a_load_that_another_run_finishes_again_stays_one_row_and_a_new_load_is_another(sink, postgres_url, tmp_path):
     trips, changed = made(tmp_path), made(tmp_path, seed=1)
-    trips.facts.extra["version"] = changed.facts.extra["version"] = None
+    trips.manifest.extra["version"] = changed.manifest.extra["version"] = None
     goes_on = {"taxi_assets/goes_on_with": "run-1"}
     for what, run, tags in (
         (trips, "run-1", {}),  # killed when the month was in, before anybody heard of it
@@ -170,22 +170,22 @@ def test_a_load_that_another_run_finishes_again_stays_one_row_and_a_new_load_is_
         (trips, "run-4", {}),  # loaded again on purpose
         (changed, "run-5", goes_on),  # begun then, but other trips: not the same load
     ):
-        sink.replace(YELLOW, what, Writing(run, "token", print, tags))
+        sink.replace(YELLOW.table, what, WriteContext(run, "token", print, tags))
     rows = rows_of(postgres_url, "SELECT run_id, load_id FROM ny_taxi.load_history ORDER BY loaded_at")
     assert rows == [("run-3", "run-1"), ("run-4", "run-4"), ("run-5", "run-1")]
 
 
 def test_a_history_from_before_loads_had_ids_is_kept_and_grown(sink, writing, postgres_url, tmp_path):
-    sink.replace(YELLOW, made(tmp_path), writing)
+    sink.replace(YELLOW.table, made(tmp_path), writing)
     run_sql(postgres_url, "ALTER TABLE ny_taxi.load_history DROP COLUMN load_id")
-    sink.replace(YELLOW, made(tmp_path, seed=1), writing)
+    sink.replace(YELLOW.table, made(tmp_path, seed=1), writing)
     rows = rows_of(postgres_url, "SELECT load_id FROM ny_taxi.load_history ORDER BY loaded_at")
     assert rows == [(None,), (writing.run_id,)]
 
 
 def test_before_the_first_load_reading_a_month_says_what_to_materialize(sink):
     with pytest.raises(PermanentError, match=r"2021-01: ny_taxi.yellow_cab_data has no such month: materialize"):
-        sink.read(YELLOW, JANUARY)
+        sink.read(YELLOW.table, JANUARY)
 
 
 def test_indexes_of_the_table_are_on_every_new_partition_and_were_made_before_the_swap(
@@ -193,14 +193,14 @@ def test_indexes_of_the_table_are_on_every_new_partition_and_were_made_before_th
     writing,
     tmp_path,
 ):
-    sink = PostgresIOManager.at(every_postgres_url)
-    sink.replace(YELLOW, made(tmp_path, "2021-02"), writing)
+    sink = PostgresIOManager(every_postgres_url)
+    sink.replace(YELLOW.table, made(tmp_path, "2021-02"), writing)
     run_sql(
         every_postgres_url,
         f'CREATE INDEX "odd name" ON {TABLE} (pulocationid, tpep_pickup_datetime DESC) WHERE vendorid = 1',
     )
     for seed in range(2):
-        sink.replace(YELLOW, made(tmp_path, seed=seed), writing)
+        sink.replace(YELLOW.table, made(tmp_path, seed=seed), writing)
     query = "SELECT count(*) FROM pg_inherits JOIN pg_index ON indexrelid = inhrelid WHERE inhparent = %s::regclass"
     assert rows_of(every_postgres_url, query, 'ny_taxi."odd name"') == [(2,)]
     query = "SELECT indexname FROM pg_indexes WHERE tablename = 'yellow_cab_data_2021_01'"
@@ -209,20 +209,20 @@ def test_indexes_of_the_table_are_on_every_new_partition_and_were_made_before_th
 
 
 def test_long_loads_tell_how_far_they_are(sink, writing, log, tmp_path):
-    sink.replace(YELLOW, Streamed(made(tmp_path), lambda number: time.sleep(0.8)), writing)
+    sink.replace(YELLOW.table, Streamed(made(tmp_path), lambda number: time.sleep(0.8)), writing)
     assert any("2021-01: 1,500 rows (75 %)" in line and "rows/s" in line for line in log), log
 
 
 def test_facts_agree_with_what_the_writer_of_the_file_found(sink, writing, tmp_path):
     trips = made(tmp_path, rows=100_000)
-    sink.replace(YELLOW, trips, writing)
-    found = sink.read_facts(YELLOW, JANUARY)
-    assert found == Facts(
+    sink.replace(YELLOW.table, trips, writing)
+    found = sink.measure(YELLOW.table, JANUARY)
+    assert found == Manifest(
         100_000,
-        pytest.approx(trips.facts.total_amount, rel=1e-9),
-        trips.facts.first_pickup,
-        trips.facts.last_pickup,
+        {"total_amount": pytest.approx(trips.manifest.sums["total_amount"], rel=1e-9)},
+        trips.manifest.first,
+        trips.manifest.last,
         {},
     )
-    sink.replace(YELLOW, made(tmp_path, rows=0), writing)
-    assert sink.read_facts(YELLOW, JANUARY) == Facts(0, 0.0, None, None, {})
+    sink.replace(YELLOW.table, made(tmp_path, rows=0), writing)
+    assert sink.measure(YELLOW.table, JANUARY) == Manifest(0, {"total_amount": 0.0})

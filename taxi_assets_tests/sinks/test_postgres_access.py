@@ -7,6 +7,9 @@ import pytest
 
 from taxi_assets.core.errors import PermanentError, TransientError
 from taxi_assets.datasets.schema import YELLOW
+from taxi_assets.resources import resources
+from taxi_assets.settings import Settings
+from taxi_assets.sinks.contract import table_metadata
 from taxi_assets.sinks.postgres.embedded import EmbeddedPostgres
 from taxi_assets.sinks.postgres.io_manager import PostgresIOManager
 from taxi_assets_tests.certificates import own_certificate
@@ -42,30 +45,32 @@ def test_a_role_without_privileges_loads_into_a_schema_that_it_may_create_in(
     role = f"loader_{database}"
     run_sql(every_postgres_server.url, f"CREATE ROLE {role} LOGIN PASSWORD 'sesame' NOSUPERUSER")
     try:
-        sink = PostgresIOManager.at(as_user(every_postgres_url, role, "sesame"))
+        sink = PostgresIOManager(as_user(every_postgres_url, role, "sesame"))
         with pytest.raises(PermanentError, match=r"2021-01: .*permission denied for database .*TAXI_POSTGRES_SCHEMA"):
-            sink.replace(YELLOW, made(tmp_path), writing)
+            sink.replace(YELLOW.table, made(tmp_path), writing)
         run_sql(every_postgres_url, f"CREATE SCHEMA ny_taxi AUTHORIZATION {role}")
         for seed in range(2):
             trips = made(tmp_path, seed=seed)
-            sink.replace(YELLOW, trips, writing)
-            assert same_trips(sink.read(YELLOW, JANUARY), trips)
+            sink.replace(YELLOW.table, trips, writing)
+            assert same_trips(sink.read(YELLOW.table, JANUARY), trips)
         with pytest.raises(PermanentError, match="permission denied for database"):
-            PostgresIOManager.at(as_user(every_postgres_url, role, "sesame"), schema_name="other").replace(
-                YELLOW, trips, writing
+            PostgresIOManager(as_user(every_postgres_url, role, "sesame"), schema_name="other").replace(
+                YELLOW.table, trips, writing
             )
     finally:
         run_sql(every_postgres_url, f"DROP OWNED BY {role} CASCADE", f"DROP ROLE {role}")
 
 
 def test_a_table_of_another_owner_is_refused_in_a_sentence(postgres_url, postgres_server, writing, tmp_path):
-    PostgresIOManager.at(postgres_url).replace(YELLOW, made(tmp_path), writing)
+    PostgresIOManager(postgres_url).replace(YELLOW.table, made(tmp_path), writing)
     role = f"guest_{postgres_url.rpartition('/')[2]}"
     run_sql(postgres_url, f"CREATE ROLE {role} LOGIN PASSWORD 'sesame'", f"GRANT ALL ON SCHEMA ny_taxi TO {role}",
             f"GRANT ALL ON ALL TABLES IN SCHEMA ny_taxi TO {role}")  # fmt: skip
     try:
         with pytest.raises(PermanentError, match=r"2021-01: .*must be owner of table yellow_cab_data.*owns the tables"):
-            PostgresIOManager.at(as_user(postgres_url, role, "sesame")).replace(YELLOW, made(tmp_path, seed=1), writing)
+            PostgresIOManager(as_user(postgres_url, role, "sesame")).replace(
+                YELLOW.table, made(tmp_path, seed=1), writing
+            )
     finally:
         run_sql(postgres_url, f"DROP OWNED BY {role} CASCADE", f"DROP ROLE {role}")
 
@@ -101,9 +106,9 @@ def test_a_server_that_cannot_be_used_is_told_in_one_sentence_without_the_passwo
 ):
     port = postgres_server.url.rpartition(":")[2].partition("/")[0]
     url = address.format(word=SECRET, closed=free_port(), open=port, good=postgres_server.url)
-    sink = PostgresIOManager.at(url)
+    sink = PostgresIOManager(url)
     with pytest.raises(error, match=sentence) as raised:
-        sink.replace(YELLOW, made(tmp_path), writing)
+        sink.replace(YELLOW.table, made(tmp_path), writing)
     told = f"{raised.value!r} {raised.value.__cause__!r} {sink!r} {sink} {capsys.readouterr()}"
     for word in (SECRET, "s3cr3t/word", postgres_server.url.split(":")[2].partition("@")[0]):
         assert word not in told
@@ -123,24 +128,26 @@ def test_tls_is_asked_for_by_the_address_and_the_certificate_is_checked(
         trips, encrypted = made(tmp_path), f"{every_postgres_url}?sslmode=verify-full"
         for address in (encrypted, f"{encrypted}&sslrootcert={own_certificate(tmp_path / 'other')[0]}"):
             with pytest.raises(PermanentError, match="name the server's certificate authority: &sslrootcert=FILE"):
-                PostgresIOManager.at(address).replace(YELLOW, trips, writing)
-        sink = PostgresIOManager.at(f"{encrypted}&sslrootcert={certificate}")
-        sink.replace(YELLOW, trips, writing)
+                PostgresIOManager(address).replace(YELLOW.table, trips, writing)
+        sink = PostgresIOManager(f"{encrypted}&sslrootcert={certificate}")
+        sink.replace(YELLOW.table, trips, writing)
         assert holds(sink, trips)
-        with sink.transaction("is it so") as cursor:
+        with sink._server().transaction("is it so") as cursor:
             assert cursor.execute("SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()").fetchone() == (True,)
 
 
 def test_the_address_is_nowhere_in_what_dagster_shows_and_is_still_used_in_its_runs(postgres_url, tmp_path):
     import dagster as dg
 
-    sink = PostgresIOManager.at(postgres_url)
-    assert postgres_url not in repr(sink) + str(sink) + sink.model_dump_json()
-    shown = str(PostgresIOManager.to_config_schema().as_field().config_type.fields.keys())
-    assert "url" not in shown
+    sink = PostgresIOManager(postgres_url)
+    assert postgres_url not in repr(sink) + str(sink)
     trips = made(tmp_path)
 
-    @dg.asset(partitions_def=dg.MonthlyPartitionsDefinition("2021-01-01"), io_manager_key="postgres")
+    @dg.asset(
+        partitions_def=dg.MonthlyPartitionsDefinition("2021-01-01"),
+        io_manager_key="postgres",
+        metadata=table_metadata(YELLOW.table),
+    )
     def postgres_table() -> object:
         return trips
 
@@ -155,18 +162,13 @@ def test_without_an_address_it_is_the_settings_one_and_else_the_embedded_server(
     tmp_path,
     monkeypatch,
 ):
-    from taxi_assets.settings import get_settings
-
     trips = made(tmp_path)
-    monkeypatch.setenv("TAXI_POSTGRES_URL", postgres_url)
-    get_settings.cache_clear()
-    PostgresIOManager(schema_name="by_setting").replace(YELLOW, trips, writing)
+    own = Settings(postgres_url=postgres_url, postgres_schema="by_setting", home=tmp_path)
+    resources(own)["postgres"].replace(YELLOW.table, trips, writing)
     assert rows_of(postgres_url, "SELECT count(*) FROM by_setting.yellow_cab_data") == [(2_000,)]
-    monkeypatch.delenv("TAXI_POSTGRES_URL")
-    get_settings.cache_clear()
-    embedded = EmbeddedPostgres(tmp_path / ".taxi" / "postgres")
+    embedded = EmbeddedPostgres(tmp_path / "postgres")
     try:
-        PostgresIOManager().replace(YELLOW, trips, writing)
+        resources(Settings(home=tmp_path))["postgres"].replace(YELLOW.table, trips, writing)
         assert rows_of(embedded.url(), f"SELECT count(*) FROM {TABLE}") == [(2_000,)]
     finally:
         embedded.remove()

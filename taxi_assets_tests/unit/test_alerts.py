@@ -1,4 +1,4 @@
-"""What fails is told once, whole and without secrets; what works again is told too; channels that are away hurt nobody."""
+"""Failures and recoveries are reported once, completely and without secrets; an unreachable channel does no harm."""
 
 import time
 from collections.abc import Callable
@@ -6,12 +6,13 @@ from collections.abc import Callable
 import dagster as dg
 import pytest
 
-from taxi_assets.automation.alerts import FOLD_SECONDS, Memory, alerts_sensor, failures_to_tell
+from taxi_assets.automation.alerts import GROUP_SECONDS, AlertState, alerts_sensor
 from taxi_assets.automation.deadlines import DEADLINE
-from taxi_assets.automation.outcomes import RETRY_SECONDS, Problem
+from taxi_assets.automation.outcomes import Problem
 from taxi_assets.core.errors import PermanentError
 from taxi_assets.core.failures import explained
 from taxi_assets.settings import Settings
+from taxi_assets.status.month_records import RETRY_SECONDS
 from taxi_assets_tests.alert_servers import MailServer, Webhook, mail_server, webhook
 from taxi_assets_tests.processes import free_port
 
@@ -115,7 +116,7 @@ def test_a_failed_run_is_posted_with_month_asset_sentence_and_link(world: MakeWo
     assert "Traceback" not in message["text"]
 
 
-def test_the_same_failure_is_told_once_and_its_recovery_too(world: MakeWorld, hook: Webhook):
+def test_a_repeated_failure_is_reported_once_and_so_is_its_recovery(world: MakeWorld, hook: Webhook):
     here = world(alert_webhook=hook.url)
     for _ in range(3):
         here.load("2021-03", "{month}: no.")
@@ -157,27 +158,27 @@ def test_a_new_column_is_one_alert_however_many_months_have_it(world: MakeWorld,
     assert "2021-05: column c." in texts[2]
 
 
-def test_later_months_of_a_cause_that_was_just_told_wait_and_then_come_together():
-    memory = Memory()
+def test_further_months_of_a_reported_cause_are_collected_in_one_message():
+    state = AlertState()
     problem = lambda month, since: Problem(month, "raw_trips", f"{month}: no answer.", "run", since)  # noqa: E731
-    memory.note(problem("2021-01", 0), 3600)
-    assert len(list(failures_to_tell(memory, 1000, ""))) == 1
+    state.add(problem("2021-01", 0), 3600)
+    assert len(state.due(1000, "")) == 1
     for month in ("2021-02", "2021-03"):
-        memory.note(problem(month, 1010), 3600)
-    assert list(failures_to_tell(memory, 1020, "")) == []
-    (message,) = failures_to_tell(memory, 1001 + FOLD_SECONDS, "")
+        state.add(problem(month, 1010), 3600)
+    assert state.due(1020, "") == []
+    (message,) = state.due(1001 + GROUP_SECONDS, "")
     assert "2 months (2021-02, 2021-03)" in message.title
 
 
-def test_a_failure_that_lasts_is_told_again_after_the_time_set():
-    memory = Memory()
-    for since, told in ((0, 1), (1800, 0), (7200, 1)):
-        memory.note(Problem("2021-01", "raw_trips", "2021-01: no.", "run", since), 3600)
-        assert len(list(failures_to_tell(memory, 1.0 + since, ""))) == told
-    assert Memory.read(memory.write()) == memory
+def test_a_persistent_failure_is_reported_again_after_the_repeat_time():
+    state = AlertState()
+    for since, reported in ((0, 1), (1800, 0), (7200, 1)):
+        state.add(Problem("2021-01", "raw_trips", "2021-01: no.", "run", since), 3600)
+        assert len(state.due(1.0 + since, "")) == reported
+    assert AlertState.parse(state.dump()) == state
 
 
-def test_a_missed_deadline_is_told_and_so_is_its_end(world: MakeWorld, hook: Webhook):
+def test_a_missed_deadline_and_its_recovery_are_reported(world: MakeWorld, hook: Webhook):
     here = world(alert_webhook=hook.url)
     here.look(False)
     here.tick()
@@ -188,7 +189,7 @@ def test_a_missed_deadline_is_told_and_so_is_its_end(world: MakeWorld, hook: Web
     assert "recovered" in hook.posted[1]["text"]
 
 
-def test_a_failure_that_the_daemon_will_retry_is_not_told_yet(world: MakeWorld, hook: Webhook):
+def test_a_failure_that_the_daemon_retries_is_not_reported(world: MakeWorld, hook: Webhook):
     here = world(alert_webhook=hook.url)
     run = here.load("2021-03", "{month}: no.")
     here.instance.add_run_tags(run, {"dagster/will_retry": "true", "dagster/auto_retry_run_id": "the next"})
@@ -216,7 +217,7 @@ def test_a_failure_waits_until_it_is_known_whether_the_daemon_will_retry(hook: W
 
 
 @pytest.mark.parametrize("tags", [{}, {"dagster/will_retry": "true"}])
-def test_a_failure_that_is_not_retried_after_all_is_told_in_the_end(hook: Webhook, monkeypatch, tags):
+def test_a_failure_whose_retry_never_starts_is_reported(hook: Webhook, monkeypatch, tags):
     with dg.instance_for_test(overrides={"run_retries": {"enabled": True}}) as instance:
         here = World(instance, alert_webhook=hook.url)
         monkeypatch.setattr(type(instance), "add_run_tags", lambda *_: None)
@@ -227,7 +228,7 @@ def test_a_failure_that_is_not_retried_after_all_is_told_in_the_end(hook: Webhoo
         assert len(hook.posted) == 1
 
 
-def test_of_a_run_that_was_ended_from_outside_the_reason_is_told(world: MakeWorld, hook: Webhook):
+def test_the_reason_of_a_terminated_run_is_reported(world: MakeWorld, hook: Webhook):
     here = world(alert_webhook=hook.url)
     job = here.defs.resolve_job_def("load")
     run = here.instance.create_run_for_job(job, tags={"dagster/partition": "2021-06-01"})
@@ -238,19 +239,19 @@ def test_of_a_run_that_was_ended_from_outside_the_reason_is_told(world: MakeWorl
     assert "from outside" not in hook.posted[0]["text"]
 
 
-def test_a_run_that_died_without_a_word_is_told(world: MakeWorld, hook: Webhook):
+def test_a_run_whose_process_was_killed_is_reported(world: MakeWorld, hook: Webhook):
     here = world(alert_webhook=hook.url)
     job = here.defs.resolve_job_def("load")
     run = here.instance.create_run_for_job(job, tags={"dagster/partition": "2021-06-01"})
-    here.instance.report_run_failed(run, "2021-06: the process that loaded it ended without a word.")
+    here.instance.report_run_failed(run, "2021-06: its process was killed; nothing partial remains.")
     here.tick()
-    assert "2021-06: the process that loaded it ended without a word." in hook.posted[0]["text"]
+    assert "2021-06: its process was killed; nothing partial remains." in hook.posted[0]["text"]
 
 
-def test_mail_says_the_same_and_logs_in(world: MakeWorld, mail: MailServer):
+def test_an_email_has_the_same_content_and_logs_in(world: MakeWorld, mail: MailServer):
     here = world(smtp_url=f"smtp://me%40example.com:s3cret@127.0.0.1:{mail.port}", alert_email="ops@example.com, b@c.d")
     run = here.load("2021-03", "{month}: the server says no.")
-    assert "1 messages delivered" in here.tick()
+    assert "messages delivered: 1," in here.tick()
     (message,) = mail.mails
     assert message["Subject"] == "[taxi_assets] postgres_table failed: 2021-03"
     assert message["To"] == "ops@example.com, b@c.d"
@@ -260,7 +261,7 @@ def test_mail_says_the_same_and_logs_in(world: MakeWorld, mail: MailServer):
     assert len(mail.logins) == 1
 
 
-def test_a_channel_that_is_away_fails_nothing_says_no_secret_and_gets_the_message_later(
+def test_an_unreachable_channel_fails_nothing_shows_no_secret_and_gets_the_message_later(
     world: MakeWorld, hook: Webhook, capfd
 ):
     here = world(
@@ -268,26 +269,26 @@ def test_a_channel_that_is_away_fails_nothing_says_no_secret_and_gets_the_messag
     )
     hook.answer = 500
     here.load("2021-03", "{month}: no.")
-    told = here.tick()
-    assert "(0 messages delivered, 2 waiting)" in told
+    text = here.tick()
+    assert "(messages delivered: 0, pending: 2)" in text
     said = "".join(capfd.readouterr())
-    assert "could not be delivered by webhook (it answered 500)" in said
+    assert "could not be delivered by webhook (HTTP status 500)" in said
     assert "could not be delivered by email" in said
     assert "postgres_table failed: 2021-03. 2021-03: no." in said  # the log has it always
-    assert "s3cret" not in said + told + here.cursor
+    assert "s3cret" not in said + text + here.cursor
     hook.answer = 200
-    assert "(1 messages delivered, 1 waiting)" in here.tick()
+    assert "(messages delivered: 1, pending: 1)" in here.tick()
     assert len(hook.posted) == 1
 
 
 def test_without_channels_failures_are_in_the_log(world: MakeWorld, capfd):
     here = world()
     here.load("2021-03", "{month}: no.")
-    assert "1 failures" in here.tick()
+    assert "Reported 1 failures" in here.tick()
     assert "postgres_table failed: 2021-03. 2021-03: no. http://ui:3000/runs/" in "".join(capfd.readouterr())
 
 
-def test_what_happened_long_before_the_first_look_is_history(world: MakeWorld, hook: Webhook, monkeypatch):
+def test_runs_that_finished_long_before_the_first_tick_are_ignored(world: MakeWorld, hook: Webhook, monkeypatch):
     here = world(alert_webhook=hook.url)
     here.load("2021-03", "{month}: no.")
     here.cursor = None

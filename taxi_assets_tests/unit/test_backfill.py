@@ -1,21 +1,23 @@
-"""A backfill's order, its lines and its summary."""
+"""A backfill's order, lines and summary."""
 
 import pytest
 
-from taxi_assets.cli.backfill import months_between, weighed
+from taxi_assets.cli.backfill import months_between, plan
 from taxi_assets.cli.backfill_report import Report, Task, summarize
 from taxi_assets.core.errors import PermanentError
 from taxi_assets.core.month import Month
-from taxi_assets.status.decide import Judgement, State
+from taxi_assets.publisher.published import Published
+from taxi_assets.status.decide import Decision, State
+from taxi_assets.status.probing import ProbeResults
 
 
-def wanted(*months: str) -> list[Judgement]:
-    return [Judgement(Month.parse(month), State.MISSING, "") for month in months]
+def missing(*months: str) -> list[Decision]:
+    return [Decision(Month.parse(month), State.MISSING, "") for month in months]
 
 
 def order(*months: str, sizes: dict[str, int | None] | None = None) -> list[str]:
-    known = {Month.parse(month): size for month, size in (sizes or {}).items()}
-    return [str(judgement.month) for judgement, _ in weighed(wanted(*months), known)]
+    published = {Month.parse(m): Published(m, None, size, None) for m, size in (sizes or {}).items()}
+    return [str(task.month) for task in plan(missing(*months), ProbeResults(published), again=False)]
 
 
 def test_the_heaviest_month_goes_first_by_size_where_every_size_is_known():
@@ -29,13 +31,12 @@ def test_without_sizes_the_years_of_many_trips_go_first():
 
 
 def report(**failures: str) -> Report:
-    judged = wanted("2021-01", "2021-02", "2021-03")
-    made = Report(3, 30.0)
-    for judgement in judged:
-        name = str(judgement.month).replace("-", "_")
+    result = Report(3, 30.0)
+    for decision in missing("2021-01", "2021-02", "2021-03"):
+        name = str(decision.month).replace("-", "_")
         failed = [failures[f"m{name}"]] if f"m{name}" in failures else []
-        made.add(Task(judgement, 10.0, "v1"), {"rows": 1234, "seconds": 2.5, "failures": failed})
-    return made
+        result.add(Task(decision, 10.0, "v1"), {"rows": 1234, "seconds": 2.5, "failures": failed})
+    return result
 
 
 def test_each_month_is_a_line_and_the_last_one_has_no_time_left(capsys):
@@ -43,19 +44,20 @@ def test_each_month_is_a_line_and_the_last_one_has_no_time_left(capsys):
     first, second, third = capsys.readouterr().out.splitlines()
     assert first.startswith("[1/3] 2021-01 loaded        1,234 rows     2.5 s, about ")
     assert second.startswith("[2/3] 2021-02 loaded")
-    assert "left" not in third
+    assert "remaining" not in third
 
 
 def test_a_failure_is_named_in_the_summary_and_makes_the_exit_code(capsys):
     code = summarize(report(m2021_02="raw_trips: 2021-02: the file is damaged."), [], interrupted=False)
     assert code == 1
-    said = capsys.readouterr().out
-    assert "loaded          2 months, 2,468 clean rows" in said
-    assert "of these    2021-01, 2021-03" in said
-    assert "2021-02  raw_trips: 2021-02: the file is damaged." in said
+    out = capsys.readouterr().out
+    assert "loaded      2 months in 0 s, 2,468 clean rows" in out
+    assert "months      2021-01, 2021-03" in out
+    assert "failed      1 month:" in out
+    assert "2021-02  raw_trips: 2021-02: the file is damaged." in out
 
 
-def test_the_exit_code_says_done_elsewhere_interrupted_or_left(capsys):
+def test_the_exit_code_of_loaded_running_elsewhere_interrupted_and_remaining_months(capsys):
     assert summarize(report(), [], interrupted=False) == 0
     assert summarize(report(), [Month(2020, 1)], interrupted=False) == 1
     assert summarize(Report(2, 1.0), [], interrupted=True) == 130

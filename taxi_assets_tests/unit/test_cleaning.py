@@ -9,11 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from taxi_assets.core.month import Month
+from taxi_assets.core.month_file import MonthFile
+from taxi_assets.core.staging import stage
 from taxi_assets.datasets.rules import RULES, CleaningRules
 from taxi_assets.datasets.schema import GREEN, YELLOW
 from taxi_assets.lake.cleaning import HITS, Case, clean_month, split
-from taxi_assets.lake.month_file import TripFile
-from taxi_assets.lake.staging import stage
 
 MONTH = Month(2021, 1)
 GOOD = {
@@ -125,7 +125,7 @@ def test_every_row_is_kept_or_rejected_whatever_the_rules(drawn, zero, unknown, 
 
 
 def raw_file(folder, kind=YELLOW, rows=()):
-    with stage(folder, MONTH, kind.raw_schema, kind.pickup, "raw") as writer:
+    with stage(folder, MONTH, kind.raw_schema, kind.table, "raw") as writer:
         writer.write(batch(*rows))
         writer.extra = {"source": "test", "generated": False}
         return writer.close()
@@ -136,16 +136,16 @@ def test_a_month_is_cleaned_in_one_pass_and_the_reasons_are_counted(tmp_path):
     cleaned = clean_month(raw, YELLOW, CleaningRules(), tmp_path / "staging")
     assert cleaned.reasons == {"zero_passengers": 2, "unknown_passengers": 1}
     assert (cleaned.clean.rows, cleaned.rejected.rows) == (2, 3)
-    assert cleaned.clean.facts.total_amount == 24.0
-    assert cleaned.clean.facts.first_pickup == "2021-01-05 08:00:00"
-    assert cleaned.rejected.facts.extra["reasons"] == cleaned.reasons
+    assert cleaned.clean.manifest.sums["total_amount"] == 24.0
+    assert cleaned.clean.manifest.first == "2021-01-05 08:00:00"
+    assert cleaned.rejected.manifest.extra["reasons"] == cleaned.reasons
     assert pc.all(pc.is_valid(cleaned.rejected.to_arrow()["reject_reason"])).as_py()
 
 
 def test_a_failure_midway_leaves_no_staged_file(tmp_path):
     raw = raw_file(tmp_path, rows=[{}] * 10)
 
-    class Breaks(TripFile):
+    class Breaks(MonthFile):
         def batches(self, *args, **kwargs):
             yield from super().batches(*args, **kwargs)
             raise RuntimeError("midway")

@@ -1,5 +1,5 @@
 # ruff: noqa: F401, F811 - pytest finds fixtures by their imported names
-"""Downloads against a server that misbehaves: the file arrives whole and once, or there is one clear error."""
+"""Downloads from a misbehaving server: the file is downloaded completely and once, or there is one clear error."""
 
 import gzip
 import hashlib
@@ -19,7 +19,7 @@ from taxi_assets_tests.download_fixtures import (
 from taxi_assets_tests.misbehaving_server import Fault, Offer
 
 
-def test_a_file_arrives_whole_with_its_identity_and_hash(server, tmp_path):
+def test_a_file_is_downloaded_with_its_identity_and_hash(server, tmp_path):
     steps = []
     got = fetch(server, tmp_path, progress=lambda done, total: steps.append((done, total)))
     assert holds(tmp_path, OLD)
@@ -31,20 +31,20 @@ def test_a_file_arrives_whole_with_its_identity_and_hash(server, tmp_path):
     assert steps == sorted(steps)
 
 
-def test_we_say_who_we_are_and_ask_for_the_file_as_it_is(server, tmp_path):
+def test_requests_have_a_user_agent_and_ask_for_no_compression(server, tmp_path):
     fetch(server, tmp_path)
     assert {seen.headers["Accept-Encoding"] for seen in server.seen} == {"identity"}
     assert all(seen.headers["User-Agent"].startswith("taxi-assets/") for seen in server.seen)
 
 
-class TestNotTwice:
+class TestCaching:
     def test_an_unchanged_file_costs_one_head_and_no_get(self, server, tmp_path):
         fetch(server, tmp_path)
         server.seen.clear()
         assert not fetch(server, tmp_path).fresh
         assert [seen.method for seen in server.seen] == ["HEAD"]
 
-    def test_a_new_etag_brings_the_new_file(self, server, tmp_path):
+    def test_a_new_etag_downloads_the_new_file(self, server, tmp_path):
         fetch(server, tmp_path)
         server.offers[MONTH] = Offer(NEW, etag='"two"')
         assert fetch(server, tmp_path).fresh
@@ -62,7 +62,7 @@ class TestNotTwice:
         server.offers[MONTH] = Offer(OLD, etag=None, modified=None)
         assert fetch(server, tmp_path).fresh
         assert fetch(server, tmp_path).fresh
-        assert len(server.asked("GET")) == 2
+        assert len(server.requests("GET")) == 2
 
     @pytest.mark.parametrize("damage", [lambda body: body[:-1], lambda body: body[:-9] + b"\0" + body[-8:]])
     def test_a_local_copy_that_was_damaged_is_downloaded_again(self, server, tmp_path, damage):
@@ -71,30 +71,30 @@ class TestNotTwice:
         assert fetch(server, tmp_path).fresh
         assert holds(tmp_path, OLD)
 
-    @pytest.mark.parametrize("note", ["", "[]", "{}", '{"location": 1}', "\0"], ids=range(5))
-    def test_a_note_that_cannot_be_read_counts_as_none(self, server, tmp_path, note):
+    @pytest.mark.parametrize("record", ["", "[]", "{}", '{"location": 1}', "\0"], ids=range(5))
+    def test_an_unreadable_record_counts_as_missing(self, server, tmp_path, record):
         fetch(server, tmp_path)
-        (tmp_path / f"{NAME}.json").write_text(note)
+        (tmp_path / f"{NAME}.json").write_text(record)
         assert fetch(server, tmp_path).fresh
 
-    def test_a_file_of_another_address_is_not_taken_for_this_one(self, server, tmp_path):
+    def test_a_file_of_another_address_is_not_reused(self, server, tmp_path):
         fetch(server, tmp_path)
         server.offers["/elsewhere" + MONTH] = Offer(NEW)
         fetch(server, tmp_path, address=f"{server.address}/elsewhere{MONTH}")
         assert holds(tmp_path, NEW)
 
 
-class TestLies:
-    def test_a_body_shorter_than_announced_is_never_believed(self, server, tmp_path):
+class TestWrongContent:
+    def test_a_body_shorter_than_its_length_is_refused(self, server, tmp_path):
         server.script(MONTH, then=Fault(announce=500))
         server.script(MONTH, then=Fault(announce=500), method="HEAD")
         with pytest.raises(TransientError, match=r"yellow 2021-01: 127\.0\.0\.1:\d+ .*run it again later"):
             fetch(server, tmp_path)
         assert not (tmp_path / NAME).exists()
 
-    def test_a_body_longer_than_announced_is_never_believed(self, server, tmp_path):
+    def test_a_body_longer_than_its_length_is_refused(self, server, tmp_path):
         server.script(MONTH, then=Fault(announce=-500))
-        with pytest.raises(PermanentError, match="is not a whole Parquet file"):
+        with pytest.raises(PermanentError, match="is not a complete Parquet file"):
             fetch(server, tmp_path)
         assert not (tmp_path / NAME).exists()
         assert not (tmp_path / f"{NAME}.part").exists()
@@ -106,23 +106,23 @@ class TestLies:
             (NAME, b'\n<?xml version="1.0"?><Error>AccessDenied</Error>', "is a web page or an error message"),
             (NAME, b'{"error": "quota"}', "is a web page or an error message"),
             (NAME, b"", "is empty"),
-            (NAME, OLD[:-4], "is not a whole Parquet file"),
-            (NAME, b"PAR1", "is not a whole Parquet file"),
+            (NAME, OLD[:-4], "is not a complete Parquet file"),
+            (NAME, b"PAR1", "is not a complete Parquet file"),
             ("month.csv.gz", b"<html>", "is a web page or an error message"),
             ("month.csv.gz", b"VendorID,tpep_pickup_datetime\n", "is not a gzip file"),
-            ("month.csv.gz", gzip.compress(gzip.compress(b"VendorID\n1\n")), "was compressed once more on its way"),
+            ("month.csv.gz", gzip.compress(gzip.compress(b"VendorID\n1\n")), "was compressed twice"),
             ("month.csv", b"\xef\xbb\xbf  <html>", "is a web page or an error message"),
         ],
         ids=["html", "xml", "json", "empty", "cut", "magic", "gz-html", "gz-text", "gz-twice", "csv-html"],
     )
-    def test_what_is_not_the_file_is_refused_in_one_sentence(self, server, tmp_path, name, body, words):
+    def test_other_content_is_refused_in_one_sentence(self, server, tmp_path, name, body, words):
         server.offers[f"/{name}"] = Offer(body)
         with pytest.raises(
-            PermanentError, match=rf"^yellow 2021-01: what http://\S+{name} sends {words}[^.]*; [^.]+\.$"
+            PermanentError, match=rf"^yellow 2021-01: the file at http://\S+{name} {words}[^.]*; [^.]+\.$"
         ):
             fetch(server, tmp_path, f"/{name}")
         assert [path.suffix for path in tmp_path.iterdir()] == [".lock"]
-        assert len(server.asked("GET")) == 1
+        assert len(server.requests("GET")) == 1
 
     def test_a_refused_file_leaves_the_old_one(self, server, tmp_path):
         fetch(server, tmp_path)
@@ -131,18 +131,18 @@ class TestLies:
             fetch(server, tmp_path)
         assert holds(tmp_path, OLD)
 
-    def test_a_file_compressed_on_its_way_is_refused(self, server, tmp_path):
+    def test_a_file_compressed_in_transit_is_refused(self, server, tmp_path):
         server.script(MONTH, Fault(gzip=True))
-        with pytest.raises(PermanentError, match=r"compresses http://\S+ on its way \(gzip\) although asked not to"):
+        with pytest.raises(PermanentError, match=r"compresses http://\S+ \(gzip\) despite Accept-Encoding"):
             fetch(server, tmp_path)
 
-    def test_a_gz_file_compressed_on_its_way_is_noticed(self, server, tmp_path):
+    def test_a_gz_file_compressed_in_transit_is_refused(self, server, tmp_path):
         server.offers["/month.csv.gz"] = Offer(gzip.compress(b"VendorID\n1\n"))
         server.script("/month.csv.gz", Fault(gzip=True))
-        with pytest.raises(PermanentError, match="was compressed once more on its way"):
+        with pytest.raises(PermanentError, match="was compressed twice"):
             fetch(server, tmp_path, "/month.csv.gz")
 
-    def test_a_gz_file_merely_declared_as_compressed_stays_as_it_is(self, server, tmp_path):
+    def test_a_gz_file_only_declared_as_compressed_is_accepted(self, server, tmp_path):
         body = gzip.compress(b"VendorID\n1\n")
         server.offers["/month.csv.gz"] = Offer(body)
         server.script("/month.csv.gz", Fault(headers={"Content-Encoding": "gzip"}))

@@ -11,10 +11,9 @@ from pathlib import Path
 import pytest
 
 from taxi_assets.core.errors import PermanentError, TransientError
-from taxi_assets.publisher import local_copy
-from taxi_assets.publisher.download import Patience
-from taxi_assets.publisher.local_copy import Part
-from taxi_assets.publisher.offer import Published
+from taxi_assets.publisher.download import DownloadPolicy
+from taxi_assets.publisher.local_copy import PartialFile, disk_errors
+from taxi_assets.publisher.published import Published
 from taxi_assets_tests.download_fixtures import (
     MONTH,
     NAME,
@@ -30,14 +29,17 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 
 
 CHILD = """
-import sys
+import shutil, sys
 from pathlib import Path
+from types import SimpleNamespace
 from taxi_assets.core.errors import TaxiError
-from taxi_assets.publisher.download import Downloader, Patience
+from taxi_assets.publisher.download import Downloader, DownloadPolicy
 address, target = sys.argv[1], Path(sys.argv[2])
-downloader = Downloader(Patience(attempts=2, first_pause=0.01, read_seconds=20), *map(eval, sys.argv[3:]))
+if "ignore free space" in sys.argv:
+    shutil.disk_usage = lambda _: SimpleNamespace(free=10**9)
+downloader = Downloader(DownloadPolicy(attempts=2, first_pause=0.01, read_seconds=20))
 try:
-    print(downloader.fetch(address, target, "yellow 2021-01", lambda: downloader.probe(address, "x").published).fresh)
+    print(downloader.fetch(address, target, "yellow 2021-01", downloader.probe(address, "x").published).fresh)
 except TaxiError as error:
     print(type(error).__name__, error)
 """
@@ -54,7 +56,7 @@ def child(server: MisbehavingServer, folder: Path, *arguments: str, before: tupl
 
 
 class TestProcesses:
-    def test_a_killed_download_is_continued_by_the_next(self, server, tmp_path):
+    def test_a_killed_download_is_resumed_by_the_next(self, server, tmp_path):
         server.script(MONTH, Fault(stall_after=100_000))
         process = child(server, tmp_path)
         wait_for_bytes(server, 100_000)
@@ -67,15 +69,15 @@ class TestProcesses:
 
         fetch(server, tmp_path)
         assert holds(tmp_path, OLD)
-        assert server.asked("GET")[-1].range == f"bytes={had}-"
-        assert server.asked("GET")[-1].sent == len(OLD) - had
+        assert server.requests("GET")[-1].range == f"bytes={had}-"
+        assert server.requests("GET")[-1].sent == len(OLD) - had
 
-    def test_two_at_once_both_end_with_the_file_and_it_is_sent_once(self, server, tmp_path):
+    def test_two_processes_at_once_download_the_file_once(self, server, tmp_path):
         server.script(MONTH, Fault(piece=30_000, pause=0.1))
         both = [child(server, tmp_path) for _ in range(2)]
-        told = [process.communicate(timeout=20) for process in both]
-        assert sorted(out for out, _ in told) == ["False\n", "True\n"], told
-        assert len(server.asked("GET")) == 1
+        outputs = [process.communicate(timeout=20) for process in both]
+        assert sorted(out for out, _ in outputs) == ["False\n", "True\n"], outputs
+        assert len(server.requests("GET")) == 1
         assert holds(tmp_path, OLD)
 
     def test_waiting_for_another_process_is_bounded(self, server, tmp_path):
@@ -83,13 +85,13 @@ class TestProcesses:
         process = child(server, tmp_path)
         try:
             wait_for_bytes(server, 100_000)
-            with pytest.raises(TransientError, match=r"another process has been busy with /\S+ for 0 seconds"):
-                fetch(server, tmp_path, patience=Patience(total_seconds=0.2))
+            with pytest.raises(TransientError, match=r"another process has been downloading /\S+ for 0 seconds"):
+                fetch(server, tmp_path, policy=DownloadPolicy(total_seconds=0.2))
         finally:
             process.kill()
             process.communicate(timeout=10)
 
-    def test_a_disk_that_fills_up_is_told_and_gets_its_space_back(self, server, tmp_path):
+    def test_a_full_disk_is_reported_and_its_space_is_freed(self, server, tmp_path):
         in_small_disk = (
             "unshare",
             "-rm",
@@ -100,20 +102,20 @@ class TestProcesses:
         )
         if not shutil.which("unshare") or subprocess.run([*in_small_disk, "true"], capture_output=True).returncode:
             pytest.skip("a small disk of its own needs a mount namespace, which is not permitted here")
-        out, err = child(server, tmp_path, "lambda _: 10**9", before=in_small_disk).communicate(timeout=20)
+        out, err = child(server, tmp_path, "ignore free space", before=in_small_disk).communicate(timeout=20)
         assert "PermanentError yellow 2021-01: the disk of" in out, err
         assert "is full (300,000 bytes are needed); free some space, or set TAXI_HOME" in out
         out, _ = child(server, tmp_path, before=in_small_disk).communicate(timeout=20)
         assert "PermanentError yellow 2021-01: 300,000 bytes are needed in" in out
 
 
-def test_a_full_disk_takes_the_part_with_it(tmp_path):
-    def fill(part: Part) -> None:
-        with local_copy.disk_troubles("yellow", tmp_path, part), Path("/dev/full").open("wb", buffering=0) as full:
+def test_a_full_disk_removes_the_partial_file(tmp_path):
+    def fill(part: PartialFile) -> None:
+        with disk_errors("yellow", part), Path("/dev/full").open("wb", buffering=0) as full:
             full.write(b"1")
 
-    part = Part(tmp_path / NAME)
-    part.begin(Published("x", "1", 5, None)).close()
+    part = PartialFile(tmp_path / NAME)
+    part.create(Published("x", "1", 5, None)).close()
     assert len(list(tmp_path.iterdir())) == 2
     with pytest.raises(PermanentError, match=r"disk of .* is full"):
         fill(part)

@@ -1,16 +1,17 @@
 # ruff: noqa: F401, F811 - pytest finds fixtures by their imported names
-"""A server that is slow, down or refusing: how long it is asked, and what is said then, without secrets."""
+"""A server that is slow, down or refuses: how often it is retried, and what the error says, without secrets."""
 
 import ssl
 import time
 import traceback
+from types import SimpleNamespace
 
 import pytest
 
 from taxi_assets.core.errors import PermanentError, TransientError
-from taxi_assets.publisher.download import Patience
-from taxi_assets.publisher.offer import redact
-from taxi_assets.publisher.web import Again, Web, retry_after
+from taxi_assets.publisher.download import DownloadPolicy
+from taxi_assets.publisher.http_client import HttpClient, RetryableError, retry_after
+from taxi_assets.publisher.published import redact
 from taxi_assets_tests.certificates import own_certificate
 from taxi_assets_tests.download_fixtures import (
     MONTH,
@@ -24,8 +25,8 @@ from taxi_assets_tests.download_fixtures import (
 from taxi_assets_tests.misbehaving_server import Fault
 
 
-class TestPatience:
-    def test_a_server_that_is_down_for_a_moment_is_asked_again(self, server, tmp_path):
+class TestRetries:
+    def test_a_server_that_is_down_briefly_is_retried(self, server, tmp_path):
         server.script(MONTH, Fault(status=503), Fault(status=500), method="HEAD")
         server.script(MONTH, Fault(status=503), Fault(status=502))
         fetch(server, tmp_path)
@@ -39,7 +40,7 @@ class TestPatience:
         assert time.monotonic() - began >= 1
         assert holds(tmp_path, OLD)
 
-    def test_a_retry_after_beyond_our_patience_ends_it_at_once(self, server, tmp_path):
+    def test_a_retry_after_beyond_the_limit_fails_at_once(self, server, tmp_path):
         server.script(MONTH, Fault(status=429, headers={"Retry-After": "3600"}), method="HEAD")
         with pytest.raises(
             TransientError, match=r"answers 429 .* asks to wait 3,600 seconds; run it again after that\."
@@ -57,36 +58,36 @@ class TestPatience:
 
     def test_attempts_are_bounded(self, server, tmp_path):
         server.script(MONTH, then=Fault(status=503), method="HEAD")
-        with pytest.raises(TransientError, match=r"answers 503 Service Unavailable \(attempt 4, the last\)"):
+        with pytest.raises(TransientError, match=r"answers 503 Service Unavailable \(gave up after 4 attempts\)"):
             fetch(server, tmp_path)
         assert len(server.seen) == QUICK.attempts
 
     @pytest.mark.parametrize("drop", [20_000, None], ids=["many attempts", "one attempt"])
-    def test_time_is_bounded_however_far_it_gets(self, server, tmp_path, drop):
-        hasty = Patience(**{**QUICK.__dict__, "total_seconds": 0.6, "progress_bytes": 1})
+    def test_time_is_bounded_despite_progress(self, server, tmp_path, drop):
+        hasty = DownloadPolicy(**{**QUICK.__dict__, "total_seconds": 0.6, "progress_bytes": 1})
         server.script(MONTH, then=Fault(piece=5000, pause=0.05, drop_after=drop))
         began = time.monotonic()
-        with pytest.raises(TransientError, match="run it again later; what has come is kept"):
-            fetch(server, tmp_path, patience=hasty)
+        with pytest.raises(TransientError, match="run it again later; the partial download is kept"):
+            fetch(server, tmp_path, policy=hasty)
         assert time.monotonic() - began < 2
 
-    def test_a_slow_drip_is_cut(self, server, tmp_path):
+    def test_a_server_that_sends_too_slowly_is_given_up(self, server, tmp_path):
         server.script(MONTH, then=Fault(piece=10, pause=0.02))
-        with pytest.raises(TransientError, match=r"sends only \d+ bytes a second"):
+        with pytest.raises(TransientError, match=r"sends only \d+ bytes per second"):
             fetch(server, tmp_path)
 
-    def test_a_server_that_falls_silent_is_left_and_asked_again(self, server, tmp_path):
+    def test_a_server_that_stops_sending_is_retried(self, server, tmp_path):
         server.script(MONTH, Fault(stall_after=100_000))
         fetch(server, tmp_path)
         assert holds(tmp_path, OLD)
-        assert [seen.sent for seen in server.asked("GET")] == [100_000, 200_000]
+        assert [seen.sent for seen in server.requests("GET")] == [100_000, 200_000]
 
     def test_a_server_that_never_answers_is_named(self, server, tmp_path):
         server.script(MONTH, then=Fault(stall_after=0))
-        with pytest.raises(TransientError, match=r"127\.0\.0\.1:\d+ sends nothing for too long"):
+        with pytest.raises(TransientError, match=r"127\.0\.0\.1:\d+ did not respond in time"):
             fetch(server, tmp_path)
 
-    def test_a_file_that_vanishes_after_the_probe_is_asked_for_again(self, server, tmp_path):
+    def test_a_file_missing_after_the_probe_is_retried(self, server, tmp_path):
         server.script(MONTH, Fault(status=404), Fault(status=403))
         fetch(server, tmp_path)
         assert holds(tmp_path, OLD)
@@ -103,33 +104,33 @@ class TestPatience:
         with pytest.raises(TransientError, match=r"127\.0\.0\.1:\d+ refuses the connection"):
             fetch(server, tmp_path)
 
-    def test_a_name_that_does_not_exist_is_named_with_the_remedy(self, server, tmp_path):
+    def test_an_unknown_host_is_named_with_the_remedy(self, server, tmp_path):
         with pytest.raises(
-            TransientError, match=r"nowhere\.invalid cannot be found .* check the network and TAXI_SOURCE"
+            TransientError, match=r"nowhere\.invalid cannot be resolved: .*; check the network and TAXI_SOURCE"
         ):
             fetch(server, tmp_path, address="http://nowhere.invalid/a.parquet")
 
 
 class TestPermanent:
-    def test_a_certificate_that_is_not_trusted_ends_it_at_once(self, server, tmp_path):
+    def test_an_untrusted_certificate_fails_at_once(self, server, tmp_path):
         certificate, key = own_certificate(tmp_path)
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(certificate, key)
         server.socket = context.wrap_socket(server.socket, server_side=True)
-        with pytest.raises(PermanentError, match=r"127\.0\.0\.1:\d+ shows a certificate that is not trusted here"):
+        with pytest.raises(PermanentError, match=r"127\.0\.0\.1:\d+ presents a certificate that is not trusted"):
             fetch(server, tmp_path, address=server.address.replace("http:", "https:") + MONTH)
 
-    def test_plain_http_where_tls_was_asked_for(self, server, tmp_path):
-        with pytest.raises(PermanentError, match="whether TAXI_SOURCE should say http or https"):
+    def test_plain_http_where_tls_was_requested(self, server, tmp_path):
+        with pytest.raises(PermanentError, match="whether TAXI_SOURCE should start with http or https"):
             fetch(server, tmp_path, address=server.address.replace("http:", "https:") + MONTH)
 
     @pytest.mark.parametrize("elsewhere", ["file:///etc/passwd", "ftp://127.0.0.1/x", "gopher://x"])
-    def test_redirects_leave_http_never(self, server, tmp_path, elsewhere):
+    def test_redirects_never_leave_http(self, server, tmp_path, elsewhere):
         server.script(MONTH, Fault(status=302, headers={"Location": elsewhere}), method="HEAD")
-        with pytest.raises(PermanentError, match=r"sends on to an address that is not http\(s\)"):
+        with pytest.raises(PermanentError, match=r"^yellow 2021-01: .* redirects to an address that is not http\(s\)"):
             fetch(server, tmp_path)
 
-    def test_redirects_are_followed_and_continued(self, server, tmp_path):
+    def test_redirects_are_followed_and_resumed(self, server, tmp_path):
         moved = Fault(status=302, headers={"Location": "/store.parquet"})
         server.offers["/store.parquet"] = server.offers.pop(MONTH)
         server.script(MONTH, then=moved, method="HEAD")
@@ -137,18 +138,19 @@ class TestPermanent:
         server.script("/store.parquet", Fault(drop_after=100_000))
         fetch(server, tmp_path)
         assert holds(tmp_path, OLD)
-        assert [seen.range for seen in server.asked("GET", "/store.parquet")] == [None, "bytes=100000-"]
+        assert [seen.range for seen in server.requests("GET", "/store.parquet")] == [None, "bytes=100000-"]
 
-    def test_redirects_without_end(self, server, tmp_path):
+    def test_endless_redirects_fail(self, server, tmp_path):
         server.script(MONTH, then=Fault(status=302, headers={"Location": MONTH}), method="HEAD")
-        with pytest.raises(PermanentError, match="from one address to another without end"):
+        with pytest.raises(PermanentError, match="redirects too many times"):
             fetch(server, tmp_path)
 
-    def test_a_disk_too_small_is_told_before_anything_is_sent(self, server, tmp_path):
+    def test_a_disk_too_small_is_reported_before_the_download(self, server, tmp_path, monkeypatch):
+        monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=299_999))
         with pytest.raises(
             PermanentError, match=r"yellow 2021-01: 300,000 bytes are needed in /\S+, 299,999 are free; .*TAXI_HOME"
         ):
-            fetch(server, tmp_path, free_bytes=lambda _: 299_999)
+            fetch(server, tmp_path)
         assert not (tmp_path / f"{NAME}.part").exists()
 
     def test_a_folder_that_cannot_be_written(self, server, tmp_path):
@@ -158,13 +160,13 @@ class TestPermanent:
 
 
 class TestSecrets:
-    def test_user_and_password_go_to_the_server_alone(self, server, tmp_path):
+    def test_user_and_password_go_only_to_the_server(self, server, tmp_path):
         address = server.address.replace("//", "//anna:s3cr%2Ft@") + MONTH + "?token=t0ken"
         got = fetch(server, tmp_path, address=address)
         assert server.seen[-1].headers["Authorization"] == "Basic YW5uYTpzM2NyL3Q="
-        kept = "".join(path.read_text() for path in tmp_path.glob("*.json")) + repr(got)
-        assert "s3cr" not in kept
-        assert "t0ken" not in kept
+        stored = "".join(path.read_text() for path in tmp_path.glob("*.json")) + repr(got)
+        assert "s3cr" not in stored
+        assert "t0ken" not in stored
         assert "***" in got.published.location
 
     @pytest.mark.parametrize("how", ["refused", "name", "status", "page", "silent", "ssl"])
@@ -181,10 +183,10 @@ class TestSecrets:
             fault = {"status": Fault(status=500), "page": Fault(body=b"<html>"), "silent": Fault(stall_after=5)}[how]
             server.script(MONTH, then=fault)
         with pytest.raises((PermanentError, TransientError)) as caught:
-            fetch(server, tmp_path, address=address, patience=Patience(**{**QUICK.__dict__, "attempts": 2}))
-        told = "".join(traceback.format_exception(caught.value))
-        assert "s3cret" not in told
-        assert "t0ken" not in told
+            fetch(server, tmp_path, address=address, policy=DownloadPolicy(**{**QUICK.__dict__, "attempts": 2}))
+        text = "".join(traceback.format_exception(caught.value))
+        assert "s3cret" not in text
+        assert "t0ken" not in text
 
     @pytest.mark.parametrize(
         ("address", "shown"),
@@ -202,8 +204,8 @@ class TestSecrets:
     @pytest.mark.parametrize(
         "address", ["https://u:p/q@host/a", "https://u:p?q@host/a", "https:///a", "https://host:x/"]
     )
-    def test_an_address_that_is_none_is_refused_without_showing_its_secrets(self, address):
-        with pytest.raises((PermanentError, Again)) as caught:
-            Web(1, 1).ask("GET", address)
+    def test_an_invalid_address_is_refused_without_its_secrets(self, address):
+        with pytest.raises((PermanentError, RetryableError)) as caught:
+            HttpClient(1, 1).request("GET", address)
         assert "p/q" not in str(caught.value)
         assert "p?q" not in str(caught.value)

@@ -18,7 +18,7 @@ from taxi_assets.core.month import Month
 from taxi_assets.datasets.eras import ALIASES, ERAS, IGNORED, METER, Era, era_of
 from taxi_assets.datasets.schema import GREEN, KINDS, YELLOW, TaxiKind
 from taxi_assets.publisher.columns import canonical_name, match_columns
-from taxi_assets.publisher.published import PublishedFile
+from taxi_assets.publisher.source_file import SourceFile
 from taxi_assets_tests.conftest import REPOSITORY
 from taxi_assets_tests.published_files import read
 
@@ -31,8 +31,8 @@ SPARK_TYPES = {
 }
 
 
-def a_file(kind: TaxiKind = YELLOW) -> PublishedFile:
-    return PublishedFile(Path("trips.csv"), kind, Month(2019, 6))
+def source_file(kind: TaxiKind = YELLOW) -> SourceFile:
+    return SourceFile(Path("trips.csv"), kind, Month(2019, 6))
 
 
 def eras(kind: str, publication: str) -> list[Era]:
@@ -41,7 +41,7 @@ def eras(kind: str, publication: str) -> list[Era]:
 
 @pytest.mark.parametrize("era", ERAS, ids=lambda era: f"{era.kind}-{era.publication}-{era.first}")
 def test_every_column_of_an_era_has_its_canonical_column(era: Era) -> None:
-    columns = match_columns(a_file(KINDS[era.kind]), era.header, era.publication)
+    columns = match_columns(source_file(KINDS[era.kind]), era.header, era.publication)
     assert sorted(columns.known.values()) == list(range(len(era.header)))
     assert not columns.new
     assert {published for published, _ in era.types} <= set(era.header)
@@ -111,15 +111,15 @@ def test_an_alias_leads_to_a_canonical_column_and_hides_none(kind: TaxiKind) -> 
 def test_a_missing_required_column_is_named(column: object) -> None:
     names = [name for name in YELLOW.schema.names if name != column.name]
     with pytest.raises(PermanentError, match=f"has no column for {column.name} "):
-        match_columns(a_file(), names, "csv")
+        match_columns(source_file(), names, "csv")
 
 
 def test_columns_that_may_be_absent_are_absent() -> None:
     required = [column.name for column in YELLOW.columns if column.required]
-    assert match_columns(a_file(), required, "csv").known == {name: i for i, name in enumerate(required)}
+    assert match_columns(source_file(), required, "csv").known == {name: i for i, name in enumerate(required)}
 
 
-def test_the_documentation_says_what_the_code_does() -> None:
+def test_the_documentation_matches_the_code() -> None:
     tables = module(REPOSITORY / "docs" / "data_tables.py")
     page = tables.PAGE.read_text()
     assert tables.rendered(page) == page, "run: python docs/data_tables.py"

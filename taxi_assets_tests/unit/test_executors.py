@@ -30,29 +30,29 @@ def test_without_celery_the_executors_are_dagsters_own(name, expected):
 
 
 @pytest.mark.parametrize(
-    ("given", "named"),
+    ("settings", "missing"),
     [
         ({}, "TAXI_CELERY_BROKER, TAXI_POSTGRES_URL"),
         ({"celery_broker": BROKER}, "needs TAXI_POSTGRES_URL"),
         ({"postgres_url": DATABASE}, "needs TAXI_CELERY_BROKER"),
     ],
 )
-def test_celery_insists_on_a_broker_and_on_a_server_that_all_workers_reach(given, named):
+def test_celery_requires_a_broker_and_a_server_that_all_workers_can_reach(settings, missing):
     with pytest.raises(ValidationError) as error:
-        Settings(executor="celery", **given)
+        Settings(executor="celery", **settings)
     sentence = explain(error.value)
-    assert named in sentence
-    assert "the embedded one serves one machine" in sentence
+    assert missing in sentence
+    assert "the embedded one serves one machine only" in sentence
     assert "hush" not in sentence
 
 
-def test_where_celery_is_not_installed_a_sentence_says_how_to_get_it(monkeypatch):
+def test_without_dagster_celery_the_error_says_how_to_install_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "dagster_celery", None)
     with pytest.raises(PermanentError, match=r"dagster-celery, which is not installed: .*requirements-deploy.lock"):
         executor(celery_settings())
 
 
-def test_a_step_leaves_the_queue_when_it_is_done_so_that_a_killed_workers_step_is_anothers():
+def test_a_step_is_acknowledged_when_it_has_finished_so_that_another_worker_takes_over_a_killed_ones():
     config = celery_config(celery_settings(celery_redeliver_seconds=77))["config_source"]
     assert config["task_acks_late"] is True
     assert config["task_reject_on_worker_lost"] is True
@@ -60,13 +60,13 @@ def test_a_step_leaves_the_queue_when_it_is_done_so_that_a_killed_workers_step_i
     assert config["broker_transport_options"]["visibility_timeout"] == 77
 
 
-def test_workers_answer_through_the_broker_unless_another_place_is_named():
+def test_results_are_stored_in_the_broker_unless_a_backend_is_set():
     assert celery_config(celery_settings())["backend"] == BROKER
     assert celery_config(celery_settings(celery_backend="redis://other/1"))["backend"] == "redis://other/1"
 
 
 @pytest.mark.parametrize(
-    ("address", "told"),
+    ("url", "configured"),
     [
         ("redis://host:6379/0", "redis://host:6379/0"),
         ("rediss://host:6379/0", "rediss://host:6379/0?ssl_cert_reqs=CERT_REQUIRED"),
@@ -74,12 +74,12 @@ def test_workers_answer_through_the_broker_unless_another_place_is_named():
         ("rediss://host/0?ssl_cert_reqs=CERT_NONE", "rediss://host/0?ssl_cert_reqs=CERT_NONE"),
     ],
 )
-def test_a_redis_by_tls_must_show_its_certificate_unless_the_address_says_otherwise(address, told):
-    config = celery_config(Settings(executor="celery", celery_broker=address, postgres_url=DATABASE))
-    assert (config["broker"], config["backend"]) == (told, told)
+def test_the_certificate_of_a_redis_server_is_verified_unless_the_url_says_otherwise(url, configured):
+    config = celery_config(Settings(executor="celery", celery_broker=url, postgres_url=DATABASE))
+    assert (config["broker"], config["backend"]) == (configured, configured)
 
 
-def test_runs_and_workers_agree_on_broker_and_queue_and_the_ui_is_not_told_the_password():
+def test_runs_and_workers_agree_on_broker_and_queue_and_the_job_snapshot_has_no_password():
     pytest.importorskip("dagster_celery", reason="dagster-celery is not installed (requirements-deploy.lock)")
     settings = celery_settings()
     definition = executor(settings)

@@ -1,4 +1,4 @@
-"""What loading the code location costs: every code server, run, step and worker pays it before it does anything."""
+"""The cost of loading the code location: every code server, run, step and worker pays it first."""
 
 import subprocess
 import sys
@@ -12,10 +12,10 @@ HEAVY = {
 }
 
 
-def test_the_definitions_leave_heavy_libraries_to_the_steps_that_use_them():
+def test_the_definitions_do_not_import_libraries_that_only_steps_use():
     script = "import sys, taxi_assets.definitions; print(*{name.partition('.')[0] for name in sys.modules})"
-    told = subprocess.run(
+    modules = subprocess.run(
         [sys.executable, "-c", script], cwd=PROJECT, capture_output=True, text=True, check=True
     ).stdout
-    assert "taxi_assets" in told.split()
-    assert HEAVY & set(told.split()) == set()
+    assert "taxi_assets" in modules.split()
+    assert HEAVY & set(modules.split()) == set()

@@ -6,21 +6,20 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from taxi_assets.assets.common import key
 from taxi_assets.assets.ingest import cleaning_config
 from taxi_assets.assets.month_check import month_check
 from taxi_assets.assets.month_warnings import FEW_REJECTED, few_rejected, month_warnings
+from taxi_assets.core.manifest import Manifest
 from taxi_assets.core.month import Month
-from taxi_assets.core.partitions import monthly
 from taxi_assets.datasets.rules import RULES, CleaningRules
 from taxi_assets.datasets.schema import GREEN, YELLOW
-from taxi_assets.lake.month_file import Facts
+from taxi_assets.keys import key, monthly
 
 MONTH = Month(2026, 6)
 
 
-def facts(rows: int, **reasons: int) -> Facts:
-    return Facts(rows, 0.0, None, None, {"reasons": reasons})
+def facts(rows: int, **reasons: int) -> Manifest:
+    return Manifest(rows, extra={"reasons": reasons})
 
 
 def look(kind=YELLOW, clean=8_500, **reasons: int):

@@ -15,13 +15,13 @@ from hypothesis import strategies as st
 from taxi_assets.assets.raw_warnings import unexpected_columns, unknown_codes
 from taxi_assets.core.errors import PermanentError
 from taxi_assets.core.month import Month
+from taxi_assets.core.month_file import MonthFile
+from taxi_assets.core.staging import stage
 from taxi_assets.datasets.eras import IGNORED
 from taxi_assets.datasets.rules import CleaningRules
 from taxi_assets.datasets.schema import GREEN, NEW_COLUMN_TYPES, YELLOW, Column, TaxiKind
 from taxi_assets.lake import raw_month
 from taxi_assets.lake.cleaning import clean_month
-from taxi_assets.lake.month_file import TripFile
-from taxi_assets.lake.staging import stage
 from taxi_assets.publisher.columns import NewColumns, canonical_name
 from taxi_assets.publisher.reader import open_trips
 from taxi_assets_tests.published_files import HEADER, NAMES, csv_file, line, read
@@ -30,17 +30,17 @@ QUIET = settings(deadline=None, suppress_health_check=list(HealthCheck))
 JUNE, JULY = Month(2026, 6), Month(2026, 7)
 
 
-def raw(path: Path, folder: Path, kind: TaxiKind = YELLOW, month: Month = JULY) -> TripFile:
+def raw(path: Path, folder: Path, kind: TaxiKind = YELLOW, month: Month = JULY) -> MonthFile:
     """The raw month of a published file, as `raw_trips` writes it."""
     opened = open_trips(path, kind, month)
-    with stage(folder, month, opened.schema, kind.pickup, "raw") as writer:
+    with stage(folder, month, opened.schema, kind.table, "raw") as writer:
         for batch in opened.batches:
             writer.write(batch)
         writer.extra = {"columns": opened.columns}
         return writer.close()
 
 
-def cleaned(trips: TripFile, folder: Path, policy: NewColumns = "keep", kind: TaxiKind = YELLOW) -> pa.Table:
+def cleaned(trips: MonthFile, folder: Path, policy: NewColumns = "keep", kind: TaxiKind = YELLOW) -> pa.Table:
     rules = CleaningRules(reject_zero_passengers=False, reject_unknown_passengers=False)
     return clean_month(trips, kind, rules, folder, None, policy).clean.to_arrow()
 
@@ -126,8 +126,8 @@ def test_any_new_columns_of_a_parquet_file_are_kept_and_cost_no_known_value(posi
         added = cleaned(trips, Path(folder), "add")
         kept = cleaned(trips, Path(folder))
     assert table.select(YELLOW.raw_schema.names).equals(expected)
-    record = trips.facts.extra["columns"]["new"]
-    assert len(record) + len(trips.facts.extra["columns"]["known"]) == len(columns)
+    record = trips.manifest.extra["columns"]["new"]
+    assert len(record) + len(trips.manifest.extra["columns"]["known"]) == len(columns)
     unread = [values.to_pylist() for name, values in extra if canonical_name(name, YELLOW) not in YELLOW.schema.names]
     held = [table[name].to_pylist() for name in record]
     assert all(values in held for values in unread)
@@ -162,11 +162,11 @@ def test_any_new_columns_of_a_csv_are_kept_and_cost_no_known_value(data: st.Data
 
 
 @pytest.fixture
-def newest(current: Path, tmp_path: Path) -> TripFile:
+def newest(current: Path, tmp_path: Path) -> MonthFile:
     return raw(current / "yellow_tripdata_2026-07.parquet", tmp_path)
 
 
-def test_the_newest_layout_is_known_and_the_next_one_is_kept(current: Path, tmp_path: Path, newest: TripFile) -> None:
+def test_the_newest_layout_is_known_and_the_next_one_is_kept(current: Path, tmp_path: Path, newest: MonthFile) -> None:
     for kind in (YELLOW, GREEN):
         opened = open_trips(current / f"{kind.name}_tripdata_2026-06.parquet", kind, JUNE)
         assert opened.schema == kind.raw_schema
@@ -187,11 +187,11 @@ def test_the_newest_layout_is_known_and_the_next_one_is_kept(current: Path, tmp_
         open_trips(current / "yellow_tripdata_2026-07.parquet", YELLOW, JULY, new_columns="refuse")
 
 
-def test_a_column_that_a_later_version_knows_is_taken_from_the_raw_month(newest: TripFile, tmp_path: Path) -> None:
+def test_a_column_that_a_later_version_knows_is_taken_from_the_raw_month(newest: MonthFile, tmp_path: Path) -> None:
     later = replace(YELLOW, columns=(*YELLOW.columns, Column("driver_age_band", "string", "Age."),
                                      Column("surge_fee", "int16", "Whole dollars.")))  # fmt: skip
     parts = list(
-        raw_month.batches(later, newest, raw_month.loaded_columns(later, newest.facts.extra, newest.schema, "keep"))
+        raw_month.batches(later, newest, raw_month.loaded_columns(later, newest.manifest.extra, newest.schema, "keep"))
     )
     table = pa.Table.from_batches(parts)
     assert table.schema.names == later.raw_schema.names
@@ -200,15 +200,15 @@ def test_a_column_that_a_later_version_knows_is_taken_from_the_raw_month(newest:
     assert table["reject_detail"][0].as_py() == "surge_fee 1.25"
 
 
-def test_a_raw_month_of_a_version_before_a_column_is_read(newest: TripFile, tmp_path: Path) -> None:
+def test_a_raw_month_of_a_version_before_a_column_is_read(newest: MonthFile, tmp_path: Path) -> None:
     older = replace(YELLOW, columns=tuple(c for c in YELLOW.columns if c.name != "request_source"))
-    with stage(tmp_path, JULY, older.raw_schema, older.pickup, "older") as writer:
+    with stage(tmp_path, JULY, older.raw_schema, older.table, "older") as writer:
         writer.write(pa.RecordBatch.from_pylist([{"tpep_pickup_datetime": JULY.start}], older.raw_schema))
         trips = writer.close()
     assert cleaned(trips, tmp_path).schema == YELLOW.schema
 
 
-def changed(folder: Path, **columns: pa.Array | None) -> TripFile:
+def changed(folder: Path, **columns: pa.Array | None) -> MonthFile:
     """The raw month of a file of 2019 with some columns replaced, or left out for None."""
     table = trips_of_2019(4)
     arrays = {name: table[name] for name in NAMES} | columns
@@ -274,7 +274,7 @@ def test_unknown_codes_are_loaded_and_counted(tmp_path: Path) -> None:
     )
 
 
-def test_a_new_column_is_named_with_its_values_and_what_to_do(newest: TripFile) -> None:
+def test_a_new_column_is_named_with_its_values_and_what_to_do(newest: MonthFile) -> None:
     sentences, metadata = unexpected_columns(YELLOW, JULY, newest, "keep")
     assert sorted(metadata["causes"]) == ["new column driver_age_band", "new column surge_fee"]
     assert "'driver_age_band' (large_string, 0 % null, most frequent: '30-39' (2,000))" in sentences[0]

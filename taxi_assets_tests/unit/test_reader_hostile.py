@@ -1,4 +1,4 @@
-"""Damaged and hostile files: one sentence each, nothing yielded before it, no row lost."""
+"""Damaged and hostile files: one clear error each, raised before any row is yielded, and no row lost."""
 
 import gzip
 from collections.abc import Callable
@@ -24,40 +24,39 @@ def renamed(old: str, new: str) -> bytes:
 
 REFUSED_TEXTS: dict[str, tuple[bytes, str]] = {
     "empty": (b"", f"is empty; {AGAIN}"),
-    "empty in gzip": (gzip.compress(b""), f"is empty once unpacked; {AGAIN}"),
-    "header only": (f"{HEADER}\r\n".encode(), f"has a header but no trips, which no published month has; {AGAIN}"),
+    "empty in gzip": (gzip.compress(b""), f"is empty when decompressed; {AGAIN}"),
+    "header only": (f"{HEADER}\r\n".encode(), f"has a header but no trips; {AGAIN}"),
     "header only in gzip": (
         gzip.compress(f"{HEADER}\n\r\n".encode()),
-        f"has a header but no trips, which no published month has; {AGAIN}",
+        f"has a header but no trips; {AGAIN}",
     ),
     "web page": (
         b"<!DOCTYPE html><html><body>403 Forbidden</body></html>",
-        f"is a web page (perhaps an error or a login page), not trip records; {AGAIN}",
+        f"is a web page (an error or a login page?) instead of trip records; {AGAIN}",
     ),
     "xml error in gzip": (
         gzip.compress(b"\n<?xml version='1.0'?><Error><Code>AccessDenied</Code></Error>"),
-        f"is a web page (perhaps an error or a login page), not trip records; {AGAIN}",
+        f"is a web page (an error or a login page?) instead of trip records; {AGAIN}",
     ),
     "zip": (b"PK\x03\x04" + bytes(100), "is a zip archive; unpack it."),
     "zstd": (b"\x28\xb5\x2f\xfd" + bytes(100), "is compressed with zstd; decompress it."),
-    "gzip in gzip": (gzip.compress(gzip.compress(CSV)), "was compressed once more on the way; decompress it."),
+    "gzip in gzip": (gzip.compress(gzip.compress(CSV)), "was compressed twice; decompress it once."),
     "utf-16": (CSV.decode().encode("utf-16"), "is UTF-16 text; save it as UTF-8."),
     "utf-16 without a mark": (
         CSV.decode().encode("utf-16-le"),
-        f"has NUL bytes in its first line, so it is no CSV in UTF-8; save it as UTF-8 or {AGAIN}",
+        f"has NUL bytes in its first line, so it is not a CSV in UTF-8; save it as UTF-8 or {AGAIN}",
     ),
     "no lines": (
         b"1" * 70_000,
-        f"does not begin with a header (its first line has more than 64 KiB); {AGAIN}",
+        f"has no header (its first line is longer than 64 KiB); {AGAIN}",
     ),
     "two equal columns": (
         renamed("extra", "mta_tax"),
-        "has two columns for mta_tax ('mta_tax' and 'mta_tax'), and which of them is right cannot be told; remove one.",
+        "has two columns for mta_tax ('mta_tax' and 'mta_tax'); remove one of them.",
     ),
     "two spellings of a column": (
         renamed("extra", "MTA_tax "),
-        "has two columns for mta_tax ('MTA_tax ' and 'mta_tax'), and which of them is right cannot be told; "
-        "remove one.",
+        "has two columns for mta_tax ('MTA_tax ' and 'mta_tax'); remove one of them.",
     ),
     "unknown column": (
         renamed("extra", "night_fee"),
@@ -72,19 +71,19 @@ REFUSED_TEXTS: dict[str, tuple[bytes, str]] = {
     ),
     "quoted header cut": (
         b'"' + CSV,
-        f"has a header that cannot be read (unexpected end of data); {AGAIN}",
+        f"has an invalid header (unexpected end of data); {AGAIN}",
     ),
     "no row readable": (
         CSV.replace(b"2019-06-01 00:55:13", b"06/01/2019 12:55:13 AM"),
         "has no readable row among its first 1 (line 2: unreadable_value, tpep_pickup_datetime '06/01/2019 12:55:13 AM'"
-        "), so it is not written as the publisher writes it; get the published file.",
+        "): its format is not the publisher's; use the published file.",
     ),
 }
 
 
-@pytest.mark.parametrize("what", REFUSED_TEXTS)
-def test_a_file_that_is_no_trip_file_is_refused_before_anything_is_yielded(what: str, tmp_path: Path) -> None:
-    content, sentence = REFUSED_TEXTS[what]
+@pytest.mark.parametrize("case", REFUSED_TEXTS)
+def test_a_file_without_trips_is_refused_before_any_row_is_yielded(case: str, tmp_path: Path) -> None:
+    content, sentence = REFUSED_TEXTS[case]
     path = tmp_path / "yellow_tripdata_2019-06.csv.gz"
     path.write_bytes(content)
     with pytest.raises(PermanentError) as refusal:
@@ -95,32 +94,32 @@ def test_a_file_that_is_no_trip_file_is_refused_before_anything_is_yielded(what:
 DAMAGED_PARQUET: dict[str, tuple[Callable[[bytes], bytes], str]] = {
     "cut short": (
         lambda b: b[: len(b) // 2],
-        f"is a Parquet file that was cut short: its end, with the footer, is missing; {AGAIN}",
+        f"is a truncated Parquet file: the footer at its end is missing; {AGAIN}",
     ),
     "magic alone": (
         lambda b: b"PAR1",
-        f"is a Parquet file that was cut short: its end, with the footer, is missing; {AGAIN}",
+        f"is a truncated Parquet file: the footer at its end is missing; {AGAIN}",
     ),
     "wrong magic": (
         lambda b: b"XXXX" + b[4:],
-        f"ends like a Parquet file but does not begin like one (it must begin with PAR1): it is damaged; {AGAIN}",
+        f"is damaged: it ends like a Parquet file but does not begin with PAR1; {AGAIN}",
     ),
     "encrypted": (
         lambda b: b"PARE" + b[4:-4] + b"PARE",
-        f"is an encrypted Parquet file; the publisher's are not: {AGAIN}",
+        f"is an encrypted Parquet file; {AGAIN}",
     ),
     "middle missing": (
         lambda b: b[:4] + b[len(b) // 4 :],
-        r"is damaged or cut short \(.+\); " + AGAIN,
+        r"is damaged or truncated \(.+\); " + AGAIN,
     ),
-    "footer overwritten": (lambda b: b[:-40] + b"\xff" * 32 + b[-8:], r"is damaged or cut short \(.+\); " + AGAIN),
-    "footer too long": (lambda b: b[:-8] + b"\xff\xff\xff\x7f" + b[-4:], r"is damaged or cut short \(.+\); " + AGAIN),
+    "footer overwritten": (lambda b: b[:-40] + b"\xff" * 32 + b[-8:], r"is damaged or truncated \(.+\); " + AGAIN),
+    "footer too long": (lambda b: b[:-8] + b"\xff\xff\xff\x7f" + b[-4:], r"is damaged or truncated \(.+\); " + AGAIN),
 }
 
 
-@pytest.mark.parametrize("what", DAMAGED_PARQUET)
-def test_a_damaged_parquet_file_is_refused_before_anything_is_yielded(what: str, tmp_path: Path) -> None:
-    damage, sentence = DAMAGED_PARQUET[what]
+@pytest.mark.parametrize("case", DAMAGED_PARQUET)
+def test_a_damaged_parquet_file_is_refused_before_any_row_is_yielded(case: str, tmp_path: Path) -> None:
+    damage, sentence = DAMAGED_PARQUET[case]
     path = tmp_path / "yellow_tripdata_2019-06.parquet"
     path.write_bytes(damage(parquet(path)))
     pattern = sentence if "\\" in sentence else sentence.replace("(", r"\(").replace(")", r"\)")
@@ -141,7 +140,7 @@ def test_a_parquet_file_without_rows_is_refused(tmp_path: Path) -> None:
     [
         (
             pa.array([MONTH.start], pa.timestamp("us", "UTC")),
-            r"has times with a zone in 'tpep_pickup_datetime' \(timestamp",
+            r"has a time zone in 'tpep_pickup_datetime' \(timestamp",
         ),
         (
             pa.array([MONTH.start.date()]),
@@ -161,7 +160,7 @@ def test_a_parquet_column_of_a_type_that_cannot_be_read_is_refused(
         next(read_trips(path, YELLOW, MONTH))
 
 
-def test_a_file_that_is_gone_is_a_sentence(tmp_path: Path) -> None:
+def test_a_missing_file_is_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(PermanentError, match=r"absent.csv cannot be read \(No such file or directory\); download"):
         next(read_trips(tmp_path / "absent.csv", YELLOW, MONTH))
 
@@ -178,11 +177,11 @@ DAMAGED_GZIP = {
 }
 
 
-@pytest.mark.parametrize("what", DAMAGED_GZIP)
-def test_damage_inside_gzip_is_found_however_late_it_is(what: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("case", DAMAGED_GZIP)
+def test_damage_inside_gzip_is_found_however_late_it_is(case: str, tmp_path: Path) -> None:
     path = tmp_path / "yellow_tripdata_2019-06.csv.gz"
-    path.write_bytes(DAMAGED_GZIP[what])
-    with pytest.raises(PermanentError, match=rf"^{MONTH}: {path} is damaged or cut short \(.+\); {AGAIN}$"):
+    path.write_bytes(DAMAGED_GZIP[case])
+    with pytest.raises(PermanentError, match=rf"^{MONTH}: {path} is damaged or truncated \(.+\); {AGAIN}$"):
         read(path)
 
 
@@ -208,7 +207,7 @@ UNREADABLE_LINES: dict[str, tuple[bytes, str, str]] = {
     "only NUL bytes": (bytes(50), "unreadable_field_count", "1 of 18 fields"),
     "latin-1": (line(VendorID="é").encode("latin-1"), "unreadable_value", r"VendorID '\\xe9'"),
     "carriage return inside": (line(extra="0\r1").encode(), "unreadable_value", r"extra '0\r1'"),
-    "quotation mark open": (b'"' + ROW.encode(), "unreadable_quotes", "the quotation marks do not pair"),
+    "quotation mark open": (b'"' + ROW.encode(), "unreadable_quotes", "unbalanced quotation marks"),
     "quotation mark inside": (line(extra='0"5').encode(), "unreadable_value", "extra '0\"5'"),
     "a web page's line": (b"<html>", "unreadable_field_count", "1 of 18 fields"),
     "a blank": (b" ", "unreadable_field_count", "1 of 18 fields"),
@@ -216,9 +215,9 @@ UNREADABLE_LINES: dict[str, tuple[bytes, str, str]] = {
 
 
 @pytest.mark.parametrize("ending", [b"\n", b"\r\n"])
-@pytest.mark.parametrize("what", UNREADABLE_LINES)
-def test_an_unreadable_line_is_kept_with_its_place_text_and_reason(what: str, ending: bytes, tmp_path: Path) -> None:
-    bad, reason, detail = UNREADABLE_LINES[what]
+@pytest.mark.parametrize("case", UNREADABLE_LINES)
+def test_an_unreadable_line_is_kept_with_its_place_text_and_reason(case: str, ending: bytes, tmp_path: Path) -> None:
+    bad, reason, detail = UNREADABLE_LINES[case]
     path = csv_file(tmp_path, ROW, "", ROW, bad, ROW, end=ending)
 
     table = read(path)
@@ -261,7 +260,7 @@ def test_many_long_lines_are_each_accounted_for(tmp_path: Path) -> None:
     assert table.num_rows == 9
 
 
-def test_a_long_line_is_not_split_over_utf_8_characters_into_something_unstorable(tmp_path: Path) -> None:
+def test_a_truncated_long_line_is_valid_utf_8(tmp_path: Path) -> None:
     path = csv_file(tmp_path, ROW, "é".encode() * (1 << 20), ROW)
     ((_, _, _, text),) = unreadable(read(path))
     text.encode()

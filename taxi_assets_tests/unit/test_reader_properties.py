@@ -205,18 +205,16 @@ def test_damage_to_a_gzip_file_is_found_or_harmless(at: int, noise: bytes, cut: 
 
 @given(text=st.text() | st.binary().map(lambda raw: raw.decode("latin-1")), column=st.sampled_from(HEADER.split(",")))
 @settings(QUIET, max_examples=300)
-def test_any_text_in_a_field_is_a_value_nothing_or_unreadable_alike_in_both_ways_of_splitting(
-    text: str, column: str
-) -> None:
+def test_any_text_in_a_field_is_read_alike_in_both_ways_of_splitting(text: str, column: str) -> None:
     from taxi_assets.publisher.columns import match_columns
     from taxi_assets.publisher.csv_reader import Layout, read_block, split_at_once, split_by_line
     from taxi_assets.publisher.lines import Block
-    from taxi_assets.publisher.published import PublishedFile
     from taxi_assets.publisher.rows import raw_rows
+    from taxi_assets.publisher.source_file import SourceFile
 
     assume(not set(text) & set(',\n\r"'))
     header = HEADER.split(",")
-    columns = match_columns(PublishedFile(Path("a.csv"), YELLOW, MONTH), header, "csv")
+    columns = match_columns(SourceFile(Path("a.csv"), YELLOW, MONTH), header, "csv")
     layout = Layout(YELLOW.raw_schema, header, columns, 0)
     data = f"{line()}\n{line(**{column: text})}\n{line()},\n1,2\n{line()}\n".encode()
     block = Block(data, 2, 5, len(data))
@@ -226,7 +224,7 @@ def test_any_text_in_a_field_is_a_value_nothing_or_unreadable_alike_in_both_ways
     block = Block(data.replace(b",\n1,2", b"\n1,2"), 2, 5, len(data))
     by_line = raw_rows(YELLOW.raw_schema, *split_by_line(layout, block))
     assert read_block(layout, block).equals(by_line)
-    if text.isascii():  # only then Arrow tells the odd line
+    if text.isascii():  # only then does Arrow report the malformed line
         at_once = split_at_once(layout, block)
         assert at_once is not None
         assert raw_rows(YELLOW.raw_schema, *at_once).equals(by_line)

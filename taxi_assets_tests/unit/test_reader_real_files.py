@@ -1,4 +1,4 @@
-"""Every real published file at hand is read and compared, column by column and row by row, with an independent reading.
+"""Every available published file is compared, column by column and row by row, with an independent reading.
 
 CSV is read again by pandas, Parquet by DuckDB; what columns and codes stand for is written down here, not taken from
 the package.
@@ -60,15 +60,15 @@ PARQUET = [
     ),
 ]
 REFUSED = {
-    "damaged/yellow_tripdata_2021-01.truncated.parquet": "is a Parquet file that was cut short: its end, with the "
-    "footer, is missing; download the month again.",
-    "damaged/yellow_tripdata_2021-01.lfs-pointer.csv": "is a git-LFS pointer, not the file it points to; run "
-    "`git lfs pull` where it came from, or download the month again.",
-    "yellow_parquet/yellow_tripdata_2024-04.footer-only.parquet": "is damaged or cut short (Invalid column "
+    "damaged/yellow_tripdata_2021-01.truncated.parquet": "is a truncated Parquet file: the footer at its end is "
+    "missing; download the month again.",
+    "damaged/yellow_tripdata_2021-01.lfs-pointer.csv": "is a git-LFS pointer instead of the file; run "
+    "`git lfs pull` in its repository, or download the month again.",
+    "yellow_parquet/yellow_tripdata_2024-04.footer-only.parquet": "is damaged or truncated (Invalid column "
     "metadata (corrupt file?)); download the month again.",
     "yellow_csv_samples/yellow_2017_22699_mixed_dates.csv": "has no readable row among its first 22699 (line 2: "
-    "unreadable_value, tpep_pickup_datetime '03/25/2017 8:55:43 AM'; tpep_dropoff_datetime '03/25/2017 9:09:47 AM'), "
-    "so it is not written as the publisher writes it; get the published file.",
+    "unreadable_value, tpep_pickup_datetime '03/25/2017 8:55:43 AM'; tpep_dropoff_datetime '03/25/2017 9:09:47 AM'): "
+    "its format is not the publisher's; use the published file.",
 }
 
 MEANING = {
@@ -127,7 +127,7 @@ class Tally:
 
 @pytest.fixture(scope="module")
 def tally(request: pytest.FixtureRequest) -> Iterator[Tally]:
-    """Counts what was compared, and says so at the end of the run (with one process)."""
+    """Count what was compared, and print it at the end of the run (with one process)."""
     tally = Tally()
     yield tally
     with request.config.pluginmanager.get_plugin("capturemanager").global_and_fixture_disabled():
@@ -267,8 +267,8 @@ def test_splitting_line_by_line_gives_what_splitting_at_once_gives(
 
 
 @pytest.mark.parametrize(("kind", "name"), [(GREEN, HEADS[-1]), (YELLOW, GREEN_CSV[1]), (YELLOW, PARQUET[1])])
-def test_a_file_of_the_other_kind_of_taxi_is_named_as_such(
-    kind: TaxiKind, name: str, tlc: Callable[[str], Path]
-) -> None:
-    with pytest.raises(PermanentError, match=rf"is a (green|yellow) taxi file, as its .*; give the {kind.name} one"):
+def test_a_file_of_another_dataset_is_refused(kind: TaxiKind, name: str, tlc: Callable[[str], Path]) -> None:
+    with pytest.raises(
+        PermanentError, match=rf"is a (green|yellow) file \(it has the column .*\); use the {kind.name} file"
+    ):
         next(read_trips(tlc(name), kind, Month(2020, 3)))

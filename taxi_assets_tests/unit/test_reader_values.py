@@ -1,5 +1,5 @@
-"""Single values and headers: what is accepted, what stands for nothing, what makes a row unreadable; the same in CSV
-and Parquet, and however the lines are split."""
+"""Single values and headers: which are accepted, which are null, which make a row unreadable; the same in CSV and
+Parquet, and however lines are split."""
 
 import datetime as dt
 import json
@@ -215,7 +215,7 @@ def test_an_unreadable_parquet_row_is_kept_as_json(tmp_path: Path) -> None:
     assert json.loads(text) == VALUES | {"passenger_count": 1.5}
 
 
-def test_parquet_text_that_is_not_utf_8_can_be_stored_all_the_same(tmp_path: Path) -> None:
+def test_parquet_text_that_is_not_utf_8_is_escaped(tmp_path: Path) -> None:
     found = parquet_column(tmp_path, "VendorID", pa.array([b"\xff\0", b"CMT"]).view(pa.string()))
     assert found["vendorid"].to_pylist() == [None, 1]
     ((_, detail, _, text),) = unreadable(found)
@@ -243,7 +243,7 @@ def test_quoted_fields_are_read_as_unquoted_ones(tmp_path: Path) -> None:
     ],
     ids=["byte order mark", "blanks", "upper case", "older names"],
 )
-def test_a_header_spelt_otherwise_is_the_same_header(header: str | bytes, tmp_path: Path) -> None:
+def test_a_header_in_another_spelling_is_the_same_header(header: str | bytes, tmp_path: Path) -> None:
     assert read(csv_file(tmp_path, ROW, header=header)).equals(read(csv_file(tmp_path, ROW)))
 
 
@@ -258,11 +258,11 @@ def test_a_row_number_column_is_ignored(index: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("lines", [["", ROW, ROW], [ROW, "", "", ROW], [ROW, ROW, "", ""], ["", "", "", ROW, ROW]])
 @pytest.mark.parametrize("end", [b"\n", b"\r\n"])
-def test_blank_lines_are_no_rows(lines: list[str], end: bytes, tmp_path: Path) -> None:
+def test_blank_lines_are_not_rows(lines: list[str], end: bytes, tmp_path: Path) -> None:
     assert read(csv_file(tmp_path, *lines, end=end)).equals(read(csv_file(tmp_path, ROW, ROW)))
 
 
-def test_a_carriage_return_alone_ends_no_line(tmp_path: Path) -> None:
+def test_a_carriage_return_alone_does_not_end_a_line(tmp_path: Path) -> None:
     joined = f"{ROW}\r{ROW}"
     table = read(csv_file(tmp_path, ROW, joined, "", end=b"\n"))
     assert unreadable(table) == [("unreadable_field_count", "35 of 18 fields", 3, joined)]
@@ -279,7 +279,7 @@ def test_empty_fields_beyond_the_header_do_not_count(surplus: str, tmp_path: Pat
 
 
 @pytest.mark.parametrize("name", ["trips.csv", "trips.csv.gz", "trips.parquet", "trips"])
-def test_the_content_and_not_the_name_says_what_a_file_is(name: str, tmp_path: Path) -> None:
+def test_the_format_is_detected_from_the_content_not_the_name(name: str, tmp_path: Path) -> None:
     plain = read(csv_file(tmp_path, ROW))
     source = csv_file(tmp_path, ROW, name="a.gz")
     assert read(source.rename(tmp_path / name)).equals(plain)
@@ -317,12 +317,12 @@ def test_progress_counts_the_files_bytes_and_ends_with_all_of_them(tmp_path: Pat
         path = csv_file(tmp_path, *rows, name=name)
         if name == "a.parquet":
             pq.write_table(pa.Table.from_pylist([VALUES] * len(rows)), path)
-        told: list[tuple[int, int, int]] = []
-        for _ in read_trips(path, YELLOW, MONTH, lambda *figures, told=told: told.append(figures)):
+        calls: list[tuple[int, int, int]] = []
+        for _ in read_trips(path, YELLOW, MONTH, lambda *figures, calls=calls: calls.append(figures)):
             pass
-        assert len(told) > 1
-        assert told == sorted(told)
-        assert told[-1] == (path.stat().st_size, path.stat().st_size, len(rows))
+        assert len(calls) > 1
+        assert calls == sorted(calls)
+        assert calls[-1] == (path.stat().st_size, path.stat().st_size, len(rows))
 
 
 def test_a_reader_that_stops_early_leaves_nothing_open(tmp_path: Path) -> None:

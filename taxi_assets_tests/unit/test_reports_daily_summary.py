@@ -1,6 +1,5 @@
 """The daily summary adds up to the clean month, by SQL, and its type refuses what no month can have."""
 
-import dataclasses
 import datetime as dt
 
 import pandas as pd
@@ -23,11 +22,11 @@ from taxi_assets.reports.daily_summary import (
     as_frame,
     as_summary,
     require_reconciled,
-    summarize,
     summary_schema,
     summary_type,
 )
 from taxi_assets_tests.cleaned_months import CleanedMonth, cleaned, cleaned_rows, cleaned_sample
+from taxi_assets_tests.summaries import summarize
 
 
 @pytest.fixture
@@ -82,20 +81,7 @@ def test_each_row_is_what_pandas_sums_with_the_publishers_lookup(source, tmp_pat
 def test_trips_and_dollars_add_up_to_the_clean_month(month, summary):
     assert summary.schema.equals(summary_schema())
     assert pc.sum(summary["trips"]).as_py() == month.clean.rows
-    require_reconciled(summary, month.clean.facts, month.month)
-
-
-def test_a_file_a_handle_a_table_and_a_stream_give_the_same_summary(month, summary, tmp_path):
-    @dataclasses.dataclass
-    class Stream:
-        schema: pa.Schema
-        batches: object
-
-    starred = tmp_path / "a*b[1].parquet"
-    starred.write_bytes(month.clean.path.read_bytes())
-    stream = Stream(month.clean.schema, month.clean.batches)
-    for source in (month.clean.path, month.clean.to_arrow(), stream, starred):
-        assert summarize(source, month.kind, month.month).equals(summary)
+    require_reconciled(summary, month.clean.manifest, month.month)
 
 
 def test_only_the_month_is_summed(month, summary, tmp_path):
@@ -128,7 +114,7 @@ def changed(summary: pa.Table, name: str, value) -> pa.Table:
 )
 def test_a_summary_that_does_not_add_up_is_refused(month, summary, spoil, said):
     with pytest.raises(PermanentError, match=said):
-        require_reconciled(spoil(summary), month.clean.facts, month.month)
+        require_reconciled(spoil(summary), month.clean.manifest, month.month)
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from taxi_assets.core.manifest import Manifest
 from taxi_assets.datasets.rules import RULES
-from taxi_assets.lake.month_file import Facts
 from taxi_assets.publisher.rows import REASONS
 from taxi_assets.publisher.zone_lookup import sample_zones
 from taxi_assets.reports.bars import REASON_WORDS
@@ -151,10 +151,12 @@ def test_other_years_are_compared_with_the_same_month_only(profile):
 
 
 def test_a_sink_is_the_same_or_says_what_differs():
-    clean = Facts(1000, 5_000.0, "2021-01-01 00:00:01", "2021-01-31 23:59:59", {})
-    assert SinkState.compare("a", clean, dataclasses.replace(clean, total_amount=5_000.000001)).differences == ()
+    clean = Manifest(1000, {"total_amount": 5_000.0}, "2021-01-01 00:00:01", "2021-01-31 23:59:59", {})
+    assert (
+        SinkState.compare("a", clean, dataclasses.replace(clean, sums={"total_amount": 5_000.000001})).differences == ()
+    )
     assert SinkState.compare("b", clean, None).differences == ("has no such month",)
-    off = dataclasses.replace(clean, rows=999, total_amount=4_990.5, last_pickup=None)
+    off = dataclasses.replace(clean, rows=999, sums={"total_amount": 4_990.5}, last=None)
     assert SinkState.compare("c", clean, off).differences == (
         "999 rows, not 1,000",
         "last pickup none, not 2021-01-31 23:59:59",

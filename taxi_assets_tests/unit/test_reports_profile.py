@@ -9,8 +9,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from taxi_assets.core.errors import PermanentError
+from taxi_assets.core.manifest import FOOTER_KEY
+from taxi_assets.core.month_file import MonthFile
 from taxi_assets.datasets.schema import GREEN, YELLOW
-from taxi_assets.lake.month_file import FACTS_KEY, TripFile
 from taxi_assets.publisher.zone_lookup import read_zones, sample_zones
 from taxi_assets.reports.figures import MonthProfile
 from taxi_assets.reports.profile import profile_month
@@ -25,7 +26,7 @@ def month(request, tmp_path, tlc) -> CleanedMonth:
     return cleaned(tlc(f"green_full_months/{name}"), GREEN, name[15:22], tmp_path)
 
 
-def counted(series: pd.Series) -> dict:
+def count(series: pd.Series) -> dict:
     return series.value_counts().to_dict()
 
 
@@ -34,7 +35,7 @@ def test_every_figure_is_what_pandas_counts(month):
     clean, rejected = month.clean.to_pandas(), month.rejected.to_pandas()
     pickup, bad = clean[month.kind.pickup], rejected[month.kind.pickup]
 
-    days, bad_days = counted(pickup.dt.strftime("%Y-%m-%d")), counted(bad.dt.strftime("%Y-%m-%d"))
+    days, bad_days = count(pickup.dt.strftime("%Y-%m-%d")), count(bad.dt.strftime("%Y-%m-%d"))
     assert {day.date: day.trips for day in profile.days if day.trips} == days
     assert {day.date: day.rejected for day in profile.days if day.rejected} == {
         day: rows for day, rows in bad_days.items() if day.startswith(str(month.month))
@@ -62,10 +63,10 @@ def test_every_figure_is_what_pandas_counts(month):
         assert (found.above, found.below) == ((values >= found.end).sum(), (values < 0).sum())
         assert (found.zero, found.unknown) == ((values == 0).sum(), values.isna().sum())
 
-    zones = sorted(counted(clean.pulocationid.dropna().astype(int)).items(), key=lambda item: (-item[1], item[0]))
+    zones = sorted(count(clean.pulocationid.dropna().astype(int)).items(), key=lambda item: (-item[1], item[0]))
     assert [(zone.id, zone.trips) for zone in profile.places.top] == zones[:10]
-    assert profile.payments == counted(clean.payment_type.map(lambda code: "" if pd.isna(code) else str(int(code))))
-    assert profile.reasons == counted(rejected.reject_reason)
+    assert profile.payments == count(clean.payment_type.map(lambda code: "" if pd.isna(code) else str(int(code))))
+    assert profile.reasons == count(rejected.reject_reason)
     assert (profile.first_pickup, profile.last_pickup) == (str(pickup.min()), str(pickup.max()))
 
 
@@ -161,9 +162,9 @@ def test_a_month_cleaned_before_the_column_existed_has_a_profile(tmp_path):
     before = month.profile()
     for file in (month.clean, month.rejected):
         table = pq.read_table(file.path, partitioning=None).drop_columns("request_source")
-        facts = {FACTS_KEY: pq.read_metadata(file.path).metadata[FACTS_KEY]}
+        facts = {FOOTER_KEY: pq.read_metadata(file.path).metadata[FOOTER_KEY]}
         pq.write_table(table.replace_schema_metadata(facts), file.path)
-    clean, rejected = (TripFile(file.path, month.month) for file in (month.clean, month.rejected))
+    clean, rejected = (MonthFile(file.path, month.month) for file in (month.clean, month.rejected))
     assert "request_source" not in clean.schema.names
     assert profile_month(YELLOW, clean, rejected, 2) == before
 

@@ -1,4 +1,4 @@
-"""A generated month is the same every time, looks like a published one, and has exactly the defects it says it has."""
+"""A generated month is reproducible, looks like a published one, and has exactly the defects it declares."""
 
 import csv
 import datetime as dt
@@ -15,10 +15,10 @@ import pytest
 
 from taxi_assets.core.errors import PermanentError
 from taxi_assets.core.month import Month
+from taxi_assets.core.staging import stage
 from taxi_assets.datasets.rules import CleaningRules
 from taxi_assets.datasets.schema import GREEN, YELLOW, TaxiKind
 from taxi_assets.lake.cleaning import clean_month
-from taxi_assets.lake.staging import stage
 from taxi_assets.publisher.reader import read_trips
 from taxi_assets.publisher.sample import CHUNK_ROWS, DEFECTS, HEADERS, expected, write_sample
 
@@ -75,7 +75,7 @@ def seconds(trip: dict[str, str], kind: TaxiKind = YELLOW) -> float:
 
 
 def found(kind: TaxiKind, month: Month, rows: int) -> dict[str, int]:
-    """The defects of a generated month, counted without regard to how it was made."""
+    """The defects of a generated month, counted independently of the generator."""
     header, *data = lines(kind, month, rows)
     counts: Counter[str] = Counter()
     for line, trip in zip(data, trips(kind, month, rows), strict=True):
@@ -102,24 +102,24 @@ def found(kind: TaxiKind, month: Month, rows: int) -> dict[str, int]:
 
 @pytest.mark.parametrize("kind", [YELLOW, GREEN], ids=lambda kind: kind.name)
 @pytest.mark.parametrize("rows", [1, 7, 250, 1000, CHUNK_ROWS + 1])
-def test_a_month_has_as_many_lines_and_of_each_defect_as_announced(kind, rows):
+def test_a_month_has_the_declared_number_of_lines_and_of_each_defect(kind, rows):
     assert len(lines(kind, MONTH, rows)) == rows + 1
-    announced = expected(kind, MONTH, rows)
-    assert announced.lines == rows
+    declared = expected(kind, MONTH, rows)
+    assert declared.lines == rows
     assert {name: n for name, n in found(kind, MONTH, rows).items() if n} == {
-        name: n for name, n in announced.defects.items() if n
+        name: n for name, n in declared.defects.items() if n
     }
 
 
 @pytest.mark.parametrize("month", [Month(2009, 1), Month(2012, 2), Month(2022, 12), Month(2041, 8)], ids=str)
 def test_any_month_can_be_generated(month):
     counts = found(YELLOW, month, 1000)
-    announced = expected(YELLOW, month, 1000).defects
+    declared = expected(YELLOW, month, 1000).defects
     if month == Month(2009, 1):  # its day before is 2008-12-31, which is also the year that is off
-        counts["day_before"] += announced["day_before"]
+        counts["day_before"] += declared["day_before"]
         counts.setdefault("years_off", 0)
-        announced = {**announced, "years_off": counts["years_off"]}
-    assert counts == announced
+        declared = {**declared, "years_off": counts["years_off"]}
+    assert counts == declared
 
 
 def test_every_defect_occurs_from_a_thousand_rows_on():
@@ -134,9 +134,9 @@ def test_shares_are_those_of_the_published_month():
 
 
 @pytest.mark.parametrize("kind", [YELLOW, GREEN], ids=lambda kind: kind.name)
-def test_reader_and_default_rules_reject_as_many_as_announced_by_reason(kind, tmp_path):
+def test_reader_and_default_rules_reject_the_declared_number_for_each_reason(kind, tmp_path):
     facts = write_sample(tmp_path / "month.csv.gz", kind, MONTH, 20_000)
-    with stage(tmp_path, MONTH, kind.raw_schema, kind.pickup, "raw") as writer:
+    with stage(tmp_path, MONTH, kind.raw_schema, kind.table, "raw") as writer:
         for batch in read_trips(tmp_path / "month.csv.gz", kind, MONTH):
             writer.write(batch)
         raw = writer.close()
@@ -234,7 +234,7 @@ def test_pickups_follow_the_rhythm_of_day_and_week():
     assert {pickup.date() for pickup in pickups} == set(Month(2021, 2).days)
 
 
-def test_trips_are_as_far_fast_and_dear_as_a_taxis():
+def test_distances_speeds_and_fares_are_plausible():
     kept = [t for t in good(YELLOW, MONTH, 20_000) if seconds(t) > 0]
     middle = {name: sorted(float(t[name]) for t in kept)[len(kept) // 2] for name in ("trip_distance", "fare_amount")}
     assert 1.5 < middle["trip_distance"] < 3
@@ -313,7 +313,7 @@ def test_a_missing_folder_is_one_sentence(tmp_path):
 
 
 @pytest.mark.parametrize("rows", [0, -1, 100_000_001])
-def test_a_number_of_rows_that_cannot_be_is_refused(rows, tmp_path):
+def test_an_invalid_number_of_rows_is_refused(rows, tmp_path):
     with pytest.raises(PermanentError, match="1 to 100,000,000 rows"):
         write_sample(tmp_path / "month.csv.gz", YELLOW, MONTH, rows)
     assert not list(tmp_path.iterdir())

@@ -1,17 +1,17 @@
-"""Schedules look before they launch, launch few, and name the rest; deadlines are judged on the newest published month."""
+"""Schedules check before they launch, launch few runs and list the rest; deadlines are about the newest published month."""
 
 import datetime as dt
 
 import dagster as dg
 import pytest
 
-from taxi_assets.assets.jobs import job_name
 from taxi_assets.automation.deadlines import DEADLINE
 from taxi_assets.automation.schedules import ATTEMPTS, monthly_schedule, reconciliation
 from taxi_assets.automation.sensors import tags_of_run
 from taxi_assets.core import run_tags
 from taxi_assets.datasets.schema import YELLOW
 from taxi_assets.definitions import build_defs
+from taxi_assets.keys import job_name
 from taxi_assets.settings import Settings
 from taxi_assets_tests.loaded_months import BEFORE, NEWEST, OLDER, Loaded, loaded_months
 
@@ -64,9 +64,9 @@ def test_every_kind_has_its_schedules_and_sensors_off_at_home_and_on_in_the_clou
 
 
 def test_a_newest_month_that_is_loaded_is_skipped_with_the_reason(loaded):
-    requests, told = tick(loaded, monthly_schedule)
+    requests, text = tick(loaded, monthly_schedule)
     assert requests == []
-    assert f"{BEFORE} is skipped: every asset is loaded by this code, from the version that is published now" in told
+    assert f"{BEFORE} is up to date: every asset is loaded by the current code, from the published version" in text
 
 
 def test_the_newest_published_month_is_loaded_when_it_is_not(loaded):
@@ -87,9 +87,9 @@ def test_reconciliation_finds_missing_and_changed_months_and_skips_what_is_curre
 def test_a_month_that_the_publisher_withdrew_is_kept_and_named(loaded):
     with loaded.published(OLDER):
         loaded.publisher.withdraw(OLDER)
-        requests, told = tick(loaded, reconciliation)
+        requests, text = tick(loaded, reconciliation)
     assert requests == []
-    assert f"Up to date: {OLDER}, {BEFORE}. Of these the publisher has no more: {OLDER}." in told
+    assert f"Up to date: {OLDER}, {BEFORE}. Up to date but no longer published: {OLDER}." in text
 
 
 def test_reconciliation_launches_no_more_than_its_runs_and_leaves_old_months_alone(loaded):
@@ -138,9 +138,9 @@ def test_a_killed_run_that_the_daemon_starts_again_is_left_to_it_and_counts_as_l
         tags = {"dagster/partition": f"{NEWEST}-01", "dagster/will_retry": "true"}
         run = loaded.instance.create_run_for_job(job, tags=tags)
         loaded.instance.report_run_failed(run)
-        requests, told = tick(loaded, reconciliation)
+        requests, text = tick(loaded, reconciliation)
         assert requests == []
-        assert f"Being loaded: {NEWEST}" in told
+        assert f"Being loaded: {NEWEST}" in text
         loaded.instance.add_run_tags(
             run.run_id, {run_tags.PROCESS: "a worker of make backfill"}
         )  # which the daemon cannot
@@ -157,21 +157,21 @@ def test_a_month_that_keeps_failing_is_named_and_not_tried_for_ever(loaded):
         for _ in range(ATTEMPTS):
             run = loaded.instance.create_run_for_job(job, tags=request.tags)
             loaded.instance.report_run_failed(run)
-        requests, told = tick(loaded, reconciliation)
+        requests, text = tick(loaded, reconciliation)
         assert requests == []
-        assert f"Failed {ATTEMPTS} times and not tried again" in told
-        assert NEWEST in told
+        assert f"Failed {ATTEMPTS} times and not retried" in text
+        assert NEWEST in text
     with loaded.published(NEWEST, variant=1):  # a new version is a new chance
         assert keys(tick(loaded, reconciliation)[0]) == [NEWEST]
 
 
-def test_a_publisher_that_is_down_is_told_and_what_is_here_is_still_looked_at(loaded, monkeypatch):
+def test_a_publisher_that_is_down_is_text_and_what_is_here_is_still_looked_at(loaded, monkeypatch):
     monkeypatch.setattr("taxi_assets.status.probing.SECONDS", 1.0)
     monkeypatch.setattr(loaded.publisher, "down", True)
-    requests, told = tick(loaded, reconciliation)
+    requests, text = tick(loaded, reconciliation)
     assert requests == []
-    assert "did not answer" in told or "127.0.0.1" in told
-    assert "Up to date" in told
+    assert "did not answer" in text or "127.0.0.1" in text
+    assert "Up to date" in text
 
 
 def deadlines(loaded: Loaded, days: int) -> dict[str, dg.AssetCheckEvaluation]:

@@ -1,4 +1,4 @@
-"""The new-months sensor asks little, asks for one run a month and version, and offers old months instead of launching them."""
+"""The new-months sensor probes few months, launches one run per month and version, and lists older months only."""
 
 import json
 
@@ -6,7 +6,8 @@ import dagster as dg
 import pytest
 
 from taxi_assets.automation.sensors import NEWEST as NEWEST_COUNT
-from taxi_assets.automation.sensors import RUN_KEY, WINDOW, ingest_names, new_months_sensor
+from taxi_assets.automation.sensors import OLDER as OLDER_COUNT
+from taxi_assets.automation.sensors import RUN_KEY, ingest_names, new_months_sensor
 from taxi_assets.datasets.schema import YELLOW
 from taxi_assets.definitions import build_defs
 from taxi_assets.settings import Settings
@@ -36,19 +37,19 @@ def tick(loaded: Loaded, cursor: str | None = None, settings: Settings | None = 
 def before(month: str) -> str:
     """A cursor that makes the month the next older one to be asked for."""
     year, number = int(month[:4]), int(month[5:])
-    return json.dumps({"after": f"{year - (number == 1)}-{(number - 2) % 12 + 1:02d}", "offered": []})
+    return json.dumps({"after": f"{year - (number == 1)}-{(number - 2) % 12 + 1:02d}", "not_loaded": []})
 
 
 def test_nothing_new_is_a_skip_that_says_what_was_asked(loaded):
-    requests, told, _ = tick(loaded)
+    requests, text, _ = tick(loaded)
     assert requests == []
-    assert f"Asked for {NEWEST_COUNT + WINDOW} months" in told
+    assert f"Checked {NEWEST_COUNT + OLDER_COUNT} months" in text
 
 
 def test_a_tick_asks_for_a_bounded_number_of_months_and_goes_on_where_it_was(loaded):
     asked = sum(loaded.publisher.requests.values())
     _, _, cursor = tick(loaded)
-    assert sum(loaded.publisher.requests.values()) - asked == NEWEST_COUNT + WINDOW
+    assert sum(loaded.publisher.requests.values()) - asked == NEWEST_COUNT + OLDER_COUNT
     _, _, following = tick(loaded, cursor)
     assert json.loads(following)["after"] > json.loads(cursor)["after"]
 
@@ -64,7 +65,7 @@ def test_a_month_that_appears_is_asked_for_once_with_its_version(loaded):
     assert again.run_key == request.run_key  # Dagster launches a run key once
 
 
-def test_a_month_whose_one_run_failed_is_told_and_left_to_the_reconciliation(loaded):
+def test_a_month_whose_one_run_failed_is_text_and_left_to_the_reconciliation(loaded):
     with loaded.published(NEWEST):
         (request,), _, _ = tick(loaded)
         run = loaded.instance.create_run_for_job(
@@ -72,11 +73,11 @@ def test_a_month_whose_one_run_failed_is_told_and_left_to_the_reconciliation(loa
             tags={RUN_KEY: request.run_key, "dagster/sensor_name": "new_yellow_months"},
             status=dg.DagsterRunStatus.FAILURE,
         )
-        requests, told, _ = tick(loaded)
+        requests, text, _ = tick(loaded)
         loaded.instance.delete_run(run.run_id)
         assert len(tick(loaded)[0]) == 1
     assert requests == []
-    assert f"{NEWEST}: had its run and is not loaded" in told
+    assert f"{NEWEST}: already attempted and failed" in text
 
 
 def test_a_month_that_is_published_anew_is_asked_for_under_another_key(loaded):
@@ -98,26 +99,26 @@ def test_an_older_loaded_month_that_changed_is_found_in_its_turn(loaded):
 def test_older_months_never_loaded_are_offered_and_not_launched(loaded):
     month = "2019-05"
     with loaded.published(month):
-        requests, told, cursor = tick(loaded, before(month))
+        requests, text, cursor = tick(loaded, before(month))
     assert requests == []
-    assert f"make backfill FROM={month} TO={month}" in told
-    assert json.loads(cursor)["offered"] == [month]
-    _, told, cursor = tick(loaded, json.dumps({**json.loads(cursor), "after": "2019-04"}))
-    assert "make backfill" not in told  # it is not published any more
+    assert f"make backfill FROM={month} TO={month}" in text
+    assert json.loads(cursor)["not_loaded"] == [month]
+    _, text, cursor = tick(loaded, json.dumps({**json.loads(cursor), "after": "2019-04"}))
+    assert "make backfill" not in text  # it is not published any more
 
 
 def test_a_publisher_that_is_down_is_a_skip_with_the_sentence(loaded, monkeypatch):
     monkeypatch.setattr(loaded.publisher, "down", True)
     monkeypatch.setattr("taxi_assets.status.probing.SECONDS", 1.0)
-    requests, told, cursor = tick(loaded, before(OLDER))
+    requests, text, cursor = tick(loaded, before(OLDER))
     assert requests == []
-    assert "publisher did not answer" in told or "127.0.0.1" in told
+    assert "publisher did not answer" in text or "127.0.0.1" in text
     assert json.loads(cursor)["after"] == json.loads(before(OLDER))["after"]
 
 
 def test_a_cursor_that_an_operator_spoiled_is_begun_anew(loaded):
-    _, told, _ = tick(loaded, "{not json")
-    assert "Asked for" in told
+    _, text, _ = tick(loaded, "{not json")
+    assert "Checked" in text
 
 
 def test_declared_sinks_follow_clean_trips_when_its_blocking_checks_passed(loaded):

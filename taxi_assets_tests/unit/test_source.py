@@ -1,4 +1,4 @@
-"""Where months come from: each source by itself, what is not published, and who is refused."""
+"""Sources of months: each one, months that are not published, and refused requests."""
 
 import datetime as dt
 import gzip
@@ -13,14 +13,16 @@ from taxi_assets.core.errors import PermanentError, TransientError
 from taxi_assets.core.month import Month
 from taxi_assets.datasets.schema import GREEN, YELLOW
 from taxi_assets.publisher import source as sources
-from taxi_assets.publisher.download import Patience
+from taxi_assets.publisher.download import DownloadPolicy
 from taxi_assets.publisher.reader import read_trips
 from taxi_assets.publisher.source import WebSource, trip_source
 from taxi_assets.publisher.zone_lookup import read_zones
 from taxi_assets_tests.misbehaving_server import Fault, Offer, misbehaving_server
 
 JANUARY, KNOWN = Month(2021, 1), Month(2019, 1)
-QUICK = Patience(attempts=2, total_seconds=10, connect_seconds=2, read_seconds=1, first_pause=0.01, longest_pause=0.05)
+QUICK = DownloadPolicy(
+    attempts=2, total_seconds=10, connect_seconds=2, read_seconds=1, first_pause=0.01, longest_pause=0.05
+)
 CSV = b"VendorID,tpep_pickup_datetime\n1,2021-01-01 00:00:00\n"
 
 
@@ -46,7 +48,7 @@ def web(server):
 
 
 class TestAddresses:
-    def test_a_month_is_asked_for_at_the_template_filled_in(self, server, web, tmp_path):
+    def test_a_month_is_requested_at_the_filled_in_template(self, server, web, tmp_path):
         got = web.fetch(YELLOW, JANUARY, tmp_path)
         body = server.offers["/yellow/yellow_2021-01.csv"].body
         assert got.path == tmp_path / "yellow_tripdata_2021-01.csv"
@@ -60,33 +62,33 @@ class TestAddresses:
         first, second = (web.fetch(YELLOW, JANUARY, tmp_path) for _ in range(2))
         assert not second.downloaded
         assert second.sha256 == first.sha256
-        assert len(server.asked("GET")) == 1
+        assert len(server.requests("GET")) == 1
 
-    def test_two_months_and_kinds_do_not_meet_on_disk(self, server, web, tmp_path):
+    def test_months_and_kinds_have_different_files_on_disk(self, server, web, tmp_path):
         server.offers["/green/green_2021-01.csv"] = Offer(CSV)
-        wanted = [(YELLOW, JANUARY), (YELLOW, KNOWN), (GREEN, JANUARY)]
-        paths = [web.fetch(kind, month, tmp_path).path for kind, month in wanted]
+        selected = [(YELLOW, JANUARY), (YELLOW, KNOWN), (GREEN, JANUARY)]
+        paths = [web.fetch(kind, month, tmp_path).path for kind, month in selected]
         assert len({path.read_bytes() for path in paths}) == 3
 
     def test_probing_downloads_nothing(self, server, web):
         assert web.probe(YELLOW, JANUARY).size == len(server.offers["/yellow/yellow_2021-01.csv"].body)
         assert [seen.method for seen in server.seen] == ["HEAD"]
 
-    def test_a_month_in_the_query_gets_a_name_of_its_own_on_disk(self, server, tmp_path):
+    def test_a_month_in_the_query_has_its_own_file_on_disk(self, server, tmp_path):
         server.offers["/get"] = Offer(CSV)
-        asked = trip_source(server.address + "/get?month={month}&key=s3cret", 10, Path("/"), QUICK)
-        got = asked.fetch(YELLOW, JANUARY, tmp_path)
+        source = trip_source(server.address + "/get?month={month}&key=s3cret", 10, Path("/"), QUICK)
+        got = source.fetch(YELLOW, JANUARY, tmp_path)
         assert got.path.name == "yellow_tripdata_2021-01"
-        assert "s3cret" not in repr(got) + asked.name
+        assert "s3cret" not in repr(got) + source.name
 
     def test_the_publishers_addresses(self):
         assert trip_source("tlc", 1, Path("/")).name == "tlc"
         months, zones = sources.PUBLISHERS["tlc"]
-        assert sources._named(months, GREEN, JANUARY) == (
+        assert sources._filled(months, GREEN, JANUARY) == (
             "https://d37ci6vzurychx.cloudfront.net/trip-data/green_tripdata_2021-01.parquet"
         )
         assert zones == "https://d37ci6vzurychx.cloudfront.net/misc/taxi_zone_lookup.csv"
-        assert sources._named(sources.PUBLISHERS["datatalks"][0], YELLOW, JANUARY) == (
+        assert sources._filled(sources.PUBLISHERS["datatalks"][0], YELLOW, JANUARY) == (
             "https://github.com/DataTalksClub/nyc-tlc-data/releases/download/yellow/yellow_tripdata_2021-01.csv.gz"
         )
 
@@ -99,40 +101,43 @@ class TestNotPublished:
             PermanentError, match=r"^yellow 2015-03 is not published at http://\S+; check the month and"
         ):
             web.fetch(YELLOW, month, tmp_path)
-        assert server.asked("GET") == []
+        assert server.requests("GET") == []
 
     @pytest.mark.parametrize("missing", [404, 410, 403])
-    def test_a_young_month_is_told_to_be_late(self, server, web, tmp_path, missing):
+    def test_a_recent_month_is_reported_as_not_published_yet(self, server, web, tmp_path, missing):
         server.missing, month = missing, ago(1)
         assert web.probe(YELLOW, month) is None
-        with pytest.raises(PermanentError, match=rf"^yellow {month} is not published yet .*about two months behind"):
+        with pytest.raises(PermanentError, match=rf"^yellow {month} is not published yet .*about two months old"):
             web.fetch(YELLOW, month, tmp_path)
 
-    def test_a_403_where_a_known_month_is_there_means_not_published(self, server, web):
+    def test_a_403_means_not_published_if_the_reference_month_is_there(self, server, web):
         server.missing = 403
         assert web.probe(YELLOW, ago(2)) is None
         assert [seen.path for seen in server.seen][1] == "/yellow/yellow_2019-01.csv"
 
-    def test_a_403_where_a_known_month_is_refused_too_means_blocked(self, server, web, tmp_path):
+    def test_a_403_means_blocked_if_the_reference_month_is_refused(self, server, web, tmp_path):
         server.missing = 403
         server.offers.clear()
         for ask in (lambda: web.probe(YELLOW, JANUARY), lambda: web.fetch(YELLOW, JANUARY, tmp_path)):
             with pytest.raises(
-                TransientError, match=r"^yellow 2021-01: \S+ answers 403 to it and to 2019-01.* blocked or rate"
+                TransientError,
+                match=r"^yellow 2021-01: \S+ answers 403 for this month, and for 2019-01.* blocked or rate",
             ):
                 ask()
 
-    def test_a_403_to_the_known_month_itself_means_blocked(self, server, web):
+    def test_a_403_for_the_reference_month_means_blocked(self, server, web):
         server.script("/yellow/yellow_2019-01.csv", then=Fault(status=403), method="HEAD")
-        with pytest.raises(TransientError, match=r"^yellow 2019-01: \S+ answers 403 to it: this computer is blocked"):
+        with pytest.raises(
+            TransientError, match=r"^yellow 2019-01: \S+ answers 403 for this month: this computer is blocked"
+        ):
             web.probe(YELLOW, KNOWN)
 
-    def test_a_403_that_passes_is_no_verdict(self, server, web, tmp_path):
+    def test_a_temporary_403_is_ignored(self, server, web, tmp_path):
         server.script("/yellow/yellow_2021-01.csv", Fault(status=403), method="HEAD")
         assert web.fetch(YELLOW, JANUARY, tmp_path).downloaded
 
     @pytest.mark.parametrize("status", [400, 401, 451])
-    def test_any_other_refusal_is_told_with_its_status(self, server, web, status):
+    def test_any_other_refusal_is_reported_with_its_status(self, server, web, status):
         server.script("/yellow/yellow_2021-01.csv", then=Fault(status=status), method="HEAD")
         with pytest.raises(
             PermanentError, match=rf"^yellow 2021-01: \S+ answers {status} to http://\S+; check TAXI_SOURCE"
@@ -146,16 +151,19 @@ class TestNotPublished:
 
     @pytest.mark.parametrize(
         ("kind", "month", "words"),
-        [(YELLOW, ago(-1), "has not happened yet"), (GREEN, Month(2013, 7), "is before 2013-08, the first month")],
+        [
+            (YELLOW, ago(-1), "is in the future"),
+            (GREEN, Month(2013, 7), "is before 2013-08, the first published month"),
+        ],
     )
     @pytest.mark.parametrize("setting", ["web", "{folder}/{month}", "sample"])
-    def test_an_impossible_month_is_refused_without_asking(self, server, tmp_path, kind, month, words, setting):
+    def test_an_impossible_month_is_refused_without_a_request(self, server, tmp_path, kind, month, words, setting):
         setting = {"web": server.address + "/{month}"}.get(setting, setting.replace("{folder}", str(tmp_path)))
         (tmp_path / str(month)).write_bytes(CSV)
-        asked = trip_source(setting, 10, tmp_path, QUICK)
-        assert asked.probe(kind, month) is None
+        source = trip_source(setting, 10, tmp_path, QUICK)
+        assert source.probe(kind, month) is None
         with pytest.raises(PermanentError, match=f"^{kind.name} {month} {words}"):
-            asked.fetch(kind, month, tmp_path)
+            source.fetch(kind, month, tmp_path)
         assert server.seen == []
 
 
@@ -176,7 +184,7 @@ class TestPaths:
         assert (got.downloaded, got.generated) == (False, False)
         assert not (tmp_path / "downloads").exists()
 
-    def test_its_version_changes_with_its_bytes(self, tmp_path):
+    def test_its_version_changes_with_its_modification_time(self, tmp_path):
         local, file = trip_source("{month}.csv", 10, tmp_path), tmp_path / "2021-01.csv"
         file.write_bytes(CSV)
         first = local.probe(YELLOW, JANUARY)
@@ -186,7 +194,7 @@ class TestPaths:
         assert not local.probe(YELLOW, JANUARY).unchanged_since(first)
 
     @pytest.mark.parametrize("make", [lambda path: None, Path.mkdir])
-    def test_a_file_that_is_not_there_is_named_with_the_setting(self, tmp_path, make):
+    def test_a_missing_file_is_named_with_the_setting(self, tmp_path, make):
         make(tmp_path / "2021-01.csv")
         local = trip_source("sub/../{month}.csv", 10, tmp_path)
         with pytest.raises(
@@ -196,7 +204,7 @@ class TestPaths:
         assert local.probe(YELLOW, JANUARY) is None
 
     @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-    def test_a_file_that_may_not_be_read_is_named(self, tmp_path):
+    def test_an_unreadable_file_is_named(self, tmp_path):
         (tmp_path / "2021-01.csv").write_bytes(CSV)
         (tmp_path / "2021-01.csv").chmod(0)
         with pytest.raises(PermanentError, match="cannot be read"):
@@ -210,7 +218,7 @@ class TestPaths:
 
 
 class TestSample:
-    def test_it_says_that_it_is_generated(self, tmp_path):
+    def test_it_is_marked_as_generated(self, tmp_path):
         sample = trip_source("sample", 500, Path("/"))
         got = sample.fetch(YELLOW, JANUARY, tmp_path)
         assert got.generated
@@ -224,7 +232,7 @@ class TestSample:
         assert sample.probe(YELLOW, Month(2026, 6)).version == "sample-v2-500"
         assert sample.fetch(YELLOW, Month(2026, 6), tmp_path).published.version == "sample-v2-500"
 
-    def test_its_size_is_the_setting_of_now(self, tmp_path):
+    def test_its_size_is_the_current_setting(self, tmp_path):
         lines = [
             gzip.decompress(
                 trip_source("sample", rows, Path("/")).fetch(YELLOW, JANUARY, tmp_path).path.read_bytes()
@@ -234,7 +242,7 @@ class TestSample:
         assert lines[0] == lines[2]
         assert lines[0] - lines[1] == 200
 
-    def test_an_older_file_under_its_name_is_not_taken_for_it(self, tmp_path):
+    def test_an_older_file_of_the_same_name_is_not_reused(self, tmp_path):
         sample = trip_source("sample", 500, Path("/"))
         first = sample.fetch(YELLOW, JANUARY, tmp_path)
         first.path.write_bytes(b"older")
@@ -244,14 +252,14 @@ class TestSample:
 class TestZones:
     def test_the_lookup_is_downloaded_once(self, server, tlc, tmp_path):
         server.offers["/zones.csv"] = Offer(tlc("lookup/taxi_zone_lookup.csv").read_bytes())
-        publisher = WebSource("tlc", server.address + "/{month}", server.address + "/zones.csv", patience=QUICK)
+        publisher = WebSource("tlc", server.address + "/{month}", server.address + "/zones.csv", policy=QUICK)
         first, second = publisher.zones(tmp_path), publisher.zones(tmp_path)
         assert first == second
         assert read_zones(first).num_rows == 265
-        assert len(server.asked("GET")) == 1
+        assert len(server.requests("GET")) == 1
 
     def test_a_lookup_that_is_refused_is_one_sentence(self, server, tmp_path):
-        publisher = WebSource("tlc", server.address + "/{month}", server.address + "/zones.csv", patience=QUICK)
+        publisher = WebSource("tlc", server.address + "/{month}", server.address + "/zones.csv", policy=QUICK)
         with pytest.raises(
             TransientError, match=r"^taxi zones: \S+ answers 404 to http://\S+/zones\.csv; run it again"
         ):
@@ -266,22 +274,22 @@ class TestSetting:
     @pytest.mark.parametrize(
         ("setting", "words"),
         [
-            ("tcl", "TAXI_SOURCE: tcl is none of tlc, datatalks and sample, and lacks {month}"),
+            ("tcl", "TAXI_SOURCE must be tlc, datatalks, sample, or a path or URL that contains {month}; got 'tcl'."),
             ("s3://bucket/{month}", "TAXI_SOURCE: s3:// is not supported"),
             ("https://u:p/w@host/{month}", "https://***@host/{month} is not an http(s) address; check TAXI_SOURCE"),
-            ("https://u:pw@host/x", "TAXI_SOURCE: https://***@host/x is none of"),
+            ("https://u:pw@host/x", "contains {month}; got 'https://***@host/x'."),
         ],
     )
-    def test_a_wrong_one_is_told_at_once(self, setting, words, tmp_path):
+    def test_an_invalid_one_is_refused_at_once(self, setting, words, tmp_path):
         with pytest.raises(PermanentError) as caught:
             trip_source(setting, 10, tmp_path)
         assert words in str(caught.value)
 
-    def test_no_source_stands_in_for_another(self, server, web, tmp_path):
+    def test_there_is_no_fallback_source(self, server, web, tmp_path):
         web.fetch(YELLOW, JANUARY, tmp_path)
         server.shutdown()
         server.server_close()
-        anew = trip_source(web.name, 10, Path("/"), QUICK)
+        again = trip_source(web.name, 10, Path("/"), QUICK)
         with pytest.raises(TransientError, match="refuses the connection") as caught:
-            anew.fetch(YELLOW, JANUARY, tmp_path)
+            again.fetch(YELLOW, JANUARY, tmp_path)
         assert "ConnectionPool" not in "".join(traceback.format_exception(caught.value))

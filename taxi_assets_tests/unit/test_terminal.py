@@ -4,14 +4,14 @@ import logging
 import os
 import pty
 
-from taxi_assets.assets.common import Pace
+from taxi_assets.assets.common import RateLimiter
 from taxi_assets.cli.terminal import terminal_logger
 
 
 def log(stream, monkeypatch, *lines: str, during: str = "") -> None:
     """Log the lines; with `during`, as while a step runs: Dagster then has this file in the place of standard output."""
     monkeypatch.setattr("sys.stdout", stream)
-    monkeypatch.setattr(Pace, "seconds", Pace.seconds)
+    monkeypatch.setattr(RateLimiter, "seconds", RateLimiter.seconds)
     logger = terminal_logger(None)
     if during:
         with open(during, "w") as file:
@@ -45,7 +45,7 @@ def test_the_bar_reaches_the_terminal_while_dagster_keeps_what_a_step_prints(mon
     with os.fdopen(writer, "w") as stream:
         log(stream, monkeypatch, *LINES, during=str(tmp_path / "step"))
         shown = os.read(reader, 10_000).decode()
-        assert Pace.seconds == 1.0
+        assert RateLimiter.seconds == 1.0
     os.close(reader)
     assert "(25 %) [#####...............]" in shown
     assert (tmp_path / "step").read_text() == ""

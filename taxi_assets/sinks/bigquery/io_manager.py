@@ -1,27 +1,29 @@
 """The cloud warehouse: a month loaded by BigQuery itself, from the object in Cloud Storage into the month's partition.
 
 One load job with WRITE_TRUNCATE into `table$YYYYMM` replaces exactly that partition, atomically; no row passes through
-this process. How Google's errors are read is in `services.bigquery_client`.
+this process. Google's errors are translated in `client`.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import dagster as dg
 from pydantic import Field
 
 from taxi_assets.core.errors import PermanentError, TransientError
+from taxi_assets.core.manifest import Manifest, aggregates, from_row
 from taxi_assets.core.month import Month
-from taxi_assets.datasets.schema import Column, TaxiKind, columns_of
-from taxi_assets.lake.month_file import Facts
+from taxi_assets.core.month_file import MonthFile
+from taxi_assets.core.scratch import Scratch
+from taxi_assets.core.table import Column, Table
 from taxi_assets.sinks.bigquery import client as bigquery_client
 from taxi_assets.sinks.bigquery.client import REQUEST_SECONDS, explained
-from taxi_assets.sinks.contract import MonthIOManager, Trips, Writing, sql_to_paste
-from taxi_assets.sinks.table_schema import compare, require_canonical, surplus_schema
-from taxi_assets.sinks.warehouse_month import WarehouseMonth
+from taxi_assets.sinks.columns import compare, read_schema, require_columns
+from taxi_assets.sinks.contract import ConfigurableSink, WriteContext, example_query
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -37,18 +39,17 @@ SQL_TYPES = {
     "date32[day]": "DATE",
 }
 
-_ARROW_FIRST = {"int64": "INTEGER", **SQL_TYPES}
+_WIDEST_FIRST = {"int64": "INTEGER", **SQL_TYPES}
 """With 64-bit integers before 16-bit ones, which are INTEGER, too: how a column that only the table has is read."""
-
-CLUSTERING = ("pulocationid", "vendorid")
-"""Within a month people ask by place first; blocks of one zone make such a query read a fraction of the month."""
 
 _ATTEMPTS = 20
 """Failed load jobs of one run, month and object after which something other than bad luck is at work."""
 
 
-class BigQueryIOManager(MonthIOManager):
-    """Keeps a table a kind of taxi, `project.dataset.table`, partitioned by the month of the pickup."""
+class BigQueryIOManager(ConfigurableSink):
+    """Keeps tables, `project.dataset.table`, partitioned by the month of the table's time."""
+
+    kind: ClassVar[str] = "bigquery"
 
     project: str = Field(description="Google Cloud project of the dataset and the jobs.")
     dataset: str = Field("ny_taxi", description="Dataset of the tables; made when missing.")
@@ -68,7 +69,7 @@ class BigQueryIOManager(MonthIOManager):
     )
     job_seconds: float = Field(1800.0, gt=0, description="How long to wait for a load job.")
 
-    def replace(self, kind: TaxiKind, trips: Trips, writing: Writing) -> Mapping[str, Any]:
+    def replace(self, table: Table, month_file: MonthFile, write: WriteContext) -> Mapping[str, Any]:
         """Load the object into the month's partition; the partition is the old one until the job has succeeded.
 
         Raises:
@@ -76,26 +77,26 @@ class BigQueryIOManager(MonthIOManager):
             PermanentError: the trips are not in Cloud Storage, a row is outside the month, a column is not the table's,
                 or the account may not load.
         """
-        uri = getattr(trips, "uri", "")
+        month, uri = month_file.month, month_file.uri
         if not uri.startswith("gs://"):
             raise PermanentError(
-                f"{trips.month}: BigQuery loads from Cloud Storage, and the month is at {uri or 'no object'}: set "
-                "TAXI_BUCKET to gs://name and materialize gcs_parquet again."
+                f"{month}: BigQuery loads from Cloud Storage, and the month is at {uri or 'no object'}: set TAXI_BUCKET to "
+                "gs://name and materialize gcs_parquet again."
             )
-        require_canonical(kind, trips)
-        with explained(f"{trips.month}: loading {uri} into {self._name(kind)}"), self._client() as client:
-            table, schema = self._bring_up_table(client, kind, trips, writing.log)
-            if not trips.rows:
-                return self._empty(client, kind, trips.month)
-            job = self._load(client, kind, table, schema, uri, trips, writing)
-            self._finish(job, kind, trips, writing)
-        writing.log(f"{trips.month}: {job.output_rows:,} rows in {self._name(kind)} by job {job.job_id}.")
+        loaded = require_columns(table, month_file, SQL_TYPES)
+        with explained(f"{month}: loading {uri} into {self._name(table)}"), self._client() as client:
+            target, schema = self._prepare(client, table, loaded, month, write.log)
+            if not month_file.rows:
+                return self._empty(client, table, month)
+            job = self._load(client, table, target, schema, month_file, write)
+            self._finish(job, table, month_file, write)
+        write.log(f"{month}: {job.output_rows:,} rows in {self._name(table)} by job {job.job_id}.")
         return {
-            "dagster/table_name": self._name(kind),
+            "dagster/table_name": self._name(table),
             "dagster/partition_row_count": job.output_rows,
             "bytes": job.output_bytes,
-            "sql": sql_to_paste(f"`{self._name(kind)}`", kind, trips.month),
-            "link": self._console(f"p={table.project}&d={table.dataset_id}&t={table.table_id}&page=table"),
+            "sql": example_query(f"`{self._name(table)}`", table, month),
+            "link": self._console(f"p={target.project}&d={target.dataset_id}&t={target.table_id}&page=table"),
             "job_id": job.job_id,
             "job": self._console(f"j=bq:{job.location}:{job.job_id}&page=queryresults"),
             "slot_ms": int(job._properties.get("statistics", {}).get("totalSlotMs", 0)),  # no public name for it
@@ -105,65 +106,67 @@ class BigQueryIOManager(MonthIOManager):
         """A page of BigQuery's console."""
         return dg.MetadataValue.url(f"https://console.cloud.google.com/bigquery?project={self.project}&{place}")
 
-    def read_facts(self, kind: TaxiKind, month: Month) -> Facts | None:
-        """Ask the partition for the month's rows, total and span (two columns of it are read); None without a table."""
+    def measure(self, table: Table, month: Month) -> Manifest | None:
+        """Ask the partition for the month's rows, sums and span (their columns are read); None without a table."""
         from google.api_core.exceptions import NotFound
 
-        query = (
-            f"SELECT COUNT(*), IFNULL(SUM(total_amount), 0), MIN({kind.pickup}), MAX({kind.pickup}) "
-            f"FROM `{self._name(kind)}` WHERE {_in_month(kind)}"
-        )
-        with explained(f"{month}: reading {self._name(kind)}"), self._client() as client:
+        query = f"SELECT {aggregates(table, '`')} FROM `{self._name(table)}` WHERE {_in_month(table)}"
+        with explained(f"{month}: reading {self._name(table)}"), self._client() as client:
             try:
-                client.get_table(self._name(kind), retry=self._retry, timeout=REQUEST_SECONDS)
+                client.get_table(self._name(table), retry=self._retry, timeout=REQUEST_SECONDS)
             except NotFound:
                 return None
-            ((rows, total, first, last),) = self._query(client, query, month).result(retry=self._retry)
-        return Facts(rows, total, first and first.isoformat(sep=" "), last and last.isoformat(sep=" "), {})
+            (row,) = self._query(client, query, table, month).result(retry=self._retry)
+        return from_row(table, row.values())
 
-    def select(self, kind: TaxiKind, month: Month, query: Callable[[str], str]) -> pa.Table:
-        """The answer to a query of the month; `query` is given the table as SQL names it.
+    def select(self, table: Table, month: Month, query: Callable[[str], str]) -> pa.Table:
+        """The answer to a query of the month; `query` gets the table's name as SQL quotes it.
 
         Raises:
             TransientError, PermanentError: BigQuery is away, or refuses; there is no table, for one.
         """
-        with explained(f"{month}: reading {self._name(kind)}"), self._client() as client:
-            found = self._query(client, query(f"`{self._name(kind)}`"), month).result(retry=self._retry)
+        with explained(f"{month}: reading {self._name(table)}"), self._client() as client:
+            found = self._query(client, query(f"`{self._name(table)}`"), table, month).result(retry=self._retry)
             return found.to_arrow(create_bqstorage_client=False)
 
-    def where(self, kind: TaxiKind, month: Month) -> str:  # noqa: ARG002
+    def where(self, table: Table, month: Month) -> str:  # noqa: ARG002
         """The table."""
-        return self._name(kind)
+        return self._name(table)
 
-    def read(self, kind: TaxiKind, month: Month) -> Trips:
-        """The month as a handle; a month without rows is empty, not missing.
+    def read(self, table: Table, month: Month) -> MonthFile:
+        """The month as a handle; its rows are downloaded when they are first read. Without rows it is empty, not missing.
 
         Raises:
             PermanentError: there is no table yet.
         """
-        facts = self.read_facts(kind, month)
-        if facts is None:
-            raise PermanentError(f"{month}: there is no table {self._name(kind)}: materialize bq_table for this month.")
+        manifest = self.measure(table, month)
+        if manifest is None:
+            raise PermanentError(
+                f"{month}: there is no table {self._name(table)}: materialize its asset for this month."
+            )
+        scratch = Scratch(self.staging, "bigquery")
 
-        def stream(columns: list[str]) -> Iterator[pa.RecordBatch]:
-            query = f"SELECT {', '.join(columns)} FROM `{self._name(kind)}` WHERE {_in_month(kind)}"
-            with explained(f"{month}: reading {self._name(kind)}"), self._client() as client:
-                yield from self._query(client, query, month).result(retry=self._retry).to_arrow_iterable()
+        def fetch() -> Path:
+            from taxi_assets.core.staging import stage
 
-        def size() -> int:
-            query = f"SELECT * FROM `{self._name(kind)}` WHERE {_in_month(kind)}"
-            with explained(f"{month}: reading {self._name(kind)}"), self._client() as client:
-                return self._query(client, query, month, dry_run=True).total_bytes_processed  # a dry run is free
+            with explained(f"{month}: reading {self._name(table)}"), self._client() as client:
+                existing = _types(client.get_table(self._name(table), retry=self._retry, timeout=REQUEST_SECONDS))
+                schema = read_schema(table, existing, _WIDEST_FIRST)
+                columns = ", ".join(f"`{name}`" for name in schema.names)
+                query = f"SELECT {columns} FROM `{self._name(table)}` WHERE {_in_month(table)}"
+                rows = self._query(client, query, table, month).result(retry=self._retry)
+                with stage(scratch.folder, month, schema, table, "month", "lz4") as writer:
+                    for batch in rows.to_arrow_iterable():
+                        writer.write(batch.select(schema.names).cast(schema))
+                    return writer.close().path
 
-        with explained(f"{month}: reading {self._name(kind)}"), self._client() as client:
-            table = client.get_table(self._name(kind), retry=self._retry, timeout=REQUEST_SECONDS)
-        return WarehouseMonth(month, facts, surplus_schema(kind, _types(table), _ARROW_FIRST), stream, size)
+        return MonthFile(fetch, month, manifest=manifest)
 
-    def _name(self, kind: TaxiKind) -> str:
-        return f"{self.project}.{self.dataset}.{kind.table}"
+    def _name(self, table: Table) -> str:
+        return f"{self.project}.{self.dataset}.{table.name}"
 
-    def _partition(self, kind: TaxiKind, month: Month) -> str:
-        return f"{self._name(kind)}${month.compact}"
+    def _partition(self, table: Table, month: Month) -> str:
+        return f"{self._name(table)}${month.compact}"
 
     def _client(self) -> bigquery.Client:
         return bigquery_client.client(self.project, self.location, self.key_file, self.api_endpoint)
@@ -179,73 +182,69 @@ class BigQueryIOManager(MonthIOManager):
 
         return self._retry.with_predicate(lambda e: isinstance(e, NotFound) or bigquery_client.is_transient(e))
 
-    def _bring_up_table(
-        self, client: bigquery.Client, kind: TaxiKind, trips: Trips, log: Callable[[str], None]
+    def _prepare(
+        self, client: bigquery.Client, table: Table, loaded: Table, month: Month, log: Callable[[str], None]
     ) -> tuple[bigquery.Table, list[bigquery.SchemaField]]:
-        """The table, made with its dataset when missing, and the columns it has after the load.
+        """The table, created with its dataset when missing, and the columns it has after the load.
 
         Raises:
-            PermanentError: it is not one that the month can be loaded into.
+            PermanentError: the month cannot be loaded into it.
         """
         from google.api_core.exceptions import NotFound
 
-        columns = columns_of(kind, trips.schema)
         try:
-            table = client.get_table(self._name(kind), retry=self._retry, timeout=REQUEST_SECONDS)
+            target = client.get_table(self._name(table), retry=self._retry, timeout=REQUEST_SECONDS)
         except NotFound:
-            table = self._create_table(client, kind, _schema(columns))
-        partitioning = table.time_partitioning
-        if partitioning is None or (partitioning.type_, partitioning.field) != ("MONTH", kind.pickup):
+            target = self._create_table(client, loaded)
+        partitioning = target.time_partitioning
+        if partitioning is None or (partitioning.type_, partitioning.field) != ("MONTH", table.time):
             raise PermanentError(
-                f"{self._name(kind)} is not partitioned by the month of {kind.pickup}: rename it, or name another "
-                "dataset in TAXI_DATASET, then materialize again."
+                f"{self._name(table)} is not partitioned by the month of {table.time}: rename it, or name another dataset in "
+                "TAXI_DATASET, then materialize again."
             )
         difference = compare(
-            kind,
-            columns,
-            _types(table),
+            table,
+            loaded,
+            _types(target),
             SQL_TYPES,
-            table=self._name(kind),
-            remedy="change the table's column yourself, or name another dataset in TAXI_DATASET, then materialize again.",
-            not_null=[field.name for field in table.schema if field.mode == "REQUIRED"],
+            name=self._name(table),
+            remedy="change the table's column yourself, or name another dataset in TAXI_DATASET, then materialize again",
+            not_null=[field.name for field in target.schema if field.mode == "REQUIRED"],
             convert=False,
         )
         if difference.surplus:
             surplus = ", ".join(difference.surplus)
-            log(f"{trips.month}: {self._name(kind)} has {surplus}, which trips do not have; null in this month.")
-        added = [column for column in columns if column.name in difference.added]
-        return table, [*table.schema, *_schema(added)]  # all of them: a load that replaces must name every column
+            log(f"{month}: {self._name(table)} has {surplus}, which trips do not have; null in this month.")
+        added = [column for column in loaded.columns if column.name in difference.added]
+        return target, [*target.schema, *_schema(added)]  # all of them: a load that replaces must name every column
 
-    def _create_table(
-        self, client: bigquery.Client, kind: TaxiKind, schema: list[bigquery.SchemaField]
-    ) -> bigquery.Table:
-        """Make the table and, if that shows it to be missing, the dataset; another run may do so at the same time."""
+    def _create_table(self, client: bigquery.Client, table: Table) -> bigquery.Table:
+        """Create the table and, if that shows it to be missing, the dataset; another run may do so at the same time."""
         from google.api_core.exceptions import NotFound
         from google.cloud import bigquery
 
-        table = bigquery.Table(self._name(kind), schema=schema)
-        table.description = f"New York's {kind.name} taxi trips, one partition a month; published by the TLC."
-        table.labels = {"kind": kind.name}
-        table.time_partitioning = bigquery.TimePartitioning(bigquery.TimePartitioningType.MONTH, kind.pickup)
-        table.clustering_fields = [name for name in CLUSTERING if name in kind.schema.names] or None
+        target = bigquery.Table(self._name(table), schema=_schema(table.columns))
+        target.description = table.description or None
+        target.labels = {"kind": _label(table.object_kind)}
+        target.time_partitioning = bigquery.TimePartitioning(bigquery.TimePartitioningType.MONTH, table.time)
+        target.clustering_fields = list(table.clustering) or None
         options = {"exists_ok": True, "retry": self._retry, "timeout": REQUEST_SECONDS}
         try:
-            return client.create_table(table, **options)
+            return client.create_table(target, **options)
         except NotFound:
             dataset = bigquery.Dataset(f"{self.project}.{self.dataset}")
             dataset.location = self.location
             client.create_dataset(dataset, **options)
-            return client.create_table(table, **options)
+            return client.create_table(target, **options)
 
     def _load(
         self,
         client: bigquery.Client,
-        kind: TaxiKind,
-        table: bigquery.Table,
+        table: Table,
+        target: bigquery.Table,
         schema: list[bigquery.SchemaField],
-        uri: str,
-        trips: Trips,
-        writing: Writing,
+        month_file: MonthFile,
+        write: WriteContext,
     ) -> bigquery.LoadJob:
         """Start the month's load job, or join it where this run has started it before.
 
@@ -261,18 +260,18 @@ class BigQueryIOManager(MonthIOManager):
             write_disposition=bigquery.WriteDisposition.WRITE_TRUNCATE,
             schema=schema,
             schema_update_options=[bigquery.SchemaUpdateOption.ALLOW_FIELD_ADDITION],
-            time_partitioning=table.time_partitioning,
-            clustering_fields=table.clustering_fields,
-            labels={"kind": kind.name, "month": str(trips.month), "run_id": _label(writing.run_id)},
+            time_partitioning=target.time_partitioning,
+            clustering_fields=target.clustering_fields,
+            labels={"kind": _label(table.object_kind), "month": str(month_file.month), "run_id": _label(write.run_id)},
         )
-        generation = getattr(trips, "generation", 0)
-        stem = _job_id(self.dataset, kind.table, trips.month.compact, f"g{generation}", writing.run_id)
+        month = month_file.month
+        stem = _job_id(self.dataset, table.name, month.compact, f"g{month_file.generation}", write.run_id)
         for attempt in range(1, _ATTEMPTS + 1):
             job_id = f"{stem}-{attempt}"
             try:
                 return client.load_table_from_uri(
-                    uri,
-                    self._partition(kind, trips.month),
+                    month_file.uri,
+                    self._partition(table, month),
                     job_id=job_id,
                     job_config=config,
                     retry=self._retry,
@@ -281,50 +280,54 @@ class BigQueryIOManager(MonthIOManager):
             except Conflict:
                 job = client.get_job(job_id, retry=self._retry_until_found, timeout=REQUEST_SECONDS)
                 assert isinstance(job, bigquery.LoadJob)  # the id is ours
-                if job.state != "DONE" or (job.error_result is None and self._holds(kind, trips)):
-                    writing.log(f"{trips.month}: joining load job {job_id}, which this run has started before.")
+                if job.state != "DONE" or (job.error_result is None and self._holds(table, month_file)):
+                    write.log(f"{month_file.month}: joining load job {job_id}, which this run has started before.")
                     return job
         raise PermanentError(
-            f"{trips.month}: {_ATTEMPTS} load jobs of this run failed for {self._name(kind)}; look at {job_id} in "
+            f"{month_file.month}: {_ATTEMPTS} load jobs of this run failed for {self._name(table)}; look at {job_id} in "
             "BigQuery's job history, then materialize again."
         )
 
-    def _holds(self, kind: TaxiKind, trips: Trips) -> bool:
-        """Whether the month is these trips, as far as counting and summing tell."""
-        found = self.read_facts(kind, trips.month)
-        return found is not None and not trips.facts.differences(found)
+    def _holds(self, table: Table, month_file: MonthFile) -> bool:
+        """Whether the month has these rows, as far as counts and sums show."""
+        found = self.measure(table, month_file.month)
+        return found is not None and not month_file.manifest.differences(found)
 
-    def _finish(self, job: bigquery.LoadJob, kind: TaxiKind, trips: Trips, writing: Writing) -> None:
+    def _finish(self, job: bigquery.LoadJob, table: Table, month_file: MonthFile, write: WriteContext) -> None:
         import concurrent.futures
 
         try:
             job.result(retry=self._retry, timeout=self.job_seconds)
         except concurrent.futures.TimeoutError:
             raise TransientError(
-                f"{trips.month}: load job {job.job_id} into {self._name(kind)} still runs after {self.job_seconds:.0f} "
+                f"{month_file.month}: load job {job.job_id} into {self._name(table)} still runs after {self.job_seconds:.0f} "
                 "s; a retry of the step joins it."
             ) from None
-        if job.output_rows != trips.rows:
-            writing.log(
-                f"{trips.month}: {job.output_rows:,} rows were loaded where {trips.rows:,} were expected: the "
+        if job.output_rows != month_file.rows:
+            write.log(
+                f"{month_file.month}: {job.output_rows:,} rows were loaded where {month_file.rows:,} were expected: the "
                 "object was replaced meanwhile; the checks of this run may say so too."
             )
 
-    def _empty(self, client: bigquery.Client, kind: TaxiKind, month: Month) -> Mapping[str, Any]:
+    def _empty(self, client: bigquery.Client, table: Table, month: Month) -> Mapping[str, Any]:
         """A month without trips is a partition that is not there: deleting one is atomic and free."""
-        client.delete_table(self._partition(kind, month), not_found_ok=True, retry=self._retry, timeout=REQUEST_SECONDS)
-        return {"dagster/table_name": self._name(kind), "dagster/partition_row_count": 0}
+        client.delete_table(
+            self._partition(table, month), not_found_ok=True, retry=self._retry, timeout=REQUEST_SECONDS
+        )
+        return {"dagster/table_name": self._name(table), "dagster/partition_row_count": 0}
 
-    def _query(self, client: bigquery.Client, query: str, month: Month, *, dry_run: bool = False) -> bigquery.QueryJob:
-        """Send a query pruned to the month's partition, with a limit on what it may cost."""
+    def _query(self, client: bigquery.Client, query: str, table: Table, month: Month) -> bigquery.QueryJob:
+        """Send a query pruned to the month's partition, with a limit on its cost."""
         from google.cloud import bigquery
 
+        types = {column.name: SQL_TYPES[column.type] for column in table.columns}
+        type_ = types[table.time or ""]
+        edges = {"start": month.start, "end": month.end}
         config = bigquery.QueryJobConfig(
-            dry_run=dry_run,
             maximum_bytes_billed=self.maximum_bytes_billed,
             query_parameters=[
-                bigquery.ScalarQueryParameter("start", "DATETIME", month.start),
-                bigquery.ScalarQueryParameter("end", "DATETIME", month.end),
+                bigquery.ScalarQueryParameter(name, type_, edge.date() if type_ == "DATE" else edge)
+                for name, edge in edges.items()
             ],
         )
         return client.query(query, config, retry=self._retry, job_retry=self._retry, timeout=REQUEST_SECONDS)
@@ -338,7 +341,8 @@ def _schema(columns: Iterable[Column]) -> list[bigquery.SchemaField]:
 
 
 def _types(table: bigquery.Table) -> dict[str, str]:
-    return {field.name: _legacy(field.field_type) for field in table.schema}
+    """Name and type of the columns; a repeated one has a type that no column of ours has."""
+    return {field.name: "REPEATED" if field.mode == "REPEATED" else _legacy(field.field_type) for field in table.schema}
 
 
 def _legacy(type_: str) -> str:
@@ -346,8 +350,8 @@ def _legacy(type_: str) -> str:
     return {"INT64": "INTEGER", "FLOAT64": "FLOAT", "BOOL": "BOOLEAN"}.get(type_, type_)
 
 
-def _in_month(kind: TaxiKind) -> str:
-    return f"{kind.pickup} >= @start AND {kind.pickup} < @end"
+def _in_month(table: Table) -> str:
+    return f"{table.time} >= @start AND {table.time} < @end"
 
 
 def _job_id(*parts: str) -> str:

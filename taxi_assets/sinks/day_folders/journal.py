@@ -36,9 +36,9 @@ from pathlib import Path
 
 from taxi_assets.core.errors import PermanentError, TransientError
 from taxi_assets.core.month import Month
-from taxi_assets.lake.scratch import Scratch
+from taxi_assets.core.scratch import Scratch
 from taxi_assets.sinks.storage.buckets import Bucket, ObjectMissing, PreconditionFailed, Stat
-from taxi_assets.sinks.storage.trip_objects import ATTEMPTS, PARQUET
+from taxi_assets.sinks.storage.month_objects import ATTEMPTS, PARQUET
 
 JOURNALS = "_journal"
 """Folder of the journals: beside the datasets, so that no reader of a dataset takes one for trips."""
@@ -62,6 +62,8 @@ class MonthOfObjects:
     month: Month
     names: Mapping[dt.date, str]
     journal: str
+    staging: str
+    """Folder for temporary files."""
 
     def publish(self, files: Mapping[dt.date, Path], folder: Path, log: Callable[[str], None]) -> None:
         """Make the month's objects exactly these files, all or none; the files are used up. `folder` is for scratch.
@@ -97,7 +99,7 @@ class MonthOfObjects:
                 time.sleep(0.1)
                 continue
             log(f"{self.month}: finishing what another run left in {self.bucket.uri(self.journal)}.")
-            with Scratch("journal") as folder:
+            with Scratch(self.staging, "journal") as folder:
                 try:
                     self.bucket.download(self.journal, folder / "journal.tar", journal.generation)
                 except ObjectMissing:

@@ -1,8 +1,8 @@
 """The local warehouse: a month replaced in one transaction of a DuckDB file, standing in for BigQuery.
 
-DuckDB lets one process at a time open a file for writing and then shuts out readers too. So every call waits its turn,
-opens the file, does one short thing and closes it again. A month that is read leaves as a temporary Parquet file: a
-slow reader keeps nobody waiting.
+DuckDB lets one process at a time open a file for writing and then shuts out readers too. So every call waits for
+the file, opens it, runs one short transaction and closes it again. A month is read through a temporary Parquet file, so that
+a slow reader blocks nobody.
 """
 
 from __future__ import annotations
@@ -12,29 +12,22 @@ import re
 import shutil
 import threading
 import time
-import uuid
 from collections import defaultdict
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field
 
 from taxi_assets.core.errors import PermanentError, TransientError, disk_full
+from taxi_assets.core.manifest import Manifest, aggregates, from_row
 from taxi_assets.core.month import Month
-from taxi_assets.datasets.schema import TaxiKind, columns_of
-from taxi_assets.lake.month_file import BATCH_ROWS, Facts
-from taxi_assets.settings import get_settings
-from taxi_assets.sinks.contract import MonthIOManager, Trips, Writing, sql_to_paste
-from taxi_assets.sinks.table_schema import (
-    Difference,
-    compare,
-    converted_batches,
-    require_canonical,
-    surplus_schema,
-)
-from taxi_assets.sinks.warehouse_month import WarehouseMonth
+from taxi_assets.core.month_file import BATCH_ROWS, MonthFile
+from taxi_assets.core.scratch import Scratch
+from taxi_assets.core.table import Table
+from taxi_assets.sinks.columns import Difference, compare, converted_batches, read_schema, require_columns
+from taxi_assets.sinks.contract import ConfigurableSink, WriteContext, example_query
 
 if TYPE_CHECKING:
     import duckdb
@@ -50,192 +43,185 @@ SQL_TYPES = {
     "date32[day]": "DATE",
 }
 
-REMEDY = "change the table's column yourself, or name another dataset in TAXI_DATASET, then materialize again."
+REMEDY = "change the table's column yourself, or name another dataset in TAXI_DATASET, then materialize again"
 
-_TURN: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
+_LOCKS: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
 """One connection a file in this process: DuckDB shares an instance among threads and refuses a second configuration."""
 
 _RETRY_SECONDS = 0.05
-_TELL_AFTER_SECONDS = 5.0
+_LOG_AFTER_SECONDS = 5.0
 
 
-class DuckDBWarehouseIOManager(MonthIOManager):
-    """Keeps a table a kind of taxi, `dataset.table`, in the DuckDB file `path`."""
+class DuckDBIOManager(ConfigurableSink):
+    """Keeps tables, `dataset.table`, in the DuckDB file `path`."""
 
-    path: str = Field(description="The DuckDB file; it and its folder are made when missing.")
+    kind: ClassVar[str] = "duckdb"
+
+    path: str = Field(description="The DuckDB file; it and its folder are created when missing.")
     dataset: str = Field("ny_taxi", description="Schema of the tables.")
-    memory_limit: str = Field("96MB", description="Most memory DuckDB takes; a month of 15 million rows needs no more.")
-    threads: int = Field(2, ge=1, description="Threads DuckDB works with.")
+    memory_limit: str = Field("96MB", description="Memory limit of DuckDB; a month of 15 million rows needs no more.")
+    threads: int = Field(2, ge=1, description="Number of DuckDB's threads.")
     lock_timeout: float = Field(300.0, gt=0, description="Seconds to wait while another process holds the file.")
 
-    def replace(self, kind: TaxiKind, trips: Trips, writing: Writing) -> Mapping[str, Any]:
-        """Replace the month in one transaction: both the old and the new month are never seen, nor is neither.
+    def replace(self, table: Table, month_file: MonthFile, write: WriteContext) -> Mapping[str, Any]:
+        """Replace the month in one transaction: readers see the old month or the new.
 
         Raises:
             TransientError: another process held the file for `lock_timeout` seconds.
             PermanentError: a row is outside the month, a column is not the table's, the disk is full.
         """
-        require_canonical(kind, trips)
-        path = getattr(trips, "path", None)  # an object in a bucket may be fetched for this: not while holding the file
+        month, loaded = month_file.month, require_columns(table, month_file, SQL_TYPES)
+        path = month_file.path  # an object in a bucket is downloaded now, not while the file is held
         started = time.monotonic()
-        with self._open(trips.month, writing.log) as connection, _transaction(connection):
-            difference = self._bring_up_table(connection, kind, trips, writing.log)
-            connection.execute(f"DELETE FROM {self._table(kind)} WHERE {_in_month(kind)}", _range(trips.month))
-            _insert(connection, self._table(kind), trips, path, difference.converted)
-            self._require_whole(connection, kind, trips)
+        with self._open(month, write.log) as connection, _transaction(connection):
+            difference = self._prepare(connection, table, loaded, month, write.log)
+            connection.execute(f"DELETE FROM {self._sql(table)} WHERE {_in_month(table)}", _range(month))
+            _insert(connection, self._sql(table), month_file, path, difference.converted)
+            self._require_whole(connection, table, month_file)
         seconds = time.monotonic() - started
-        writing.log(f"{trips.month}: {trips.rows:,} rows in {self._name(kind)} of {self.path}, {seconds:.1f} s.")
+        write.log(f"{month}: {month_file.rows:,} rows in {self._name(table)} of {self.path}, {seconds:.1f} s.")
         return {
-            "dagster/table_name": self._name(kind),
-            "dagster/partition_row_count": trips.rows,
-            "sql": sql_to_paste(self._name(kind), kind, trips.month),
+            "dagster/table_name": self._name(table),
+            "dagster/partition_row_count": month_file.rows,
+            "sql": example_query(self._name(table), table, month),
             "file": self.path,
         }
 
-    def read_facts(self, kind: TaxiKind, month: Month) -> Facts | None:
-        """Ask the table for the month's rows, total and span; None when there is no table."""
-        with self._open_to_read(kind, month) as connection:
-            if connection is None:
-                return None
-            rows, total, first, last = _one(
-                connection,
-                f"SELECT count(*), coalesce(sum(total_amount), 0), min({kind.pickup}), max({kind.pickup}) "
-                f"FROM {self._table(kind)} WHERE {_in_month(kind)}",
-                _range(month),
-            )
-        return Facts(rows, total, first and first.isoformat(sep=" "), last and last.isoformat(sep=" "), {})
+    def measure(self, table: Table, month: Month) -> Manifest | None:
+        """Ask the table for the month's rows, sums and span; None when there is no table."""
+        with self._open_to_read(table, month) as connection:
+            return None if connection is None else self._measure(connection, table, month)
 
-    def select(self, kind: TaxiKind, month: Month, query: Callable[[str], str]) -> pa.Table:
-        """The answer to a query of the month; `query` is given the table as SQL names it.
+    def select(self, table: Table, month: Month, query: Callable[[str], str]) -> pa.Table:
+        """The answer to a query of the month; `query` gets the table's name as SQL quotes it.
 
         Raises:
             PermanentError: there is no table yet.
         """
-        with self._open_to_read(kind, month) as connection:
+        with self._open_to_read(table, month) as connection:
             if connection is None:
-                raise PermanentError(f"{month}: {self.where(kind, month)} does not exist: materialize bq_table first.")
-            return connection.sql(query(self._table(kind))).to_arrow_table()
+                raise PermanentError(
+                    f"{month}: {self.where(table, month)} does not exist: materialize its asset first."
+                )
+            return connection.sql(query(self._sql(table))).to_arrow_table()
 
-    def where(self, kind: TaxiKind, month: Month) -> str:  # noqa: ARG002
+    def where(self, table: Table, month: Month) -> str:  # noqa: ARG002
         """The table and its file."""
-        return f"{self._name(kind)} in {self.path}"
+        return f"{self._name(table)} in {self.path}"
 
-    def read(self, kind: TaxiKind, month: Month) -> Trips:
-        """The month as a handle; a month without rows is empty, not missing.
+    def read(self, table: Table, month: Month) -> MonthFile:
+        """The month as a handle; its rows are copied out when they are first read. Without rows it is empty, not missing.
 
         Raises:
             PermanentError: there is no table yet.
         """
-        facts = self.read_facts(kind, month)
-        with self._open_to_read(kind, month) as connection:
-            existing = self._columns(connection, kind) if connection else {}
-        if facts is None:
-            raise PermanentError(f"{month}: {self.path} has no table {self._name(kind)}: materialize bq_table for it.")
+        with self._open_to_read(table, month) as connection:
+            if connection is None:
+                raise PermanentError(
+                    f"{month}: {self.path} has no table {self._name(table)}: materialize its asset for it."
+                )
+            manifest = self._measure(connection, table, month)
+            schema = read_schema(table, self._columns(connection, table), SQL_TYPES)
+        scratch = Scratch(self.staging, "duckdb")
 
-        def stream(columns: list[str]) -> Iterator[pa.RecordBatch]:
-            import pyarrow.parquet as pq
-
-            with self._copied(kind, month, columns) as path, pq.ParquetFile(path) as file:
-                yield from file.iter_batches()
-
-        schema = surplus_schema(kind, existing, SQL_TYPES)
-
-        def size() -> int:
-            with self._copied(kind, month, schema.names) as path:
-                return path.stat().st_size
-
-        return WarehouseMonth(month, facts, schema, stream, size)
-
-    @contextmanager
-    def _copied(self, kind: TaxiKind, month: Month, columns: list[str]) -> Generator[Path]:
-        """The month in a temporary Parquet file."""
-        folder = get_settings().staging_folder
-        folder.mkdir(parents=True, exist_ok=True)
-        path = folder / f"warehouse-{month}-{uuid.uuid4().hex[:12]}.parquet"
-        query = f"SELECT {', '.join(map(_quoted, columns))} FROM {self._table(kind)} WHERE {_in_month(kind)}"
-        try:
-            with self._open_to_read(kind, month) as connection:
+        def fetch() -> Path:
+            path = scratch.folder / f"{month}.parquet"
+            columns = ", ".join(map(_quoted, schema.names))
+            query = f"SELECT {columns} FROM {self._sql(table)} WHERE {_in_month(table)}"
+            copy = f"COPY ({query}) TO '{_escaped(path)}' (ROW_GROUP_SIZE {BATCH_ROWS})"
+            with self._open_to_read(table, month) as connection:
                 if connection is None:
-                    raise PermanentError(f"{month}: {self._name(kind)} is gone from {self.path}: materialize bq_table.")
-                target = str(path).replace("'", "''")
-                connection.execute(f"COPY ({query}) TO '{target}' (ROW_GROUP_SIZE {BATCH_ROWS})", _range(month))
-            yield path
-        finally:
-            path.unlink(missing_ok=True)
+                    raise PermanentError(
+                        f"{month}: {self.where(table, month)} was deleted: materialize its asset for it."
+                    )
+                connection.execute(copy, _range(month))
+            return path
 
-    def _name(self, kind: TaxiKind) -> str:
-        return f"{self.dataset}.{kind.table}"
+        return MonthFile(fetch, month, manifest=manifest, schema=schema)
 
-    def _table(self, kind: TaxiKind) -> str:
-        return f"{_quoted(self.dataset)}.{_quoted(kind.table)}"
+    def _measure(self, connection: duckdb.DuckDBPyConnection, table: Table, month: Month) -> Manifest:
+        query = f"SELECT {aggregates(table)} FROM {self._sql(table)} WHERE {_in_month(table)}"
+        return from_row(table, _one(connection, query, _range(month)))
 
-    def _bring_up_table(
-        self, connection: duckdb.DuckDBPyConnection, kind: TaxiKind, trips: Trips, log: Callable[[str], None]
+    def _name(self, table: Table) -> str:
+        return f"{self.dataset}.{table.name}"
+
+    def _sql(self, table: Table) -> str:
+        return f"{_quoted(self.dataset)}.{_quoted(table.name)}"
+
+    def _prepare(
+        self,
+        connection: duckdb.DuckDBPyConnection,
+        table: Table,
+        loaded: Table,
+        month: Month,
+        log: Callable[[str], None],
     ) -> Difference:
-        columns, existing = columns_of(kind, trips.schema), self._columns(connection, kind)
-        name = f"{self._name(kind)} in {self.path}"
-        difference = compare(kind, columns, existing, SQL_TYPES, table=name, remedy=REMEDY)
-        definition = {c.name: f"{_quoted(c.name)} {SQL_TYPES[c.type]}" for c in columns if c.name in difference.added}
+        """Create the table when it is missing, and add the month's new columns."""
+        existing, name = self._columns(connection, table), self.where(table, month)
+        not_null = self._columns(connection, table, "NOT is_nullable AND column_default IS NULL")
+        difference = compare(table, loaded, existing, SQL_TYPES, name=name, remedy=REMEDY, not_null=not_null)
+        definition = {
+            c.name: f"{_quoted(c.name)} {SQL_TYPES[c.type]}" for c in loaded.columns if c.name in difference.added
+        }
         if existing:
             for added in definition.values():
-                connection.execute(f"ALTER TABLE {self._table(kind)} ADD COLUMN {added}")
+                connection.execute(f"ALTER TABLE {self._sql(table)} ADD COLUMN {added}")
         else:
             connection.execute(f"CREATE SCHEMA IF NOT EXISTS {_quoted(self.dataset)}")
-            connection.execute(f"CREATE TABLE {self._table(kind)} ({', '.join(definition.values())})")
-        for column in columns:
+            connection.execute(f"CREATE TABLE {self._sql(table)} ({', '.join(definition.values())})")
+        for column in loaded.columns:
             if column.name in definition:
                 text = column.description.replace("'", "''")
-                connection.execute(f"COMMENT ON COLUMN {self._table(kind)}.{_quoted(column.name)} IS '{text}'")
+                connection.execute(f"COMMENT ON COLUMN {self._sql(table)}.{_quoted(column.name)} IS '{text}'")
         if difference.surplus:
-            log(
-                f"{trips.month}: {name} has {', '.join(difference.surplus)}, which trips do not have; null in this month."
-            )
+            log(f"{month}: {name} has {', '.join(difference.surplus)}, which trips do not have; null in this month.")
         return difference
 
-    def _columns(self, connection: duckdb.DuckDBPyConnection, kind: TaxiKind) -> dict[str, str]:
+    def _columns(self, connection: duckdb.DuckDBPyConnection, table: Table, condition: str = "true") -> dict[str, str]:
         return dict(
             connection.execute(
                 "SELECT column_name, data_type FROM duckdb_columns() WHERE database_name = current_database() "
-                "AND schema_name = ? AND table_name = ? ORDER BY column_index",
-                [self.dataset, kind.table],
+                f"AND schema_name = ? AND table_name = ? AND {condition} ORDER BY column_index",
+                [self.dataset, table.name],
             ).fetchall()
         )
 
-    def _require_whole(self, connection: duckdb.DuckDBPyConnection, kind: TaxiKind, trips: Trips) -> None:
-        """Count what the month now holds: a row outside it, or without a pickup, would survive the next replace."""
-        query = f"SELECT count(*) FROM {self._table(kind)} WHERE {_in_month(kind)}"
-        (rows,) = _one(connection, query, _range(trips.month))
-        if rows != trips.rows:
+    def _require_whole(self, connection: duckdb.DuckDBPyConnection, table: Table, month_file: MonthFile) -> None:
+        """Count what the month now holds: a row outside it, or without a time, would survive the next replacement."""
+        query = f"SELECT count(*) FROM {self._sql(table)} WHERE {_in_month(table)}"
+        (rows,) = _one(connection, query, _range(month_file.month))
+        if rows != month_file.rows:
             raise PermanentError(
-                f"{trips.month}: {trips.rows - rows:,} of {trips.rows:,} trips have no {kind.pickup} in the month, so "
-                f"nothing was loaded into {self._name(kind)}: materialize clean_trips of this month again."
+                f"{month_file.month}: {month_file.rows - rows:,} of {month_file.rows:,} rows have no {table.time} in the "
+                f"month, so nothing was loaded into {self._name(table)}: materialize its upstream again."
             )
 
     @contextmanager
-    def _open_to_read(self, kind: TaxiKind, month: Month) -> Generator[duckdb.DuckDBPyConnection | None]:
+    def _open_to_read(self, table: Table, month: Month) -> Generator[duckdb.DuckDBPyConnection | None]:
         """A read-only connection, or None when the file or the table is not there."""
         if not Path(self.path).exists():
             yield None
             return
         with self._open(month, read_only=True) as connection:
-            yield connection if self._columns(connection, kind) else None
+            yield connection if self._columns(connection, table) else None
 
     @contextmanager
     def _open(
         self, month: Month, log: Callable[[str], None] = lambda _: None, *, read_only: bool = False
     ) -> Generator[duckdb.DuckDBPyConnection]:
-        """The file to oneself; its errors as ours."""
+        """Open the file for exclusive use, and translate its errors."""
         import duckdb
 
         path = os.path.abspath(self.path)
         deadline = time.monotonic() + self.lock_timeout
-        if not _TURN[path].acquire(timeout=self.lock_timeout):
+        if not _LOCKS[path].acquire(timeout=self.lock_timeout):
             raise TransientError(
                 f"{month}: {path} was busy for {self.lock_timeout:.0f} s in this process; run it again."
             )
         try:
             os.makedirs(os.path.dirname(path), exist_ok=True)
-            with _spill_folder(path, read_only) as spill:
+            with _spill_folder(Path(self.staging), path, read_only) as spill:
                 options = {
                     "memory_limit": self.memory_limit,
                     "threads": self.threads,
@@ -261,12 +247,11 @@ class DuckDBWarehouseIOManager(MonthIOManager):
                 ) from error
             if isinstance(error, (duckdb.IOException, duckdb.SerializationException, OSError)):
                 raise PermanentError(
-                    f"{month}: {path} could not be used ({_first_line(error)}); mend or move it, then "
-                    "materialize again."
+                    f"{month}: {path} could not be used ({_first_line(error)}); fix or move it, then materialize again."
                 ) from error
             raise
         finally:
-            _TURN[path].release()
+            _LOCKS[path].release()
 
 
 def _connect(
@@ -275,7 +260,7 @@ def _connect(
     """Open the file, waiting until `deadline` while another process holds it."""
     import duckdb
 
-    tell_at = time.monotonic() + _TELL_AFTER_SECONDS
+    log_at = time.monotonic() + _LOG_AFTER_SECONDS
     while True:
         try:
             return duckdb.connect(path, read_only=read_only, config=options)
@@ -290,9 +275,9 @@ def _connect(
                 f"{month}: {path} is still held by {held_by}; let it finish or end it (a notebook or "
                 "the DuckDB shell holds the file while connected), then materialize again."
             )
-        if now >= tell_at:
+        if now >= log_at:
             log(f"{month}: waiting for {path}, held by {held_by}.")
-            tell_at = now + 6 * _TELL_AFTER_SECONDS
+            log_at = now + 6 * _LOG_AFTER_SECONDS
         time.sleep(_RETRY_SECONDS)
 
 
@@ -308,13 +293,13 @@ def _transaction(connection: duckdb.DuckDBPyConnection) -> Generator[None]:
 
 
 @contextmanager
-def _spill_folder(path: str, read_only: bool) -> Generator[str]:
-    """Where the writer may spill: one name, as it has the file to itself, so what a killed one left goes with it."""
+def _spill_folder(staging: Path, path: str, read_only: bool) -> Generator[str]:
+    """Where the writer spills: always the same folder, so that what a killed writer left is removed by the next one."""
     if read_only:  # counting and copying never spill
         yield ""
         return
-    folder = get_settings().staging_folder / f"{Path(path).name}.spill"
-    folder.parent.mkdir(parents=True, exist_ok=True)  # DuckDB makes the folder itself, and when it spills
+    folder = staging / f"{Path(path).name}.spill"
+    folder.parent.mkdir(parents=True, exist_ok=True)  # DuckDB creates the folder itself, when it spills
     try:
         yield str(folder)
     finally:
@@ -322,28 +307,30 @@ def _spill_folder(path: str, read_only: bool) -> Generator[str]:
 
 
 def _insert(
-    connection: duckdb.DuckDBPyConnection, table: str, trips: Trips, path: Path | None, converted: Mapping[str, str]
+    connection: duckdb.DuckDBPyConnection, table: str, month_file: MonthFile, path: Path, converted: Mapping[str, str]
 ) -> None:
     """Insert from the file itself where there is one and nothing is converted; else from a stream of batches."""
     is_pattern = bool(set(str(path)) & set("*?[{"))  # to DuckDB
-    if path is not None and not converted and not is_pattern:
+    if not converted and not is_pattern:
         source = f"read_parquet('{_escaped(path)}', hive_partitioning = false)"
     else:
         import pyarrow as pa
 
         if converted:  # checked first: DuckDB would wrap the error in one of its own
-            for _ in converted_batches(trips, converted):
+            for _ in converted_batches(month_file, converted):
                 pass
-        types = {field.name: field.type for field in trips.schema}
+        types = {field.name: field.type for field in month_file.schema}
         types |= {name: pa.type_for_alias(type_) for name, type_ in converted.items()}
-        batches = pa.RecordBatchReader.from_batches(pa.schema(list(types.items())), converted_batches(trips, converted))
+        batches = pa.RecordBatchReader.from_batches(
+            pa.schema(list(types.items())), converted_batches(month_file, converted)
+        )
         connection.register("month_of_trips", batches)
         source = "month_of_trips"
     connection.execute(f"INSERT INTO {table} BY NAME SELECT * FROM {source}")
 
 
-def _in_month(kind: TaxiKind) -> str:
-    return f"{kind.pickup} >= ? AND {kind.pickup} < ?"
+def _in_month(table: Table) -> str:
+    return f"{table.time} >= ? AND {table.time} < ?"
 
 
 def _range(month: Month) -> list[Any]:

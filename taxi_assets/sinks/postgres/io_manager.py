@@ -1,155 +1,174 @@
-"""The Postgres sink: a table a kind of taxi, partitioned by month, each month replaced by one transaction.
+"""The Postgres sink: a table partitioned by month, each month replaced by one transaction.
 
-This is the contract's side of it; the table is in `services.postgres_table`, the load in `services.postgres_load`, the
-connection and its errors in `services.postgres_connection`.
+The table is in `table`, the load in `load`, the connection and its errors in `connection`.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, LiteralString, cast
 
-from pydantic import Field, PrivateAttr, SecretStr
+import dagster as dg
 
 from taxi_assets.core.errors import PermanentError
+from taxi_assets.core.folders import default_staging
+from taxi_assets.core.manifest import Manifest, aggregates, from_row
 from taxi_assets.core.month import Month
-from taxi_assets.datasets.schema import TaxiKind
-from taxi_assets.lake.month_file import Facts
-from taxi_assets.settings import get_settings
-from taxi_assets.sinks.contract import MonthIOManager, Trips, Writing, sql_to_paste
+from taxi_assets.core.month_file import MonthFile
+from taxi_assets.core.scratch import Scratch
+from taxi_assets.core.table import Table
+from taxi_assets.sinks.columns import read_schema, require_columns
+from taxi_assets.sinks.contract import MonthSink, WriteContext, example_query
 from taxi_assets.sinks.postgres.connection import Server
-from taxi_assets.sinks.postgres.embedded import EmbeddedPostgres
-from taxi_assets.sinks.postgres.table import SQL_TYPES, Table, bytes_of, column_types, is_partition, relation, settle
-from taxi_assets.sinks.table_schema import surplus_schema
-from taxi_assets.sinks.warehouse_month import WarehouseMonth
+from taxi_assets.sinks.postgres.table import (
+    SQL_TYPES,
+    PostgresTable,
+    bytes_of,
+    existing_columns,
+    is_partition,
+    prepare,
+    relation,
+)
 
 if TYPE_CHECKING:
-    import psycopg
     import pyarrow as pa
 
 _READ_BYTES = 8_000_000
 
 
-class PostgresIOManager(MonthIOManager):
-    """Keeps months in the server of TAXI_POSTGRES_URL, else in the embedded one of TAXI_HOME.
+class PostgresIOManager(MonthSink, dg.IOManager):
+    """Keeps months in a Postgres database.
 
-    The address is no field: Dagster shows fields in its UI, and the address holds a password.
+    It has no Dagster config: Dagster shows config in its UI, and the address holds a password.
+
+    Args:
+        url: `postgresql://user:password@host:port/database`, or a function that returns it (and may start the server).
+        schema_name: schema of the tables; created when missing.
+        statement_timeout: seconds that one statement may take, a month's COPY included.
+        patience: seconds to wait for readers that lock the table, and for another run of the same month.
+        staging: folder for temporary files.
     """
 
-    schema_name: str = Field("ny_taxi", description="Schema of the tables; it is made when missing.")
-    statement_timeout: float = Field(
-        1800.0, gt=0, description="Seconds that one statement may take, a month's COPY included."
-    )
-    patience: float = Field(
-        600.0,
-        gt=0,
-        description="Seconds to wait for readers that hold the table, and for another run of the same month.",
-    )
-    _own_url: SecretStr | None = PrivateAttr(None)
+    kind: ClassVar[str] = "postgres"
 
-    @staticmethod
-    def at(url: str, **config: Any) -> PostgresIOManager:
-        """One for the server at `url` whatever the settings say; the address stays out of Dagster's config."""
+    def __init__(
+        self,
+        url: str | Callable[[], str],
+        schema_name: str = "ny_taxi",
+        *,
+        statement_timeout: float = 1800.0,
+        patience: float = 600.0,
+        staging: str | None = None,
+    ) -> None:
+        self.schema_name, self.patience, self.staging = schema_name, patience, staging or default_staging()
+        self._url, self._statement_timeout = url, statement_timeout
 
-        class Elsewhere(PostgresIOManager):  # a class, as Dagster makes its instances anew from their fields alone
-            _own_url: SecretStr | None = PrivateAttr(SecretStr(url))
-
-        return Elsewhere(**config)
-
-    def replace(self, kind: TaxiKind, trips: Trips, writing: Writing) -> Mapping[str, Any]:
+    def replace(self, table: Table, month_file: MonthFile, write: WriteContext) -> Mapping[str, Any]:
         """Build the month as a new table and swap it in, in one transaction: readers see the old month or the new.
 
-        Two writers of a month take turns, the last wins.
+        Loads of the same month run one after another; the last wins.
 
         Raises:
-            TransientError: the server or a lock was not to be had.
+            TransientError: the server or a lock was not available.
             PermanentError: the server refused, or a table or row is not as it must be.
         """
-        from taxi_assets.sinks.postgres.load import build, patiently, record, swap, take_turn
+        from taxi_assets.sinks.postgres.load import build, lock_month, record, replace_rows, swap, with_retries
 
-        month, table, log = trips.month, Table.of(self.schema_name, kind, trips), writing.log
+        month, log, wait = month_file.month, write.log, self.patience
+        loaded, own = require_columns(table, month_file, SQL_TYPES), self._table(table)
         server = self._server()
         with server.connected(str(month)) as connection:
-            shape = patiently(connection, table, month, self.patience, log, lambda cursor: settle(cursor, table))
+            shape = with_retries(connection, own, month, wait, log, lambda cursor: prepare(cursor, own, loaded))
             with connection.transaction(), connection.cursor() as cursor:
-                take_turn(cursor, table, month, self.patience, log)
+                lock_month(cursor, own, month, wait, log)
                 started = time.monotonic()
-                name = build(cursor, table, shape, trips, log)
-                built = time.monotonic()
-                size = bytes_of(cursor, table, name)
-                record(cursor, table, trips, writing)
-                patiently(connection, table, month, self.patience, log, lambda cursor: swap(cursor, table, month, name))
+                if table.key:
+                    replace_rows(cursor, own, shape, month_file, log)
+                    copied = time.monotonic()
+                    size = bytes_of(cursor, own, table.name)
+                else:
+                    name = build(cursor, own, shape, month_file, log)
+                    copied = time.monotonic()
+                    size = bytes_of(cursor, own, name)
+                    record(cursor, own, month_file, write)
+                    with_retries(connection, own, month, wait, log, lambda cursor: swap(cursor, own, month, name))
             swapped = time.monotonic()
             version = connection.info.parameter_status("server_version") or ""
         log(
-            f"{month}: {trips.rows:,} rows in {table.name}, copied in {built - started:.1f} s, swapped in within "
-            f"{swapped - built:.2f} s."
+            f"{month}: {month_file.rows:,} rows in {own.name}, copied in {copied - started:.1f} s, swapped in within "
+            f"{swapped - copied:.2f} s."
         )
         return {
-            "dagster/table_name": table.name,
-            "dagster/partition_row_count": trips.rows,
+            "dagster/table_name": own.name,
+            "dagster/partition_row_count": month_file.rows,
             "bytes": size,
-            "sql": sql_to_paste(table.name, kind, month),
+            "sql": example_query(own.name, table, month),
             "server": server.name,
             "server_version": version,
-            "copy_seconds": round(built - started, 3),
-            "swap_seconds": round(swapped - built, 3),
+            "copy_seconds": round(copied - started, 3),
+            "swap_seconds": round(swapped - copied, 3),
         }
 
-    def read_facts(self, kind: TaxiKind, month: Month) -> Facts | None:
-        """Ask the table for the month's rows, total and span; None when it has no partition for the month."""
-        with self.transaction(str(month)) as cursor:
-            return self._facts(cursor, Table(self.schema_name, kind), month)
+    def measure(self, table: Table, month: Month) -> Manifest | None:
+        """Ask the table for the month's rows, sums and span; None when it does not have the month."""
+        from psycopg import sql
 
-    def read(self, kind: TaxiKind, month: Month) -> Trips:
-        """The month as a handle.
+        own = self._table(table)
+        with self._server().transaction(str(month)) as cursor:
+            exists = relation(cursor, own, table.name) if table.key else is_partition(cursor, own, month)
+            if not exists:
+                return None
+            query = sql.SQL("SELECT {} FROM {} WHERE {time} >= %s AND {time} < %s").format(
+                sql.SQL(cast(LiteralString, aggregates(table))),
+                own.sql,
+                time=own.time,
+            )
+            row = cursor.execute(query, [month.start, month.end]).fetchone()
+        assert row is not None
+        return None if table.key and not row[0] else from_row(table, row)
+
+    def read(self, table: Table, month: Month) -> MonthFile:
+        """The month as a handle; its rows are copied out when they are first read.
 
         Raises:
-            PermanentError: the table has no partition for the month.
+            PermanentError: the table does not have the month.
         """
-        facts, table = self.read_facts(kind, month), Table(self.schema_name, kind)
-        if facts is None:
-            raise PermanentError(f"{month}: {table.name} has no such month: materialize postgres_table for it.")
+        manifest, own = self.measure(table, month), self._table(table)
+        if manifest is None:
+            raise PermanentError(f"{month}: {own.name} has no such month: materialize its asset for it.")
+        scratch = Scratch(self.staging, "postgres")
 
-        def size() -> int:
-            with self.transaction(str(month)) as cursor:
-                oid, *_ = relation(cursor, table, table.partition(month)) or (None,)
-                (total,) = cursor.execute("SELECT pg_total_relation_size(%s)", [oid]).fetchone() or (None,)
-                return total or 0
+        def fetch() -> Path:
+            from taxi_assets.core.staging import stage
 
-        with self.transaction(str(month)) as cursor:
-            schema = surplus_schema(kind, column_types(cursor, table), SQL_TYPES)
-        return WarehouseMonth(month, facts, schema, lambda names: self._stream(table, month, schema, names), size)
+            with self._server().transaction(str(month)) as cursor:
+                existing = {column.name: column.type for column in existing_columns(cursor, own, table.name)}
+            schema = read_schema(table, existing, SQL_TYPES)
+            with stage(scratch.folder, month, schema, table, "month", "lz4") as writer:
+                for batch in self._stream(own, month, schema):
+                    writer.write(batch.cast(schema))
+                return writer.close().path
 
-    def _facts(self, cursor: psycopg.Cursor, table: Table, month: Month) -> Facts | None:
-        from psycopg import sql
+        return MonthFile(fetch, month, manifest=manifest)
 
-        if not is_partition(cursor, table, month):
-            return None
-        query = sql.SQL(
-            "SELECT count(*), coalesce(sum(total_amount), 0), min({0}), max({0}) FROM {1} WHERE {0} >= %s AND {0} < %s"
-        ).format(sql.Identifier(table.kind.pickup), table.sql)
-        rows, total, first, last = cursor.execute(query, [month.start, month.end]).fetchone() or (0, 0.0, None, None)
-        return Facts(rows, total, first and first.isoformat(sep=" "), last and last.isoformat(sep=" "), {})
+    def where(self, table: Table, month: Month) -> str:  # noqa: ARG002
+        """The table."""
+        return self._table(table).name
 
-    def _stream(self, table: Table, month: Month, schema: pa.Schema, names: list[str]) -> Iterator[pa.RecordBatch]:
+    def _stream(self, table: PostgresTable, month: Month, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
         """Read by COPY as CSV, which Arrow parses: ten times as fast as rows of Python values, and exact."""
-        import pyarrow as pa
         from psycopg import sql
 
-        query = sql.SQL(
-            "COPY (SELECT {} FROM {} WHERE {pickup} >= {} AND {pickup} < {}) TO STDOUT (FORMAT csv)"
-        ).format(
-            sql.SQL(", ").join(map(sql.Identifier, names)),
+        query = sql.SQL("COPY (SELECT {} FROM {} WHERE {time} >= {} AND {time} < {}) TO STDOUT (FORMAT csv)").format(
+            sql.SQL(", ").join(map(sql.Identifier, schema.names)),
             table.sql,
             sql.Literal(str(month.start)),
             sql.Literal(str(month.end)),
-            pickup=sql.Identifier(table.kind.pickup),
+            time=table.time,
         )
-        schema = pa.schema([schema.field(name) for name in names])
-        with self.transaction(str(month)) as cursor:
+        with self._server().transaction(str(month)) as cursor:
             cursor.execute("SET LOCAL datestyle = 'ISO'")
             cursor.execute("SET LOCAL extra_float_digits = 1")  # as many digits as tell the number apart
             with cursor.copy(query) as copy:
@@ -163,23 +182,12 @@ class PostgresIOManager(MonthIOManager):
                         lines, held = [], 0
                 yield from _parsed(lines, schema)
 
-    def transaction(self, what: str) -> AbstractContextManager[psycopg.Cursor]:
-        """A transaction on the server, for tables beside the months', about `what`. See `Server.transaction`."""
-        return self._server().transaction(what)
-
-    def where(self, kind: TaxiKind, month: Month) -> str:  # noqa: ARG002
-        """The table."""
-        return Table(self.schema_name, kind).name
+    def _table(self, table: Table) -> PostgresTable:
+        return PostgresTable(self.schema_name, table)
 
     def _server(self) -> Server:
-        return Server(self._address, self.statement_timeout)
-
-    def _address(self) -> str:
-        """The server's address; the embedded one is started, again if need be."""
-        url = self._own_url or get_settings().postgres_url
-        if url is not None:
-            return url.get_secret_value()
-        return EmbeddedPostgres(get_settings().home_folder / "postgres").url()
+        url = self._url
+        return Server((lambda: url) if isinstance(url, str) else url, self._statement_timeout)
 
 
 def _parsed(lines: list[bytes], schema: pa.Schema) -> list[pa.RecordBatch]:

@@ -6,7 +6,7 @@ Building holds no lock that anybody waits for; the swap needs the table for a mo
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -15,16 +15,23 @@ import pyarrow.compute as pc
 
 from taxi_assets.core.errors import PermanentError, TransientError
 from taxi_assets.core.month import Month
+from taxi_assets.core.month_file import MonthFile
 from taxi_assets.core.run_tags import load_id, started_by
-from taxi_assets.lake.month_file import Trips
-from taxi_assets.sinks.postgres.table import HISTORY, Shape, Table, is_partition, lock_key, relation
-from taxi_assets.sinks.table_schema import converted_batches
+from taxi_assets.sinks.columns import converted_batches
+from taxi_assets.sinks.contract import WriteContext
+from taxi_assets.sinks.postgres.table import (
+    HISTORY,
+    PostgresTable,
+    Shape,
+    existing_columns,
+    is_partition,
+    lock_key,
+    relation,
+)
 
 if TYPE_CHECKING:
     import psycopg
     from psycopg import sql
-
-    from taxi_assets.sinks.contract import Writing
 
 T = TypeVar("T")
 
@@ -46,88 +53,88 @@ _BLOCKERS = """
 """Who holds the table. Their queries' texts are left out: they may hold secrets."""
 
 
-def take_turn(cursor: psycopg.Cursor, table: Table, month: Month, patience: float, log: Callable[[str], Any]) -> None:
-    """Wait until no other writer is at the month; for the rest of the transaction none will be.
+def lock_month(
+    cursor: psycopg.Cursor, table: PostgresTable, month: Month, patience: float, log: Callable[[str], Any]
+) -> None:
+    """Take the month's advisory lock: for the rest of the transaction no other load of it can run.
 
     Raises:
-        TransientError: one still is after `patience` seconds.
+        TransientError: another load holds it after `patience` seconds.
     """
-    key, deadline, told = lock_key(f"{table.schema}.{table.partition(month)}"), time.monotonic() + patience, False
+    key, deadline, logged = lock_key(f"{table.schema}.{table.partition(month)}"), time.monotonic() + patience, False
     while True:
         # asked again and again, as a server process that waits in line does not notice that its client was killed
-        (taken,) = cursor.execute("SELECT pg_try_advisory_xact_lock(%s)", [key]).fetchone() or (False,)
-        if taken:
+        (locked,) = cursor.execute("SELECT pg_try_advisory_xact_lock(%s)", [key]).fetchone() or (False,)
+        if locked:
             return
         if time.monotonic() > deadline:
             raise TransientError(
                 f"{month}: another run has been writing this month of {table.name} for {patience:.0f} s; let it "
                 "finish or cancel it, then run the month again."
             )
-        if not told:
+        if not logged:
             log(f"{month}: waiting for another run that writes this month of {table.name}.")
-            told = True
+            logged = True
         time.sleep(0.1)
 
 
-def build(cursor: psycopg.Cursor, table: Table, shape: Shape, trips: Trips, log: Callable[[str], Any]) -> str:
+def build(
+    cursor: psycopg.Cursor, table: PostgresTable, shape: Shape, month_file: MonthFile, log: Callable[[str], Any]
+) -> str:
     """Create the month's new table, fill it and index it; return its name.
 
     Raises:
-        PermanentError: a pickup is outside the month, or a row is missing.
+        PermanentError: a row is outside the month, or one is missing.
     """
     from psycopg import errors, sql
 
-    month, name = trips.month, f"{table.partition(trips.month)}_new"
-    new, pickup = table.identifier(name), sql.Identifier(table.kind.pickup)
-    if surplus := shape.difference.surplus:
-        log(f"{month}: {table.name} has {', '.join(surplus)}, which trips do not have; null in this month.")
+    month, name = month_file.month, f"{table.partition(month_file.month)}_new"
+    new = table.identifier(name)
     if relation(cursor, table, name) is not None:
         raise PermanentError(
-            f"{month}: {table.schema}.{name} is in the way: rename or drop it, then run the month again."
+            f"{month}: {table.schema}.{name} already exists: rename or drop it, then run the month again."
         )
-    columns = [
-        sql.SQL("{} {}{}").format(sql.Identifier(column), sql.SQL(type_), sql.SQL(" NOT NULL" if required else ""))
-        for column, type_, required in shape.columns
-    ]
     # the partition's own bound: with it, attaching needs not read the rows again
     month_only = sql.SQL("CONSTRAINT month CHECK ({0} IS NOT NULL AND {0} >= {1} AND {0} < {2})").format(
-        pickup, *_bounds(month)
+        table.time, *_bounds(month)
     )
+    columns = [column.definition for column in shape.columns]
     cursor.execute(sql.SQL("CREATE TABLE {} ({})").format(new, sql.SQL(", ").join([*columns, month_only])))
     try:
-        rows = _copy(cursor, new, table, shape, trips, log)
+        copy(cursor, new, table, shape, month_file, log, freeze=True)
     except errors.CheckViolation as error:
         raise PermanentError(
-            f"{month}: a trip was picked up outside the month, so none of it was loaded into {table.name}; materialize "
-            "clean_trips again."
+            f"{month}: a row has a {table.table.time} outside the month, so nothing was loaded into {table.name}; "
+            "materialize its upstream again."
         ) from error
-    if rows != trips.rows:
-        raise PermanentError(
-            f"{month}: {trips.rows:,} rows were announced, {rows:,} came; materialize clean_trips again."
-        )
-    for definition in shape.indexes:  # the table's indexes, made here and not during the swap
+    for definition in shape.indexes:  # the table's indexes, created here and not during the swap
         head, _, tail = definition.partition(" USING ")
         unique = sql.SQL("UNIQUE " if head.startswith("CREATE UNIQUE") else "")
         cursor.execute(sql.SQL("CREATE {}INDEX ON {} USING ").format(unique, new).as_bytes(cursor) + tail.encode())
     return name
 
 
-def swap(cursor: psycopg.Cursor, table: Table, month: Month, name: str) -> None:
+def swap(cursor: psycopg.Cursor, table: PostgresTable, month: Month, name: str) -> None:
     """Make the table `name` the month's partition and drop the one before.
 
     Raises:
-        psycopg.errors.LockNotAvailable: readers were in the way for `LOCK_WAIT`; nothing was changed.
+        psycopg.errors.LockNotAvailable: readers held the table for `LOCK_WAIT`; nothing was changed.
     """
     from psycopg import sql
 
     partition = table.partition(month)
-    old = table.identifier(partition)
+    old, new = table.identifier(partition), table.identifier(name)
     if is_partition(cursor, table, month):
         # in the order readers lock: the table, then the partition
         cursor.execute(sql.SQL("LOCK TABLE ONLY {} IN ACCESS EXCLUSIVE MODE").format(table.sql))
         cursor.execute(sql.SQL("ALTER TABLE {} DETACH PARTITION {}").format(table.sql, old))
         cursor.execute(sql.SQL("DROP TABLE {}").format(old))
-    new = table.identifier(name)
+    else:  # as ATTACH PARTITION does, but before the columns are compared
+        cursor.execute(sql.SQL("LOCK TABLE ONLY {} IN SHARE UPDATE EXCLUSIVE MODE").format(table.sql))
+    present = {column.name for column in existing_columns(cursor, table, name)}
+    for column in existing_columns(cursor, table, table.table.name):
+        if column.name not in present:  # another month's load has added it while this month was copied
+            cursor.execute(sql.SQL("ALTER TABLE {} ADD COLUMN {}").format(new, column.definition))
     cursor.execute(sql.SQL("ALTER TABLE {} RENAME TO {}").format(new, sql.Identifier(partition)))
     cursor.execute(
         sql.SQL("ALTER TABLE {} ATTACH PARTITION {} FOR VALUES FROM ({}) TO ({})").format(
@@ -136,14 +143,28 @@ def swap(cursor: psycopg.Cursor, table: Table, month: Month, name: str) -> None:
     )
 
 
-def patiently(
-    connection: psycopg.Connection, table: Table, month: Month, patience: float, log: Callable[[str], Any],
+def replace_rows(
+    cursor: psycopg.Cursor, table: PostgresTable, shape: Shape, month_file: MonthFile, log: Callable[[str], Any]
+) -> None:
+    """Delete the month's rows of a table with a key and insert the new ones; a table without a time is replaced whole."""
+    from psycopg import sql
+
+    delete = sql.SQL("DELETE FROM {}").format(table.sql)
+    if table.table.time:
+        start, end = _bounds(month_file.month)
+        delete += sql.SQL(" WHERE {0} >= {1} AND {0} < {2}").format(table.time, start, end)
+    cursor.execute(delete)
+    copy(cursor, table.sql, table, shape, month_file, log, freeze=False)
+
+
+def with_retries(
+    connection: psycopg.Connection, table: PostgresTable, month: Month, patience: float, log: Callable[[str], Any],
     attempt: Callable[[psycopg.Cursor], T],
 ) -> T:  # fmt: skip
-    """Run `attempt`, which needs the table for itself, in a (nested) transaction until readers let it.
+    """Run `attempt`, which locks the table, in a (nested) transaction until no reader is in its way.
 
     Raises:
-        TransientError: after `patience` seconds they still do not; the sentence names who.
+        TransientError: one still is after `patience` seconds; the error names the session.
     """
     from psycopg import errors
 
@@ -157,34 +178,34 @@ def patiently(
             who = f"{table.name} is in use by {_who_holds(connection, table, month)}"
         if time.monotonic() + pause > deadline:
             raise TransientError(
-                f"{month}: {who}, and for {patience:.0f} s no moment was free to swap the month in; end what uses it "
-                "so long, then run the month again."
+                f"{month}: could not lock the table within {patience:.0f} s: {who}; terminate the session that blocks it, "
+                "then run the month again."
             )
-        log(f"{month}: {who}; trying again in {pause:.2g} s.")
+        log(f"{month}: {who}; retrying in {pause:.2g} s.")
         time.sleep(pause)
         pause = min(2 * pause, 10.0)
 
 
-def record(cursor: psycopg.Cursor, table: Table, trips: Trips, writing: Writing) -> None:
+def record(cursor: psycopg.Cursor, table: PostgresTable, month_file: MonthFile, write: WriteContext) -> None:
     """Write the load into the history, to become visible with the month.
 
-    A run that goes on for one that was killed after it had loaded the month loads it again: that is the same load, in
-    one row. Writers of a month take turns (`take_turn`), so no other row of it appears in between.
+    A run that resumes one that was killed after it had loaded the month loads it again: that is the same load, in one row.
+    Only one load of a month runs at a time (`lock_month`), so no other row of it appears in between.
     """
     from psycopg import sql
 
-    extra = trips.facts.extra
+    manifest, extra = month_file.manifest, month_file.manifest.extra
     values = {
-        "table_name": table.kind.table,
-        "month": trips.month.start.date(),
-        "rows": trips.rows,
-        "total_amount": trips.facts.total_amount,
+        "table_name": table.table.name,
+        "month": month_file.month.start.date(),
+        "rows": month_file.rows,
+        "total_amount": manifest.sums.get("total_amount"),
         "source": extra.get("location") or extra.get("source"),
         "source_version": extra.get("version"),
         "code_version": extra.get("code_version"),
-        "run_id": writing.run_id,
-        "started_by": started_by(writing.tags),
-        "load_id": load_id(writing.run_id, writing.tags),
+        "run_id": write.run_id,
+        "started_by": started_by(write.tags),
+        "load_id": load_id(write.run_id, write.tags),
     }
     same = ("table_name", "month", "load_id", "rows", "total_amount", "source_version", "code_version")
     where = sql.SQL(" AND ").join(sql.SQL("{} IS NOT DISTINCT FROM %s").format(sql.Identifier(name)) for name in same)
@@ -196,37 +217,54 @@ def record(cursor: psycopg.Cursor, table: Table, trips: Trips, writing: Writing)
     cursor.execute(insert, list(values.values()))
 
 
-def _copy(
-    cursor: psycopg.Cursor, new: sql.Identifier, table: Table, shape: Shape, trips: Trips, log: Callable[[str], Any]
-) -> int:
-    """Stream the month in COPY's binary form; FREEZE, as the table is this transaction's: nothing is to be vacuumed."""
+def copy(
+    cursor: psycopg.Cursor,
+    target: sql.Identifier,
+    table: PostgresTable,
+    shape: Shape,
+    month_file: MonthFile,
+    log: Callable[[str], Any],
+    *,
+    freeze: bool,
+) -> None:
+    """Stream the month in COPY's binary form; with FREEZE into a table of the same transaction: nothing is to be vacuumed.
+
+    Raises:
+        PermanentError: a row is missing.
+    """
     from pgpq import ArrowToPostgresBinaryEncoder
     from psycopg import sql
 
-    types = {column.name: column.type for column in table.columns} | dict(shape.difference.converted)
+    month, difference = month_file.month, shape.difference
+    if difference.surplus:
+        log(f"{month}: {table.name} has {', '.join(difference.surplus)}, which trips do not have; null in this month.")
+    loaded = table.table.with_columns_of(month_file.schema)
+    types = {column.name: column.type for column in loaded.columns} | dict(difference.converted)
     schema = pa.schema([pa.field(name, pa.type_for_alias(type_)) for name, type_ in types.items()])
     encoder = ArrowToPostgresBinaryEncoder(schema)
     rows = sent = 0
-    started = told = time.monotonic()
-    statement = sql.SQL("COPY {} ({}) FROM STDIN (FORMAT binary, FREEZE)").format(
-        new, sql.SQL(", ").join(map(sql.Identifier, schema.names))
+    started = logged = time.monotonic()
+    statement = sql.SQL("COPY {} ({}) FROM STDIN (FORMAT binary{})").format(
+        target, sql.SQL(", ").join(map(sql.Identifier, schema.names)), sql.SQL(", FREEZE" if freeze else "")
     )
-    with cursor.copy(statement) as copy:
-        copy.write(encoder.write_header())
-        for count, data in _ahead(
-            (b.num_rows, encoder.write_batch(b)) for b in _encodable(table, trips, schema, shape)
-        ):
-            copy.write(data)
+    with cursor.copy(statement) as stream:
+        stream.write(encoder.write_header())
+        batches = _encodable(month_file, schema, difference.converted)
+        for count, data in _ahead((b.num_rows, encoder.write_batch(b)) for b in batches):
+            stream.write(data)
             rows, sent, now = rows + count, sent + len(data), time.monotonic()
-            if now - told >= _PROGRESS_SECONDS:
-                told = now
-                share = 100 * rows / max(trips.rows, 1)
+            if now - logged >= _PROGRESS_SECONDS:
+                logged = now
+                share = 100 * rows / max(month_file.rows, 1)
                 log(
-                    f"{trips.month}: {rows:,} rows ({share:.0f} %), {sent / 1e6:,.0f} MB sent to {table.name}, "
+                    f"{month}: {rows:,} rows ({share:.0f} %), {sent / 1e6:,.0f} MB sent to {table.name}, "
                     f"{rows / (now - started):,.0f} rows/s."
                 )
-        copy.write(encoder.finish())
-    return rows
+        stream.write(encoder.finish())
+    if rows != month_file.rows:
+        raise PermanentError(
+            f"{month}: expected {month_file.rows:,} rows, copied {rows:,}; materialize the upstream again."
+        )
 
 
 def _ahead(items: Iterator[tuple[int, bytes]]) -> Iterator[tuple[int, bytes]]:
@@ -242,21 +280,10 @@ def _ahead(items: Iterator[tuple[int, bytes]]) -> Iterator[tuple[int, bytes]]:
             yield item
 
 
-def _encodable(table: Table, trips: Trips, schema: pa.Schema, shape: Shape) -> Iterator[pa.RecordBatch]:
-    """The month's batches in exactly the table's columns; text without NUL, which Postgres cannot hold.
-
-    Raises:
-        PermanentError: a column is missing or of another type.
-    """
-    for field in table.kind.schema:
-        given = trips.schema.field(field.name).type if field.name in trips.schema.names else "missing"
-        if given != field.type:
-            raise PermanentError(
-                f"{trips.month}: column {field.name} of the trips is {given}, the table's is {field.type}; materialize "
-                "clean_trips again."
-            )
+def _encodable(month_file: MonthFile, schema: pa.Schema, converted: Mapping[str, str]) -> Iterator[pa.RecordBatch]:
+    """The month's batches in exactly these columns; text without NUL, which Postgres cannot hold."""
     texts = [index for index, field in enumerate(schema) if field.type == pa.string()]
-    for batch in converted_batches(trips, shape.difference.converted, _SEND_ROWS):
+    for batch in converted_batches(month_file, converted, _SEND_ROWS):
         if not batch.num_rows:
             continue
         batch = batch.select(schema.names)
@@ -273,13 +300,13 @@ def _bounds(month: Month) -> tuple[sql.Literal, sql.Literal]:
     return sql.Literal(str(month.start)), sql.Literal(str(month.end))
 
 
-def _who_holds(connection: psycopg.Connection, table: Table, month: Month) -> str:
+def _who_holds(connection: psycopg.Connection, table: PostgresTable, month: Month) -> str:
     with connection.cursor() as cursor:
-        found = [relation(cursor, table, name) for name in (table.kind.table, table.partition(month))]
+        found = [relation(cursor, table, name) for name in (table.table.name, table.partition(month))]
         rows = cursor.execute(_BLOCKERS, [[oid for oid, *_ in filter(None, found)]]).fetchall()
-    told = [
+    sessions = [
         f"process {pid}" + f" of {user or 'another user'}"
         + (f" ({program})" if program else "") + (f", its query begun {begun}" if begun else "")
         for pid, user, program, begun in rows
     ]  # fmt: skip
-    return " and ".join(told) or "another connection"
+    return " and ".join(sessions) or "another connection"

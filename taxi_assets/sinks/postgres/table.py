@@ -1,20 +1,19 @@
-"""The Postgres table of a kind of taxi: partitioned by month, made when missing, grown by new columns, else left alone.
+"""The Postgres table: partitioned by month, created when missing, extended by new columns, otherwise left as it is.
 
-Loaders of many months work at once. So what the table looks like is settled in a short transaction before a load: a
-load's long one must hold no lock on the table while it copies, or loads would wait for each other's swaps.
+Many months are loaded at once. So the table is prepared in a short transaction before a load: the load's long transaction
+must hold no lock on the table while it copies, or loads would wait for each other's swaps.
 """
 
 from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, LiteralString
+from typing import TYPE_CHECKING, Any, LiteralString, NamedTuple
 
 from taxi_assets.core.errors import PermanentError
 from taxi_assets.core.month import Month
-from taxi_assets.datasets.schema import Column, TaxiKind, columns_of
-from taxi_assets.lake.month_file import Trips
-from taxi_assets.sinks.table_schema import Difference, compare
+from taxi_assets.core.table import Table
+from taxi_assets.sinks.columns import Difference, compare
 
 if TYPE_CHECKING:
     import psycopg
@@ -49,7 +48,11 @@ _LOAD_ID = "load_id"
 """The run that began a load (`run_tags.load_id`). The first histories do not have the column: it is added to them."""
 
 _COLUMNS = """
-    SELECT attname, format_type(atttypid, atttypmod), attnotnull FROM pg_catalog.pg_attribute
+    SELECT attname, format_type(atttypid, atttypmod), attnotnull, CASE attgenerated
+        WHEN 's' THEN 'GENERATED ALWAYS AS (' || pg_get_expr(adbin, adrelid) || ') STORED'
+        WHEN 'v' THEN 'GENERATED ALWAYS AS (' || pg_get_expr(adbin, adrelid) || ')'
+        ELSE 'DEFAULT ' || pg_get_expr(adbin, adrelid) END
+    FROM pg_catalog.pg_attribute LEFT JOIN pg_catalog.pg_attrdef ON adrelid = attrelid AND adnum = attnum
     WHERE attrelid = %s AND attnum > 0 AND NOT attisdropped ORDER BY attnum
 """
 _INDEXES = """
@@ -68,33 +71,29 @@ def lock_key(name: str) -> int:
 
 
 @dataclass(frozen=True)
-class Table:
-    """A kind's table by name, and the names that follow from it."""
+class PostgresTable:
+    """A table by its names in a database."""
 
     schema: str
-    kind: TaxiKind
-    new: tuple[Column, ...] = ()
-    """Columns that the month to be loaded has more than the kind."""
-
-    @classmethod
-    def of(cls, schema: str, kind: TaxiKind, trips: Trips) -> Table:
-        """The table, to be loaded with these trips."""
-        return cls(schema, kind, columns_of(kind, trips.schema)[len(kind.columns) :])
-
-    @property
-    def columns(self) -> tuple[Column, ...]:
-        """The columns of the month that is loaded."""
-        return (*self.kind.columns, *self.new)
+    table: Table
 
     @property
     def name(self) -> str:
         """`schema.table`, for people."""
-        return f"{self.schema}.{self.kind.table}"
+        return f"{self.schema}.{self.table.name}"
 
     @property
     def sql(self) -> Identifier:
         """The table."""
-        return self.identifier(self.kind.table)
+        return self.identifier(self.table.name)
+
+    @property
+    def time(self) -> Identifier:
+        """The column that says the month."""
+        from psycopg import sql
+
+        assert self.table.time is not None
+        return sql.Identifier(self.table.time)
 
     def identifier(self, name: str) -> Identifier:
         """Another relation of the schema."""
@@ -102,65 +101,83 @@ class Table:
 
         return sql.Identifier(self.schema, name)
 
-    @property
-    def types(self) -> dict[str, LiteralString]:
-        """The columns, and each one's type as Postgres spells it."""
-        return {column.name: SQL_TYPES[column.type] for column in self.columns}
-
     def partition(self, month: Month) -> str:
         """The name of the month's partition: `yellow_cab_data_2021_01`."""
-        return f"{self.kind.table}_{month.year}_{month.month:02d}"
+        return f"{self.table.name}_{month.year}_{month.month:02d}"
+
+
+class ExistingColumn(NamedTuple):
+    """A column as Postgres spells it. `default` is its default, or how it is generated."""
+
+    name: str
+    type: LiteralString
+    not_null: bool
+    default: LiteralString | None
+
+    @property
+    def definition(self) -> Composable:
+        """The column in CREATE TABLE or ADD COLUMN."""
+        from psycopg import sql
+
+        parts: list[Composable] = [sql.Identifier(self.name), sql.SQL(self.type)]
+        if self.not_null:
+            parts.append(sql.SQL("NOT NULL"))
+        if self.default:
+            parts.append(sql.SQL(self.default))
+        return sql.SQL(" ").join(parts)
 
 
 @dataclass(frozen=True)
 class Shape:
-    """What a month's table must look like to become a partition: columns `(name, type, not null)`, index definitions.
+    """What a month's table must look like to become a partition: columns and index definitions.
 
     `difference` is what the table has other than the month that is loaded.
     """
 
-    columns: list[tuple[str, LiteralString, bool]]
+    columns: list[ExistingColumn]
     difference: Difference
     indexes: list[str] = field(default_factory=list)
 
 
-def settle(cursor: psycopg.Cursor, table: Table) -> Shape:
-    """Make schema, table and history where missing, add new columns, and return the table's shape.
+def prepare(cursor: psycopg.Cursor, table: PostgresTable, loaded: Table) -> Shape:
+    """Create schema, table and history where they are missing, add new columns, and return the table's shape.
+
+    `loaded` is the table with the month's new columns.
 
     Raises:
         PermanentError: something else has the table's name, or a column differs.
     """
-    shape, complete = _look(cursor, table)
+    shape, complete = _look(cursor, table, loaded)
     if shape is not None and complete:
         return shape
-    # twenty loaders may start on an empty database at once: one makes the table, the others find it
+    # twenty loaders may start on an empty database at once: one creates the table, the others find it
     cursor.execute("SELECT pg_advisory_xact_lock(%s)", [lock_key(table.schema)])
-    shape, _ = _look(cursor, table)
-    _make(cursor, table, shape)
-    shape, _ = _look(cursor, table)
+    shape, _ = _look(cursor, table, loaded)
+    _create(cursor, table, loaded, shape)
+    shape, _ = _look(cursor, table, loaded)
     assert shape is not None, table.name
     return shape
 
 
-def column_types(cursor: psycopg.Cursor, table: Table) -> dict[str, str]:
-    """The columns of the table that exists and their types; none when it does not exist."""
-    found = relation(cursor, table, table.kind.table)
-    return {name: type_ for name, type_, _ in cursor.execute(_COLUMNS, [found[0]]).fetchall()} if found else {}
+def existing_columns(cursor: psycopg.Cursor, table: PostgresTable, name: str) -> list[ExistingColumn]:
+    """The columns of a relation of the table's schema; none when it does not exist."""
+    found = relation(cursor, table, name)
+    return [ExistingColumn(*row) for row in cursor.execute(_COLUMNS, [found[0]])] if found else []
 
 
-def relation(cursor: psycopg.Cursor, table: Table, name: str) -> tuple[Any, ...] | None:
+def relation(cursor: psycopg.Cursor, table: PostgresTable, name: str) -> tuple[Any, ...] | None:
     """Oid, kind and partition key of a relation of the table's schema; None if there is none."""
     return cursor.execute(_RELATION, [table.schema, name]).fetchone()
 
 
-def bytes_of(cursor: psycopg.Cursor, table: Table, name: str) -> int:
+def bytes_of(cursor: psycopg.Cursor, table: PostgresTable, name: str) -> int:
     """Bytes on disk of a table of the table's schema, with its indexes."""
     found = relation(cursor, table, name)
     size = cursor.execute("SELECT pg_total_relation_size(%s)", [found and found[0]]).fetchone()
     return size[0] if size and size[0] else 0
 
 
-def is_partition(cursor: psycopg.Cursor, table: Table, month: Month) -> bool:
+def is_partition(cursor: psycopg.Cursor, table: PostgresTable, month: Month) -> bool:
     """Whether the month has its partition.
 
     Raises:
@@ -169,7 +186,7 @@ def is_partition(cursor: psycopg.Cursor, table: Table, month: Month) -> bool:
     name = table.partition(month)
     if (found := relation(cursor, table, name)) is None:
         return False
-    parent = relation(cursor, table, table.kind.table)
+    parent = relation(cursor, table, table.table.name)
     query = "SELECT 1 FROM pg_catalog.pg_inherits WHERE inhrelid = %s AND inhparent = %s"
     if parent is None or cursor.execute(query, [found[0], parent[0]]).fetchone() is None:
         raise PermanentError(
@@ -179,70 +196,72 @@ def is_partition(cursor: psycopg.Cursor, table: Table, month: Month) -> bool:
     return True
 
 
-def _look(cursor: psycopg.Cursor, table: Table) -> tuple[Shape | None, bool]:
+def _look(cursor: psycopg.Cursor, table: PostgresTable, loaded: Table) -> tuple[Shape | None, bool]:
     """The table's shape if it exists, and whether nothing is missing."""
-    if (found := relation(cursor, table, table.kind.table)) is None:
+    if (found := relation(cursor, table, table.table.name)) is None:
         return None, False
     oid, relkind, key = found
-    wanted_key = f"RANGE ({table.kind.pickup})"
-    if relkind != "p" or key != wanted_key:
+    expected = None if table.table.key else f"RANGE ({table.table.time})"
+    if key != expected or relkind != ("r" if table.table.key else "p"):
+        layout = f"partitioned by {expected.lower()}" if expected else "an ordinary table"
         raise PermanentError(
-            f"{table.name} exists and is not partitioned by {wanted_key.lower()}: rename it (ALTER TABLE {table.name} "
-            f"RENAME TO {table.kind.table}_old), or name another schema in TAXI_POSTGRES_SCHEMA."
+            f"{table.name} exists and is not {layout}: rename it (ALTER TABLE {table.name} RENAME TO "
+            f"{table.table.name}_old), or name another schema in TAXI_POSTGRES_SCHEMA."
         )
-    columns = cursor.execute(_COLUMNS, [oid]).fetchall()
+    columns = existing_columns(cursor, table, table.table.name)
     difference = compare(
-        table.kind,
-        table.columns,
-        {name: type_ for name, type_, _ in columns},
+        table.table,
+        loaded,
+        {column.name: column.type for column in columns},
         SQL_TYPES,
-        table=table.name,
-        remedy="change the table yourself, or name another schema in TAXI_POSTGRES_SCHEMA.",
-        not_null=[name for name, _, required in columns if required],
+        name=table.name,
+        remedy="change the table yourself, or name another schema in TAXI_POSTGRES_SCHEMA",
+        not_null=[column.name for column in columns if column.not_null and not column.default],
     )
     indexes = [definition for (definition,) in cursor.execute(_INDEXES, [oid])]
     complete = not difference.added and _LOAD_ID in _history_columns(cursor, table)
     return Shape(columns, difference, indexes), complete
 
 
-def _make(cursor: psycopg.Cursor, table: Table, shape: Shape | None) -> None:
+def _create(cursor: psycopg.Cursor, table: PostgresTable, loaded: Table, shape: Shape | None) -> None:
     from psycopg import sql
 
-    def column(name: str) -> sql.Composable:
-        return sql.SQL("{} {}").format(sql.Identifier(name), sql.SQL(table.types[name]))
-
-    added = shape.difference.added if shape else list(table.types)
+    added = [column for column in loaded.columns if shape is None or column.name in shape.difference.added]
+    definitions = [
+        ExistingColumn(c.name, SQL_TYPES[c.type], c.required and bool(loaded.key), None).definition for c in added
+    ]
     if not cursor.execute("SELECT 1 FROM pg_catalog.pg_namespace WHERE nspname = %s", [table.schema]).fetchone():
         cursor.execute(sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(table.schema)))
     if shape is None:
-        cursor.execute(
-            sql.SQL("CREATE TABLE {} ({}) PARTITION BY RANGE ({})").format(
-                table.sql, sql.SQL(", ").join(map(column, added)), sql.Identifier(table.kind.pickup)
-            )
-        )
-        _comment(cursor, sql.SQL("TABLE {}").format(table.sql),
-                 f"New York's {table.kind.name} taxi trips, a partition a month, each replaced whole.")  # fmt: skip
+        if loaded.key:
+            key = sql.SQL(", ").join(map(sql.Identifier, loaded.key))
+            definitions.append(sql.SQL("PRIMARY KEY ({})").format(key))
+            layout = sql.SQL("")
+        else:
+            layout = sql.SQL(" PARTITION BY RANGE ({})").format(table.time)
+        columns = sql.SQL(", ").join(definitions)
+        cursor.execute(sql.SQL("CREATE TABLE {} ({}){}").format(table.sql, columns, layout))
+        if loaded.description:
+            _comment(cursor, sql.SQL("TABLE {}").format(table.sql), loaded.description)
     elif added:
-        actions = sql.SQL(", ").join(sql.SQL("ADD COLUMN ") + column(name) for name in added)
+        actions = sql.SQL(", ").join(sql.SQL("ADD COLUMN ") + definition for definition in definitions)
         cursor.execute(sql.SQL("ALTER TABLE {} {}").format(table.sql, actions))
-    for new in table.columns:
-        if new.name in added:
-            target = sql.Identifier(table.schema, table.kind.table, new.name)
-            _comment(cursor, sql.SQL("COLUMN {}").format(target), new.description)
+    for column in added:
+        target = sql.Identifier(table.schema, table.table.name, column.name)
+        _comment(cursor, sql.SQL("COLUMN {}").format(target), column.description)
     kept = _history_columns(cursor, table)
     if not kept:
         cursor.execute(sql.SQL("CREATE TABLE {} (" + _HISTORY_COLUMNS + ")").format(table.identifier(HISTORY)))
         _comment(cursor, sql.SQL("TABLE {}").format(table.identifier(HISTORY)),
-                 "One row a month loaded, written in the transaction that made it visible.")  # fmt: skip
+                 "One row for each load of a month, written in the transaction that published it.")  # fmt: skip
     elif _LOAD_ID not in kept:
         names = table.identifier(HISTORY), sql.Identifier(_LOAD_ID)
         cursor.execute(sql.SQL("ALTER TABLE {} ADD COLUMN {} text").format(*names))
 
 
-def _history_columns(cursor: psycopg.Cursor, table: Table) -> set[str]:
+def _history_columns(cursor: psycopg.Cursor, table: PostgresTable) -> set[str]:
     """The history's columns; none where there is no history."""
-    found = relation(cursor, table, HISTORY)
-    return {name for name, *_ in cursor.execute(_COLUMNS, [found[0]]).fetchall()} if found else set()
+    return {column.name for column in existing_columns(cursor, table, HISTORY)}
 
 
 def _comment(cursor: psycopg.Cursor, target: Composable, text: str) -> None:

@@ -29,21 +29,21 @@ from unittest.mock import patch
 import pyarrow as pa
 from pyarrow import csv
 
+from taxi_assets.core import folders
 from taxi_assets.core.month import Month
+from taxi_assets.core.month_file import MonthFile
 from taxi_assets.datasets.schema import YELLOW
-from taxi_assets.lake.month_file import TripFile
-from taxi_assets.settings import get_settings
-from taxi_assets.sinks.contract import Writing
+from taxi_assets.sinks.contract import WriteContext
 from taxi_assets.sinks.daily_object.io_manager import DailyObjectIOManager
 from taxi_assets.sinks.day_folders import journal as month_journal
 from taxi_assets.sinks.day_folders.io_manager import DayFoldersIOManager
-from taxi_assets.sinks.duckdb.io_manager import DuckDBWarehouseIOManager
+from taxi_assets.sinks.duckdb.io_manager import DuckDBIOManager
 from taxi_assets.sinks.parquet_object.io_manager import ParquetObjectIOManager
 from taxi_assets.sinks.postgres.io_manager import PostgresIOManager
 from taxi_assets.sinks.storage import gcs_bucket
 from taxi_assets_tests.bigquery_fixtures import BigQueryServer, bigquery_sink
 from taxi_assets_tests.gcs_fixtures import GcsServer
-from taxi_assets_tests.months import month_of_trips
+from taxi_assets_tests.months import month_of_trips, stage_in
 from taxi_assets_tests.postgres_fixtures import PostgresServer
 
 COLUMNS = YELLOW.schema.names
@@ -79,7 +79,7 @@ def contents(rows: pa.Table) -> Contents:
 
 
 @functools.cache
-def contents_of(trips: TripFile) -> Contents:
+def contents_of(trips: MonthFile) -> Contents:
     return contents(trips.to_arrow())
 
 
@@ -96,14 +96,14 @@ class _FirstOfMonth:
     def __init__(self, location: str) -> None:
         self._daily = DailyObjectIOManager(location=location)
 
-    def replace(self, kind: Any, trips: TripFile, writing: Writing) -> Any:
-        return self._daily.replace(kind, trips.month.start.date(), trips, writing)
+    def replace(self, table: Any, trips: MonthFile, writing: WriteContext) -> Any:
+        return self._daily.replace(table, trips.month.start.date(), trips, writing)
 
-    def read_facts(self, kind: Any, month: Month) -> Any:
-        return self._daily.read_facts(kind, month.start.date())
+    def measure(self, table: Any, month: Month) -> Any:
+        return self._daily.measure(table, month.start.date())
 
-    def read(self, kind: Any, month: Month) -> Any:
-        return self._daily.read(kind, month.start.date())
+    def read(self, table: Any, month: Month) -> Any:
+        return self._daily.read(table, month.start.date())
 
 
 def on_the_first(batch: pa.RecordBatch) -> pa.RecordBatch:
@@ -115,28 +115,25 @@ def on_the_first(batch: pa.RecordBatch) -> pa.RecordBatch:
 
 
 MAKE: dict[str, Callable[[str], Any]] = {
-    "postgres": lambda where: PostgresIOManager.at(where, patience=60),
+    "postgres": lambda where: PostgresIOManager(where, patience=60),
     "object": lambda where: ParquetObjectIOManager(location=where, template="nyc/{kind}_tripdata_{month}.parquet"),
     "days": lambda where: DayFoldersIOManager(location=where, prefix="nyc/{kind}_by_day"),
     "daily": _FirstOfMonth,
-    "duckdb": lambda where: DuckDBWarehouseIOManager(path=where),
+    "duckdb": lambda where: DuckDBIOManager(path=where),
     "bigquery": lambda where: bigquery_sink(*where.split(), retry_seconds=PATIENCE),
 }
 """A sink, in whatever process, from one word that says where."""
 
 
-class Broken:
-    """Trips that fail after half of their rows, as those of a damaged source do."""
+class Broken(MonthFile):
+    """A month whose rows fail after half of them; `path` is what a sink gets that wants the file."""
 
-    def __init__(self, file: TripFile) -> None:
-        self.month, self.rows, self.bytes, self.schema, self.facts, self._file = (
-            file.month, file.rows, file.bytes, file.schema, file.facts, file)  # fmt: skip
+    def __init__(self, file: MonthFile, path: Callable[[], Path]) -> None:
+        super().__init__(path, file.month, manifest=file.manifest, bytes=file.bytes)
+        self._file, self.schema = file, file.schema
 
     def batches(self, columns: list[str] | None = None, rows: int = 0) -> Iterator[pa.RecordBatch]:
         yield next(self._file.batches(columns, max(1, self.rows // 2)))
-        raise ZeroDivisionError("broken midway")
-
-    def to_arrow(self) -> pa.Table:
         raise ZeroDivisionError("broken midway")
 
 
@@ -161,8 +158,8 @@ class Place:
         self.prepare(servers, stack)
         self.environment = self.environment | {"DAGSTER_HOME": str(self.home)}
         stack.enter_context(patch.dict(os.environ, self.environment))
-        stack.callback(get_settings.cache_clear)
-        get_settings.cache_clear()
+        stack.enter_context(patch.object(folders, "tempfile"))
+        stage_in(self.home)
         stack.enter_context(patch.object(gcs_bucket, "PATIENCE", PATIENCE))
         stack.enter_context(patch.object(month_journal, "HELP_AFTER", 0.2))
         self.sink = self.make(self.where)
@@ -186,16 +183,20 @@ class Place:
         """What is in the place besides months."""
         raise NotImplementedError
 
-    def trips(self, month: str, rows: int, seed: int = 0) -> TripFile:
+    def trips(self, month: str, rows: int, seed: int = 0) -> MonthFile:
         """A month that this sink can be given."""
         return month_of_trips(self.folder / "made", month, rows, seed, change=self.change)
 
-    def broken(self, trips: TripFile) -> Any:
+    def broken(self, trips: MonthFile) -> Any:
         """The same month, failing midway."""
-        return Broken(trips)
+
+        def fail() -> Path:
+            raise ZeroDivisionError("broken midway")
+
+        return Broken(trips, fail)
 
     def replace(self, trips: Any, run: str | None = None) -> None:
-        self.sink.replace(YELLOW, trips, _writing(run))
+        self.sink.replace(YELLOW.table, trips, _writing(run))
 
     def leftovers(self) -> list[str]:
         """What nobody will need, here and in the folder for staged files."""
@@ -206,11 +207,11 @@ class Place:
             return found
 
     def _leftovers(self) -> list[str]:
-        staged = [str(path) for path in get_settings().staging_folder.glob("**/*") if path.name != ".lock"]
+        staged = [str(path) for path in Path(folders.default_staging()).glob("**/*") if path.name != ".lock"]
         return sorted(staged + self.extra())
 
     @contextmanager
-    def writer(self, trips: TripFile, run: str | None = None, killed_after: float | None = None) -> Generator[Writer]:
+    def writer(self, trips: MonthFile, run: str | None = None, killed_after: float | None = None) -> Generator[Writer]:
         """A process that has begun to replace the month, and is killed after so many seconds of writing."""
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(list(PRELOADED))
@@ -246,14 +247,14 @@ class Writer:
 def _replace_in_process(
     name: str,
     where: str,
-    trips: TripFile,
+    trips: MonthFile,
     environment: dict[str, str],
     run: str | None,
     killed_after: float | None,
     wire: Connection,
 ) -> None:
     os.environ.update(environment)
-    get_settings.cache_clear()
+    stage_in(environment["DAGSTER_HOME"])
     gcs_bucket.PATIENCE, month_journal.HELP_AFTER = 10.0, 0.2
     sink = MAKE[name.removeprefix("gcs-")](where)
     wire.send("begun")
@@ -261,7 +262,7 @@ def _replace_in_process(
         sys.setswitchinterval(0.0005)
         threading.Timer(killed_after, os.kill, (os.getpid(), signal.SIGKILL)).start()
     begun = time.monotonic()
-    sink.replace(YELLOW, trips, _writing(run))
+    sink.replace(YELLOW.table, trips, _writing(run))
     wire.send(time.monotonic() - begun)
     os._exit(0)
 
@@ -270,8 +271,8 @@ def month_query(table: str, start: str, end: str) -> str:
     return f"SELECT {', '.join(COLUMNS)} FROM {table} WHERE {YELLOW.pickup} >= {start} AND {YELLOW.pickup} < {end}"
 
 
-def _writing(run: str | None) -> Writing:
-    return Writing(run or str(uuid.uuid4()), uuid.uuid4().hex[:12], lambda line: None, {})
+def _writing(run: str | None) -> WriteContext:
+    return WriteContext(run or str(uuid.uuid4()), uuid.uuid4().hex[:12], lambda line: None, {})
 
 
 @contextmanager

@@ -45,12 +45,12 @@ class ObjectsPlace(Place):
 
     def look(self, month: Month) -> Contents | None:
         if self.name.endswith("days"):  # who lists the folders sees each day old or new: `test_day_folders`
-            return contents(self.sink.read(YELLOW, month).to_arrow())
+            return contents(self.sink.read(YELLOW.table, month).to_arrow())
         return self.held(month)
 
     def settle(self, month: Month) -> None:
         if self.name.endswith("days"):  # the next look through the sink finishes what a killed writer has committed
-            self.sink.read_facts(YELLOW, month)
+            self.sink.measure(YELLOW.table, month)
 
     def extra(self) -> list[str]:
         hidden = Path(self.where, ".bucket")

@@ -17,11 +17,12 @@ from google.auth.credentials import AnonymousCredentials
 from google.cloud import bigquery
 
 from taxi_assets.core.month import Month
+from taxi_assets.core.month_file import MonthFile
 from taxi_assets.datasets.schema import YELLOW
-from taxi_assets.lake.month_file import TripFile
 from taxi_assets_tests.bigquery_fixtures import PROJECT, wire_to
 from taxi_assets_tests.processes import until
 from taxi_assets_tests.sinks.places.base import (
+    Broken,
     Contents,
     Place,
     Servers,
@@ -57,7 +58,12 @@ class DuckDBPlace(Place):
         return None
 
     def look(self, month: Month) -> Contents | None:  # while a writer has the file, DuckDB lets nobody else open it
-        return contents(self.sink.read(YELLOW, month).to_arrow())
+        return contents(self.sink.read(YELLOW.table, month).to_arrow())
+
+    def broken(
+        self, trips: MonthFile
+    ) -> Any:  # by a path that DuckDB would take for a pattern, so that rows are streamed
+        return Broken(trips, lambda: trips.path.with_name("[broken].parquet"))
 
     def extra(self) -> list[str]:
         return [path.name for path in self.home.glob("warehouse.duckdb?*")]
@@ -74,13 +80,13 @@ class BigQueryPlace(Place):
         self.client = stack.enter_context(bigquery.Client(PROJECT, AnonymousCredentials(), client_options=options))
         self.faults = {"503s and resets": self._disturb, "server gone": self._gone, "server killed": self._kill_server}
 
-    def trips(self, month: str, rows: int, seed: int = 0) -> TripFile:
+    def trips(self, month: str, rows: int, seed: int = 0) -> MonthFile:
         return self.server.upload(super().trips(month, rows // 10, seed))  # its rows come back as JSON, slowly
 
-    def broken(self, trips: TripFile) -> Any:
+    def broken(self, trips: MonthFile) -> Any:
         half = self.folder / "half.parquet"
         half.write_bytes(trips.path.read_bytes()[: trips.bytes // 2])
-        damaged = self.server.upload(TripFile(half, trips.month))
+        damaged = self.server.upload(MonthFile(half, trips.month))
         half.write_bytes(trips.path.read_bytes())  # the handle knows what the object should have been
         return damaged
 

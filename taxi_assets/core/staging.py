@@ -1,95 +1,89 @@
 """How a month's file is written: batch by batch, under a staged name first, so that a crash publishes nothing.
 
-What a file is to its readers is in `files`.
+What a file is to its readers is in `month_file`.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import uuid
 from collections.abc import Generator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from taxi_assets.core.manifest import FOOTER_KEY, RowCounter
 from taxi_assets.core.month import Month
-from taxi_assets.lake.month_file import FACTS_KEY, Facts, TripFile
+from taxi_assets.core.month_file import MonthFile
+from taxi_assets.core.table import Table
 
 ROW_GROUP_ROWS = 131_072
 """Rows written together: large enough to compress and scan well, small enough that a writer holds about 50 MB: a group
 that is being written, and the next one as it comes in."""
 
 
-class TripFileWriter:
-    """Writes batches to a staged Parquet file, keeping the facts as it goes. Made by `stage`."""
+class MonthWriter:
+    """Writes batches to a staged Parquet file and counts them. Made by `stage`."""
 
-    def __init__(self, path: Path, month: Month, schema: pa.Schema, pickup: str, codec: str = "zstd") -> None:
-        self.path, self.month, self.extra = path, month, {}
-        self._pickup, self._schema = pickup, schema
-        self.rows, self._total = 0, 0.0
-        self._first: Any = None
-        self._last: Any = None
+    def __init__(self, path: Path, month: Month, schema: pa.Schema, table: Table, codec: str = "zstd") -> None:
+        self.path, self.month = path, month
+        self.extra: dict[str, Any] = {}
+        self._schema, self._counter = schema, RowCounter(table, schema.names)
         self._pending: list[pa.RecordBatch] = []
         self._pending_rows = 0
         self._writing: Future[None] | None = None
         self._writer = pq.ParquetWriter(path, schema, **parquet_options(schema, codec))
 
+    @property
+    def rows(self) -> int:
+        """Rows written so far."""
+        return self._counter.rows
+
     def write(self, batch: pa.RecordBatch) -> None:
         """Append a batch of the file's schema."""
         if not batch.num_rows:
             return
-        self.rows += batch.num_rows
-        self._total += pc.sum(batch.column("total_amount")).as_py() or 0.0
-        span = pc.min_max(batch.column(self._pickup)).as_py()
-        if span["min"] is not None:
-            self._first = span["min"] if self._first is None else min(self._first, span["min"])
-            self._last = span["max"] if self._last is None else max(self._last, span["max"])
+        self._counter.add(batch)
         self._pending.append(batch)
         self._pending_rows += batch.num_rows
         if self._pending_rows >= ROW_GROUP_ROWS:
             self.flush()
 
     def flush(self) -> None:
-        """Begin to write what is pending as a row group, while the caller goes on; the one before it is in the file then."""
+        """Begin to write the pending rows as a row group in another thread, after the row group before it."""
         if self._pending:
-            self.settle()
+            self.wait()
             table = pa.Table.from_batches(self._pending, self._schema)
             # in one group; a limit of ROW_GROUP_ROWS would leave a small one behind each
             self._writing = _writers().submit(self._writer.write_table, table, row_group_size=self._pending_rows)
             self._pending, self._pending_rows = [], 0
 
-    def settle(self) -> None:
-        """Wait until what was flushed is in the file; what went wrong with it is raised here."""
+    def wait(self) -> None:
+        """Wait until the flushed rows are in the file; raises what went wrong with them."""
         if writing := self._writing:
             self._writing = None
             writing.result()
 
-    def close(self) -> TripFile:
+    def close(self) -> MonthFile:
         """Finish the file and return its handle."""
         self.flush()
-        self.settle()
-        text = lambda moment: moment.isoformat(sep=" ") if moment else None  # noqa: E731
-        facts = Facts(self.rows, self._total, text(self._first), text(self._last), self.extra)
-        self._writer.add_key_value_metadata({FACTS_KEY.decode(): json.dumps(facts.__dict__)})
+        self.wait()
+        manifest = self._counter.manifest(self.extra)
+        self._writer.add_key_value_metadata({FOOTER_KEY.decode(): manifest.to_json()})
         self._writer.close()
-        return TripFile(self.path, self.month)
+        return MonthFile(self.path, self.month, staged=True)
 
-    def abandon(self) -> None:
-        """Give up: close and remove the staged file."""
-        try:
-            self.settle()
+    def abort(self) -> None:
+        """Close and remove the staged file."""
+        with suppress(OSError, pa.ArrowException):
+            self.wait()
             self._writer.close()
-        except (OSError, pa.ArrowException):
-            pass
-        finally:
-            self.path.unlink(missing_ok=True)
+        self.path.unlink(missing_ok=True)
 
 
 NO_DICTIONARY = ("datetime", "longitude", "latitude", "source_line", "source_text", "reject_detail")
@@ -98,8 +92,8 @@ fares, tips and even distances there are few distinct ones, and it makes files a
 
 
 def parquet_options(schema: pa.Schema, codec: str) -> dict[str, Any]:
-    """What months are written with: `zstd` where others read the file, `lz4` (a third faster, a quarter larger) where
-    only the next step does."""
+    """The writer's options: `zstd` where others read the file, `lz4` (a third faster, a quarter larger) where only the next
+    step does."""
     dictionary = [name for name in schema.names if not any(part in name for part in NO_DICTIONARY)]
     return {"compression": codec, "compression_level": 1 if codec == "zstd" else None, "use_dictionary": dictionary}
 
@@ -115,18 +109,16 @@ os.register_at_fork(after_in_child=_writers.cache_clear)  # a child has none of 
 
 @contextmanager
 def stage(
-    directory: Path, month: Month, schema: pa.Schema, pickup: str, label: str, codec: str = "zstd"
-) -> Generator[TripFileWriter, None, None]:
-    """Open a writer on a fresh name in `directory`; on an exception the file is removed.
+    folder: Path, month: Month, schema: pa.Schema, table: Table, label: str, codec: str = "zstd"
+) -> Generator[MonthWriter, None, None]:
+    """Open a writer on a fresh name in `folder`; on an exception the file is removed.
 
     The caller closes the writer; whoever publishes the file moves it away.
     """
-    directory.mkdir(parents=True, exist_ok=True)
-    writer = TripFileWriter(
-        directory / f"{label}-{month}-{uuid.uuid4().hex[:12]}.parquet", month, schema, pickup, codec
-    )
+    folder.mkdir(parents=True, exist_ok=True)
+    writer = MonthWriter(folder / f"{label}-{month}-{uuid.uuid4().hex[:12]}.parquet", month, schema, table, codec)
     try:
         yield writer
     except BaseException:
-        writer.abandon()
+        writer.abort()
         raise

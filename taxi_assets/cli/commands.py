@@ -1,0 +1,163 @@
+"""The subcommands of `taxi-assets`."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from argparse import Namespace
+
+import dagster as dg
+
+from taxi_assets.assets.checks import same_month
+from taxi_assets.assets.reports import report_address
+from taxi_assets.assets.sinks import sinks
+from taxi_assets.automation.housekeeping import create_storage
+from taxi_assets.cli.backfill import backfill, default_jobs, months_between
+from taxi_assets.core import run_tags
+from taxi_assets.core.errors import PermanentError
+from taxi_assets.core.failures import run_failures
+from taxi_assets.core.month import Month
+from taxi_assets.datasets.schema import KINDS, TaxiKind
+from taxi_assets.definitions import build_defs
+from taxi_assets.keys import job_name, monthly
+from taxi_assets.resources import resources
+from taxi_assets.settings import Settings, load_settings
+from taxi_assets.sinks.postgres.embedded import EmbeddedPostgres
+
+
+def _kind(options: Namespace, settings: Settings) -> TaxiKind:
+    return KINDS[options.kind] if options.kind else settings.taxi_kinds[0]
+
+
+def _require_partitions(kind: TaxiKind, settings: Settings, *months: Month) -> None:
+    """Raise PermanentError unless the kind is switched on and the months are partitions of it."""
+    if kind not in settings.taxi_kinds:
+        raise PermanentError(f"{kind.name} trips are switched off; set TAXI_KINDS={settings.kinds},{kind.name}.")
+    keys = monthly(kind).get_partition_keys()
+    for month in months:
+        if month.key not in keys:
+            raise PermanentError(
+                f"{month} cannot be loaded: {kind.name} months run from {keys[0][:7]} to {keys[-1][:7]}, the last complete "
+                "month."
+            )
+
+
+def _run(options: Namespace) -> int:
+    """Execute the month's job in this process."""
+    settings, month = load_settings(), Month.parse(options.month)
+    kind = _kind(options, settings)
+    _require_partitions(kind, settings, month)
+    with dg.DagsterInstance.get() as instance:
+        result = (
+            build_defs(settings)
+            .resolve_job_def(job_name(kind))
+            .execute_in_process(
+                partition_key=month.key,
+                instance=instance,
+                raise_on_error=False,
+                run_config={"loggers": {"terminal": {}}},
+                tags={run_tags.STARTED_BY: "make run", run_tags.PROCESS: run_tags.this_process()},
+            )
+        )
+    if failures := run_failures(result):
+        print(f"\n{month} was not loaded:", *failures, sep="\n  ", file=sys.stderr)
+        return 1
+    print()
+    return _print_summary(settings, month, kind)
+
+
+def _backfill(options: Namespace) -> int:
+    settings, first, last = load_settings(), Month.parse(options.first), Month.parse(options.last)
+    kind = _kind(options, settings)
+    _require_partitions(kind, settings, first, last)
+    if options.jobs is not None and options.jobs < 1:
+        raise PermanentError("--jobs must be at least 1.")
+    jobs = options.jobs or default_jobs()
+    return backfill(settings, kind, months_between(first, last), jobs, again=options.again)
+
+
+def _summary(options: Namespace) -> int:
+    settings = load_settings()
+    return _print_summary(settings, Month.parse(options.month), _kind(options, settings))
+
+
+def _print_summary(settings: Settings, month: Month, kind: TaxiKind) -> int:
+    """Print the published, clean and rejected rows, and what each sink answers now."""
+    managers = resources(settings)
+    raw, clean, rejected = (
+        managers[f"{layer}_lake"].manifest(kind.table, month) for layer in ("raw", "clean", "rejected")
+    )
+    if not raw or not clean or not rejected:
+        raise PermanentError(f"{month} of {kind.name} trips is not loaded; run: make run MONTH={month}")
+    origin = "GENERATED sample" if raw.extra["generated"] else raw.extra["location"]
+    print(f"{kind.name} trips of {month}, {origin}\n")
+    lines: list[tuple[str, int | None, str]] = [
+        ("raw_trips", raw.rows, "rows as published"),
+        ("clean_trips", clean.rows, "kept"),
+        ("rejected_trips", rejected.rows, "set aside, by reason:"),
+    ]
+    lines += [
+        (f"  {reason}", rows, "") for reason, rows in sorted(rejected.extra["reasons"].items(), key=lambda r: -r[1])
+    ]
+    matches = True
+    for sink in sinks(settings):
+        held = managers[sink.io_manager].measure(kind.table, month)
+        problems, _ = same_month(month, sink.name, clean, held)
+        matches &= not problems
+        lines.append((sink.name, held.rows if held else None, " ".join(problems) or "same as clean_trips"))
+    width = max(len(name) for name, _, _ in lines)
+    for name, rows, note in lines:
+        print(f"  {name:<{width}}  {'-' if rows is None else format(rows, ','):>12}  {note}".rstrip())
+    if page := report_address(managers["parquet_object"], kind, month):
+        print(f"\nReport: {page}")
+    return 0 if matches else 1
+
+
+def _init(_: Namespace) -> int:
+    with dg.DagsterInstance.get() as instance:
+        create_storage(instance)
+    return 0
+
+
+def _embedded(settings: Settings) -> EmbeddedPostgres:
+    return EmbeddedPostgres(settings.home_folder / "postgres")
+
+
+def _postgres_url(_: Namespace) -> int:
+    settings = load_settings()
+    if settings.postgres_url:
+        raise PermanentError("TAXI_POSTGRES_URL is set, so the embedded Postgres is not used; connect to that server.")
+    print(_embedded(settings).url())
+    return 0
+
+
+def _stop(_: Namespace) -> int:
+    _embedded(load_settings()).stop()
+    return 0
+
+
+def _clean_data(options: Namespace) -> int:
+    settings = load_settings()
+    home = settings.home_folder
+    if not home.exists():
+        print(f"Nothing to delete: {home} does not exist.")
+        return 0
+    question = f"Delete everything in {home} (months, Postgres, warehouse, Dagster's history)? [y/N] "
+    if not options.yes and input(question).lower() != "y":
+        print("Nothing was deleted.")
+        return 1
+    _embedded(settings).remove()  # its data may be in another folder, if its user cannot read this one
+    shutil.rmtree(home)
+    print(f"Deleted {home}.")
+    return 0
+
+
+COMMANDS = {
+    "run": _run,
+    "backfill": _backfill,
+    "summary": _summary,
+    "postgres-url": _postgres_url,
+    "stop": _stop,
+    "clean-data": _clean_data,
+    "init": _init,
+}

@@ -1,0 +1,64 @@
+"""Dagster's local storage in TAXI_HOME/dagster; dagster.yaml names these classes.
+
+Dagster resolves a relative `base_dir` against the working directory, so that a command run from another folder would begin a
+second history there. The base classes have no public module: Dagster's documentation has users write these names in
+dagster.yaml, and this is the one place that imports them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from dagster._core.storage.local_compute_log_manager import LocalComputeLogManager
+from dagster._core.storage.root import LocalArtifactStorage
+from dagster._core.storage.sqlite_storage import DagsterSqliteStorage
+
+from taxi_assets.settings import HomeSettings, project_folder
+
+
+def base_dir(name: str) -> Any:
+    """Return the configuration of a storage in the folder `name` of Dagster's history."""
+    return {"base_dir": str(HomeSettings(_env_file=project_folder() / ".env").history_folder / name)}
+
+
+class Storage(DagsterSqliteStorage):
+    """Runs, events and schedules."""
+
+    @classmethod
+    def config_type(cls) -> dict[str, Any]:
+        """Take no configuration."""
+        return {}
+
+    @classmethod
+    def from_config_value(cls, inst_data: Any, config_value: Mapping[str, Any]) -> Any:
+        """Open the databases."""
+        return super().from_config_value(inst_data, {**config_value, **base_dir("storage")})
+
+
+class Artifacts(LocalArtifactStorage):
+    """Files of assets that have no IO manager of their own."""
+
+    @classmethod
+    def config_type(cls) -> dict[str, Any]:
+        """Take no configuration."""
+        return {}
+
+    @classmethod
+    def from_config_value(cls, inst_data: Any, config_value: Mapping[str, Any]) -> Any:
+        """Return the storage."""
+        return super().from_config_value(inst_data, {**config_value, **base_dir("artifacts")})
+
+
+class ComputeLogs(LocalComputeLogManager):
+    """Standard output and standard error of steps."""
+
+    @classmethod
+    def config_type(cls) -> dict[str, Any]:
+        """Take no configuration."""
+        return {}
+
+    @classmethod
+    def from_config_value(cls, inst_data: Any, config_value: Mapping[str, Any]) -> Any:
+        """Return the log manager."""
+        return super().from_config_value(inst_data, {**config_value, **base_dir("logs")})

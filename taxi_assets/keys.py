@@ -1,0 +1,54 @@
+"""Names in the graph: keys and groups of assets, jobs, partitions, and the version of the code that makes months."""
+
+from __future__ import annotations
+
+import dagster as dg
+
+from taxi_assets.datasets.schema import TaxiKind
+
+OWNERS = ["team:taxi-data"]
+INGEST, SINKS, DAILY, REPORTS = "ingest", "sinks", "daily", "reports"
+
+CODE_VERSION = "1"
+"""Raised when the same published file would give other rows; months of an older version show as stale."""
+
+
+def prefix(kind: TaxiKind) -> list[str]:
+    """The key prefix of a kind's assets: none for yellow, whose six assets users know by their plain names."""
+    return [] if kind.name == "yellow" else [kind.name]
+
+
+def key(kind: TaxiKind, name: str) -> dg.AssetKey:
+    """The asset key of `name` for a kind."""
+    return dg.AssetKey([*prefix(kind), name])
+
+
+def group(kind: TaxiKind, name: str) -> str:
+    """The group an asset of a kind is shown in."""
+    return "_".join([*prefix(kind), name])
+
+
+LOAD_MONTH = "load_month"
+
+
+def job_name(kind: TaxiKind) -> str:
+    """`load_month` for yellow, `load_green_month` for green."""
+    return LOAD_MONTH if kind.name == "yellow" else f"load_{kind.name}_month"
+
+
+def monthly(kind: TaxiKind) -> dg.MonthlyPartitionsDefinition:
+    """Every month from the kind's first to the current one.
+
+    Months are published about two months late (TLC; median 51 days). They are partitions all the same, so that a month that
+    appears early needs no change here; asking for one that is not published yet is one clear error.
+    """
+    year, month = kind.first_month
+    return dg.MonthlyPartitionsDefinition(
+        start_date=f"{year}-{month:02d}-01", timezone="America/New_York", end_offset=0
+    )
+
+
+def daily(kind: TaxiKind) -> dg.DailyPartitionsDefinition:
+    """Every day from the kind's first month on."""
+    year, month = kind.first_month
+    return dg.DailyPartitionsDefinition(start_date=f"{year}-{month:02d}-01", timezone="America/New_York")

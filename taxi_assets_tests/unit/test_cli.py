@@ -1,0 +1,64 @@
+"""The command `taxi-assets` works from any folder, and so does Dagster's history."""
+
+import shutil
+
+import dagster as dg
+import pytest
+
+from taxi_assets.cli.main import dagster_home, main, parser
+from taxi_assets.core.errors import PermanentError
+from taxi_assets_tests.processes import REPOSITORY
+
+
+def test_without_dagster_home_the_checkout_around_the_working_directory_is_used(tmp_path, monkeypatch):
+    for name in ("dagster.yaml", "pyproject.toml", "taxi_assets"):
+        (tmp_path / name).touch()
+    (tmp_path / "docs").mkdir()
+    monkeypatch.chdir(tmp_path / "docs")
+    monkeypatch.delenv("DAGSTER_HOME")
+    assert dagster_home() == tmp_path
+
+
+def test_outside_a_checkout_it_is_the_one_of_the_package(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("DAGSTER_HOME")
+    assert dagster_home() == REPOSITORY
+
+
+def test_an_installed_package_without_a_checkout_says_what_to_set(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("DAGSTER_HOME")
+    monkeypatch.setattr(
+        "taxi_assets.cli.main.__file__", str(tmp_path / "site-packages" / "taxi_assets" / "cli" / "main.py")
+    )
+    assert main(["stop"]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: DAGSTER_HOME is not set; set it to")
+
+
+def test_a_dagster_home_that_does_not_exist_is_an_error(monkeypatch):
+    monkeypatch.setenv("DAGSTER_HOME", "/nowhere")
+    with pytest.raises(PermanentError, match="DAGSTER_HOME=/nowhere: there is no such folder"):
+        dagster_home()
+
+
+def test_every_option_is_described():
+    (commands,) = (action for action in parser()._actions if action.dest == "command")
+    for name, command in commands.choices.items():
+        assert command.description, name
+        assert all(action.help for action in command._actions), name
+
+
+def test_dagsters_history_is_in_taxi_home_whatever_the_working_directory_is(tmp_path, monkeypatch):
+    home, elsewhere = tmp_path / "home", tmp_path / "elsewhere"
+    home.mkdir()
+    elsewhere.mkdir()
+    shutil.copy(REPOSITORY / "dagster.yaml", home)
+    monkeypatch.chdir(elsewhere)
+    monkeypatch.setenv("DAGSTER_HOME", str(home))
+    monkeypatch.setenv("TAXI_HOME", str(tmp_path / "data"))
+    with dg.DagsterInstance.get() as instance:
+        instance.get_runs(limit=1)
+    assert (tmp_path / "data" / "dagster" / "storage").is_dir()
+    assert list(elsewhere.iterdir()) == []
+    assert [path.name for path in home.iterdir()] == ["dagster.yaml"]
