@@ -156,7 +156,7 @@ def test_a_version_that_knows_the_column_reloads_the_month_from_the_lake(publish
         assert len(Publisher.downloads) == 2
         shutil.rmtree(tmp_path / ".taxi" / "downloads")
         said = backfill(later)
-        assert "2026-07: clean_trips has no column driver_age_band, which the raw month has" in said
+        assert "lacks column driver_age_band, which the raw month has and which is now loaded" in said, said
         assert re.search(r"loaded +1 month ", said)
         assert len(Publisher.downloads) == 2
         with psycopg.connect(server.url()) as connection:
