@@ -5,7 +5,7 @@ from typing import Any
 
 import dagster as dg
 
-from taxi_assets.cli.terminal import terminal_logger
+from taxi_assets.terminal import terminal_logger
 
 MONTHS = dg.MonthlyPartitionsDefinition(start_date="2009-01-01")
 

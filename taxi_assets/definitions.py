@@ -20,10 +20,10 @@ from taxi_assets.automation.deadlines import check_keys, deadline_checks, deadli
 from taxi_assets.automation.housekeeping import housekeeping_job, housekeeping_schedule
 from taxi_assets.automation.schedules import monthly_schedule, reconciliation
 from taxi_assets.automation.sensors import new_months_sensor, sinks_follow, with_conditions
-from taxi_assets.cli.terminal import terminal_logger
 from taxi_assets.executors import executor
 from taxi_assets.resources import resources
 from taxi_assets.settings import Settings, load_settings
+from taxi_assets.terminal import terminal_logger
 
 
 def build_defs(

@@ -12,6 +12,9 @@ INGEST, SINKS, DAILY, REPORTS = "ingest", "sinks", "daily", "reports"
 CODE_VERSION = "1"
 """Raised when the same published file would give other rows; months of an older version show as stale."""
 
+NEW_COLUMNS, LOADED_COLUMNS = "new_columns", "loaded_columns"
+"""Metadata of raw_trips and of clean_trips: columns of the file that were not known, and those of them that were loaded."""
+
 
 def prefix(kind: TaxiKind) -> list[str]:
     """The key prefix of a kind's assets: none for yellow, whose six assets users know by their plain names."""

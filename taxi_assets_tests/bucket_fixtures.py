@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from taxi_assets.sinks.storage.buckets import Bucket, open_bucket
+from taxi_assets.sinks.storage.bucket import Bucket
+from taxi_assets.sinks.storage.buckets import open_bucket
 
 NAME = "nyc_taxi_data/yellow_tripdata_2021-01.parquet"
 

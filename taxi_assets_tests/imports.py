@@ -20,7 +20,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("status", "reports"),
     ("assets",),
     ("automation",),
-    ("executors", "resources", "history"),
+    ("executors", "resources", "history", "terminal"),
     ("definitions", "worker"),
     ("cli",),
     ("__main__",),

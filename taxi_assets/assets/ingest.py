@@ -13,7 +13,7 @@ from taxi_assets.core.month import Month
 from taxi_assets.core.month_file import MonthFile
 from taxi_assets.datasets.rules import RULES, CleaningRules
 from taxi_assets.datasets.schema import TaxiKind
-from taxi_assets.keys import CODE_VERSION, INGEST, OWNERS, group, key, monthly, prefix
+from taxi_assets.keys import CODE_VERSION, INGEST, LOADED_COLUMNS, NEW_COLUMNS, OWNERS, group, key, monthly, prefix
 from taxi_assets.publisher.columns import new_columns_of
 from taxi_assets.publisher.source import TripSource, trip_source
 from taxi_assets.settings import Settings
@@ -34,10 +34,6 @@ class Publisher(dg.ConfigurableResource):
         from pathlib import Path
 
         return trip_source(self.source, self.sample_rows, Path(self.folder))
-
-
-NEW_COLUMNS, LOADED_COLUMNS = "new_columns", "loaded_columns"
-"""Metadata of raw_trips and of clean_trips: columns of the file that were not known, and those of them that were loaded."""
 
 
 def cleaning_config(defaults: CleaningRules) -> type[dg.Config]:

@@ -34,7 +34,7 @@ from taxi_assets.reports.figures import MonthProfile
 from taxi_assets.settings import Settings
 from taxi_assets.sinks.contract import table_metadata
 from taxi_assets.sinks.parquet_object.io_manager import ParquetObjectIOManager
-from taxi_assets.sinks.storage.buckets import Bucket, Stat
+from taxi_assets.sinks.storage.bucket import Bucket, Stat
 from taxi_assets.sinks.storage.month_objects import link
 
 if TYPE_CHECKING:

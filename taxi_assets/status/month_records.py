@@ -13,11 +13,10 @@ from typing import Any, Literal, cast
 
 import dagster as dg
 
-from taxi_assets.assets.ingest import LOADED_COLUMNS, NEW_COLUMNS
 from taxi_assets.core import run_tags
 from taxi_assets.core.month import Month
 from taxi_assets.datasets.schema import TaxiKind
-from taxi_assets.keys import INGEST, REPORTS, SINKS, group, job_name, key, monthly
+from taxi_assets.keys import INGEST, LOADED_COLUMNS, NEW_COLUMNS, REPORTS, SINKS, group, job_name, key, monthly
 from taxi_assets.publisher.columns import NewColumns, to_load
 from taxi_assets.publisher.published import Published
 from taxi_assets.status.decide import Decision, Graph, Materialized, MonthRecord, decide

@@ -9,7 +9,8 @@ import pytest
 
 from taxi_assets.core.errors import PermanentError
 from taxi_assets.sinks.storage import gcs_bucket
-from taxi_assets.sinks.storage.buckets import Bucket, ObjectMissing, PreconditionFailed, open_bucket
+from taxi_assets.sinks.storage.bucket import Bucket, ObjectMissing, PreconditionFailed
+from taxi_assets.sinks.storage.buckets import open_bucket
 from taxi_assets_tests.bucket_fixtures import (
     NAME,
     names,

@@ -28,7 +28,8 @@ from taxi_assets.datasets.schema import YELLOW
 from taxi_assets.sinks.day_folders import split as day_split
 from taxi_assets.sinks.day_folders.io_manager import DayFoldersIOManager
 from taxi_assets.sinks.day_folders.split import split_days
-from taxi_assets.sinks.storage.buckets import Stat, open_bucket
+from taxi_assets.sinks.storage.bucket import Stat
+from taxi_assets.sinks.storage.buckets import open_bucket
 from taxi_assets_tests.months import month_of_trips, one_pickup_outside
 from taxi_assets_tests.sinks.bucket_contract import WRITING, Breaking, BucketSinkContract
 

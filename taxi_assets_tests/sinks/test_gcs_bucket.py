@@ -9,7 +9,8 @@ import pytest
 
 from taxi_assets.core.errors import PermanentError, TransientError
 from taxi_assets.sinks.storage import gcs_bucket
-from taxi_assets.sinks.storage.buckets import PreconditionFailed, open_bucket
+from taxi_assets.sinks.storage.bucket import PreconditionFailed
+from taxi_assets.sinks.storage.buckets import open_bucket
 from taxi_assets_tests.bucket_fixtures import (
     NAME,
     names,
@@ -24,7 +25,7 @@ def test_metadata_and_content_type_are_kept_by_google(gcs: GcsServer, file) -> N
     bucket = open_bucket(f"gs://{gcs.new_bucket()}")
     bucket.put(NAME, file(b"123456789"), metadata={"rows": "5"}, content_type="application/vnd.apache.parquet")
     assert bucket.stat(NAME).metadata == {"rows": "5"}
-    assert bucket.stat(NAME).crc32c == "4waSgw=="  # E3069283, the check value in RFC 3720's terms
+    assert bucket._bucket.get_blob(NAME).crc32c == "4waSgw=="  # E3069283, the check value in RFC 3720's terms
     assert bucket.uri(NAME) == f"gs://{bucket._bucket.name}/{NAME}"
 
 

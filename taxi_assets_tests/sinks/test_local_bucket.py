@@ -12,13 +12,14 @@ from pathlib import Path
 import pytest
 
 from taxi_assets.core.errors import PermanentError
-from taxi_assets.sinks.storage import buckets
-from taxi_assets.sinks.storage.buckets import LocalBucket, ObjectMissing, PreconditionFailed
+from taxi_assets.sinks.storage.bucket import ObjectMissing, PreconditionFailed
+from taxi_assets.sinks.storage.local_bucket import LocalBucket
 from taxi_assets_tests.bucket_fixtures import (
     NAME,
     names,
     read,
 )
+from taxi_assets_tests.conftest import REPOSITORY
 
 pytest_plugins = ["taxi_assets_tests.gcs_fixtures", "taxi_assets_tests.bucket_fixtures"]
 
@@ -53,10 +54,10 @@ def test_what_a_killed_writer_left_in_a_directory_is_hidden_and_removed_by_the_n
     os.mkfifo(tmp_path / "slow")  # a source that never ends
     code = f"""
 from pathlib import Path
-from taxi_assets.sinks.storage.buckets import LocalBucket
+from taxi_assets.sinks.storage.local_bucket import LocalBucket
 LocalBucket(Path({str(bucket.root)!r})).put("a.parquet", Path({str(tmp_path / "slow")!r}))
 """
-    writer = subprocess.Popen([sys.executable, "-c", code], cwd=Path(buckets.__file__).parents[2])
+    writer = subprocess.Popen([sys.executable, "-c", code], cwd=REPOSITORY)
     with (tmp_path / "slow").open("wb") as source:
         source.write(b"half a month")
         source.flush()

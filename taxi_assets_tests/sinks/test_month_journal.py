@@ -19,7 +19,8 @@ import pytest
 from taxi_assets.core.month import Month
 from taxi_assets.sinks.day_folders import journal as month_journal
 from taxi_assets.sinks.day_folders.journal import MonthOfObjects
-from taxi_assets.sinks.storage.buckets import LocalBucket, Stat
+from taxi_assets.sinks.storage.bucket import Stat
+from taxi_assets.sinks.storage.local_bucket import LocalBucket
 from taxi_assets_tests.sinks.contract import KILLS, SEED
 
 JANUARY = Month(2021, 1)

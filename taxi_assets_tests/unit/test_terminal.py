@@ -5,7 +5,7 @@ import os
 import pty
 
 from taxi_assets.assets.common import RateLimiter
-from taxi_assets.cli.terminal import terminal_logger
+from taxi_assets.terminal import terminal_logger
 
 
 def log(stream, monkeypatch, *lines: str, during: str = "") -> None:

@@ -37,7 +37,7 @@ from pathlib import Path
 from taxi_assets.core.errors import PermanentError, TransientError
 from taxi_assets.core.month import Month
 from taxi_assets.core.scratch import Scratch
-from taxi_assets.sinks.storage.buckets import Bucket, ObjectMissing, PreconditionFailed, Stat
+from taxi_assets.sinks.storage.bucket import Bucket, ObjectMissing, PreconditionFailed, Stat
 from taxi_assets.sinks.storage.month_objects import ATTEMPTS, PARQUET
 
 JOURNALS = "_journal"

@@ -17,7 +17,8 @@ from taxi_assets.core.month import Month
 from taxi_assets.core.month_file import MonthFile
 from taxi_assets.core.table import Table
 from taxi_assets.sinks.contract import ConfigurableSink, WriteContext
-from taxi_assets.sinks.storage.buckets import Bucket, open_bucket
+from taxi_assets.sinks.storage.bucket import Bucket
+from taxi_assets.sinks.storage.buckets import open_bucket
 from taxi_assets.sinks.storage.month_objects import fill, measure_object, object_file, replace_object
 
 

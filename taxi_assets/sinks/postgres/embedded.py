@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from taxi_assets.core.errors import PermanentError, TransientError, disk_full
+from taxi_assets.core.locks import try_lock
 from taxi_assets.sinks.postgres.embedded_home import INSTEAD, Home, find_home
 
 USER = "taxi"
@@ -150,7 +151,7 @@ class EmbeddedPostgres:
                 )
             # held until this block ends and, once launched, by the server for as long as it lives
             with (self.folder / "alive").open("a") as alive:
-                if _locked(alive.fileno()):
+                if try_lock(alive):
                     self._launch(alive.fileno())
                     continue
             time.sleep(0.05)  # it is starting, stopping or recovering
@@ -227,7 +228,7 @@ class EmbeddedPostgres:
 
     def _dead(self) -> bool:
         with (self.folder / "alive").open("a") as alive:
-            return _locked(alive.fileno())
+            return try_lock(alive)
 
     @contextlib.contextmanager
     def _explained(self) -> Generator[None]:
@@ -247,17 +248,6 @@ def _refusal(folder: Path, said: str, remedy: str) -> PermanentError:
     lines = [line for line in said.strip().splitlines() if "FATAL" in line or "error" in line.lower()]
     reason = (lines or said.strip().splitlines() or ["no reason was given"])[-1].strip().rstrip(".")
     return PermanentError(f"The embedded Postgres in {folder} cannot run ({reason}); {remedy}.")
-
-
-def _locked(descriptor: int) -> bool:
-    """Lock an open file for this process and those that inherit it; False if another holds it."""
-    import fcntl
-
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 def _free_port() -> int:

@@ -29,7 +29,7 @@ from google.cloud.storage.retry import DEFAULT_RETRY
 from google.oauth2 import service_account
 
 from taxi_assets.core.errors import PermanentError, TransientError
-from taxi_assets.sinks.storage.buckets import Bucket, ObjectMissing, PreconditionFailed, Stat, checked_name
+from taxi_assets.sinks.storage.bucket import Bucket, ObjectMissing, PreconditionFailed, Stat, checked_name
 
 SCOPE = "https://www.googleapis.com/auth/devstorage.read_write"
 EMULATOR = "STORAGE_EMULATOR_HOST"
@@ -225,7 +225,7 @@ class _Parts(io.RawIOBase):
 
 
 def _stat(blob: storage.Blob) -> Stat:
-    return Stat(str(blob.name), int(blob.size), int(blob.generation), blob.crc32c, dict(blob.metadata or {}))
+    return Stat(str(blob.name), int(blob.size), int(blob.generation), dict(blob.metadata or {}))
 
 
 def _crc32c(path: Path) -> str:

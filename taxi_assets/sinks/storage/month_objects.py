@@ -18,7 +18,7 @@ from taxi_assets.core.month_file import BATCH_ROWS, MonthFile
 from taxi_assets.core.scratch import Scratch
 from taxi_assets.core.table import Table
 from taxi_assets.sinks.contract import WriteContext
-from taxi_assets.sinks.storage.buckets import Bucket, ObjectMissing, PreconditionFailed, Stat, checked_name
+from taxi_assets.sinks.storage.bucket import Bucket, ObjectMissing, PreconditionFailed, Stat, checked_name
 
 if TYPE_CHECKING:
     import pyarrow.parquet as pq

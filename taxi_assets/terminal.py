@@ -17,7 +17,7 @@ def terminal_logger(_: Any) -> logging.Logger:
 
     It duplicates standard output when it is created, because Dagster redirects standard output while a step runs.
     """
-    logger = logging.Logger("taxi_assets.cli.terminal", logging.INFO)
+    logger = logging.Logger("taxi_assets.terminal", logging.INFO)
     handler = _Terminal(os.fdopen(os.dup(sys.stdout.fileno()), "w"))
     RateLimiter.seconds = 1.0 if handler.stream.isatty() else RateLimiter.seconds
     handler.addFilter(
