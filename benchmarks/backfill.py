@@ -21,19 +21,16 @@ RUNS = ((1, 1), (1, 12), (2, 2), (2, 12))
 
 def measure(folder: Path, rows: int | None, repeat: int, say: Callable[[str], None]) -> dict[str, Any]:
     """Each run from nothing loaded; the published months are at hand."""
-    from benchmarks.bench import once_in
-
     space = Workspace(folder, rows or ROWS)
     seconds: dict[tuple[int, int], float] = {}
     lines = []
     with space.ready(MONTHS):
-        once = once_in(space)
         for jobs, months in RUNS:
             samples, busy = [], []
             for _ in range(repeat):
                 space.forget()
                 before = busy_seconds()
-                samples.append(once(_backfill(jobs, months)))
+                samples.append(space.run(_backfill(jobs, months)))
                 busy.append((busy_seconds() - before) / samples[-1].seconds)
             line = {
                 "jobs": jobs,
@@ -48,7 +45,7 @@ def measure(folder: Path, rows: int | None, repeat: int, say: Callable[[str], No
                 f"{jobs} workers {months:>3} months {line['seconds']:8.1f} s {line['peak']:7.0f} MB {line['cores']:.2f} cores"
             )
         command = (sys.executable, "-m", "benchmarks.launch", "benchmarks.noop_graph", "--months", "6")
-        orchestration = once(Case("noop", "", command, home="noop")).told["later"]
+        orchestration = space.run(Case("noop", "", command, home="noop")).told["later"]
     return {
         **report.machine(),
         "rows": space.rows,

@@ -11,31 +11,19 @@ import fnmatch
 import json
 import signal
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 from benchmarks import floors, ours, report, targets
-from benchmarks.measure import Case, CaseFailed, Sample, as_json, interleave, run
+from benchmarks.measure import Case, CaseFailed, Sample, as_json, interleave
 from benchmarks.peers.cases import cases as peer_cases
-from benchmarks.workspace import REPOSITORY, ROWS, Workspace
+from benchmarks.workspace import DEFAULT_FOLDER, ROWS, Workspace
 
-DEFAULT_FOLDER = REPOSITORY / ".taxi" / "bench"
 REPEAT = 5
 
 
 def say(line: str) -> None:
     """Progress, apart from the result."""
     print(line, file=sys.stderr, flush=True)
-
-
-def once_in(space: Workspace) -> Callable[[Case], Sample]:
-    """What runs a case in the workspace, after settling it."""
-
-    def once(case: Case) -> Sample:
-        space.settle()
-        return run(case, space.env(case.folder, case.home), space.folder / case.home)
-
-    return once
 
 
 def chosen(cases: list[Case], only: list[str]) -> list[Case]:
@@ -46,9 +34,8 @@ def chosen(cases: list[Case], only: list[str]) -> list[Case]:
 def measure(space: Workspace, cases: list[Case], repeat: int) -> dict[str, list[Sample]]:
     """Every case `repeat` times."""
     with space.ready():
-        once = once_in(space)
-        once(Case("inputs", "", (sys.executable, "-m", "benchmarks.inputs")))
-        return interleave(cases, repeat, once, say)
+        space.run(Case("inputs", "", (sys.executable, "-m", "benchmarks.inputs")))
+        return interleave(cases, repeat, space.run, say)
 
 
 def main(arguments: list[str] | None = None) -> int:

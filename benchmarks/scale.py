@@ -20,29 +20,26 @@ WIRED = (ROWS, SIZES[-1])
 
 def measure(folder: Path, most: int | None, repeat: int, say: Callable[[str], None]) -> dict[str, Any]:
     """The graph, the whole job and each sink alone at every size up to `most` rows, on this machine's disk and over the wire."""
-    from benchmarks.bench import once_in
-
     cases = [case for case in ours.CASES if case.name in ("graph", "job") or case.name.startswith("sink_")]
     lines = []
 
-    def measured(case: Case, rows: int, name: str) -> None:
-        samples = [once(case) for _ in range(repeat)]
+    def measured(space: Workspace, case: Case, name: str) -> None:
+        samples = [space.run(case) for _ in range(repeat)]
         seconds, peak = statistics.median(sample.seconds for sample in samples), max(sample.peak for sample in samples)
-        lines.append({"case": name, "rows": rows, "seconds": round(seconds, 3), "peak": round(peak, 1)})
-        say(f"{name:<36} {rows:>12,} {seconds:8.2f} s {peak:7.0f} MB")
+        lines.append({"case": name, "rows": space.rows, "seconds": round(seconds, 3), "peak": round(peak, 1)})
+        say(f"{name:<36} {space.rows:>12,} {seconds:8.2f} s {peak:7.0f} MB")
 
     for rows in [size for size in SIZES if size <= (most or SIZES[-1])] or [most]:
         space = Workspace(folder, rows)
         with space.ready():
             space.forget()
-            once = once_in(space)
-            once(Case("inputs", "", (sys.executable, "-m", "benchmarks.inputs")))
+            space.run(Case("inputs", "", (sys.executable, "-m", "benchmarks.inputs")))
             for case in cases:
-                measured(case, rows, case.name)
+                measured(space, case, case.name)
             if rows in WIRED:
                 space.forget()
                 with space.wired():
                     for case in cases:
                         if case.name != "sink_postgres":  # the same server by the same protocol either way
-                            measured(case, rows, f"{case.name}, over the wire")
+                            measured(space, case, f"{case.name}, over the wire")
     return {**report.machine(), "lines": sorted(lines, key=lambda line: (line["case"], line["rows"]))}

@@ -18,7 +18,10 @@ from urllib.parse import urlsplit
 
 from isal import igzip
 
+from benchmarks.measure import Case, Sample, run
+
 REPOSITORY = Path(__file__).resolve().parent.parent
+DEFAULT_FOLDER = REPOSITORY / ".taxi" / "bench"
 MONTH = "2021-01"
 ROWS = 1_370_000
 """Yellow 2021-01, the month of the courses, has 1,369,765 rows."""
@@ -93,6 +96,11 @@ class Workspace:
         finally:
             self._wire = {}
             stop(folder)
+
+    def run(self, case: Case) -> Sample:
+        """Settle the workspace and run a case once."""
+        self.settle()
+        return run(case, self.env(case.folder, case.home), self.folder / case.home)
 
     def settle(self) -> None:
         """Before each run: nothing downloaded is at hand, and no run pays for what an earlier one left to be written."""

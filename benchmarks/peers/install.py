@@ -24,7 +24,7 @@ def python(folder: Path, peer: str) -> Path:
 
 def main(peers: list[str]) -> int:
     """Install what is not there yet; a peer that cannot be installed is named, and the others still are."""
-    from benchmarks.bench import DEFAULT_FOLDER
+    from benchmarks.workspace import DEFAULT_FOLDER
 
     folder, failed = DEFAULT_FOLDER / "peers", []
     for peer in peers or REQUIREMENTS:
