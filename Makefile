@@ -11,7 +11,7 @@ $(if $(SOURCE),$(eval export TAXI_SOURCE := $(SOURCE)))
 $(if $(ROWS),$(eval export TAXI_SAMPLE_ROWS := $(ROWS)))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo run backfill summary dev stop clean-data emulators emulators-stop test lint chaos bench bench-peers bench-record bench-check \
+.PHONY: help demo run backfill status summary dev stop clean-data emulators emulators-stop test lint chaos bench bench-peers bench-record bench-check \
   pictures verify-docs verify-terraform verify-deploy up lock
 
 help:  ## show this
@@ -39,6 +39,9 @@ run: $(VENV)/.ready  ## load a real month: make run MONTH=2021-01 [SOURCE=tlc|da
 
 backfill: $(VENV)/.ready  ## load a range of months, resumable: make backfill FROM=2019-01 TO=2020-12 [JOBS=2] [AGAIN=1]
 	@$(BIN)/taxi-assets backfill --from $(FROM) --to $(TO) --jobs $(or $(JOBS),1) $(if $(KIND),--kind $(KIND)) $(if $(AGAIN),--again)
+
+status: $(VENV)/.ready  ## show which months are loaded, missing, republished or incomplete: make status [FROM=2019-01 TO=2020-12]
+	@$(BIN)/taxi-assets status $(if $(FROM),--from $(FROM)) $(if $(TO),--to $(TO)) $(if $(KIND),--kind $(KIND))
 
 summary: $(VENV)/.ready  ## query every sink for a month's row counts: make summary MONTH=2021-01
 	@$(BIN)/taxi-assets summary $(MONTH)

@@ -56,11 +56,7 @@ def backfill(settings: Settings, kind: TaxiKind, months: Sequence[Month], jobs: 
     with backfill_lock(settings.home_folder) as lock, dg.DagsterInstance.get() as instance:
         create_storage(instance)  # before several workers use it
         end_dead_runs(instance, print)
-        assets = build_defs(settings).get_repository_def().asset_graph
-        records = MonthRecords(instance, assets, kind, settings.new_columns)
-        print(f"Checking {count(len(months))} at the source ...", flush=True)
-        source = resources(settings)["publisher"].open()
-        results = probe_months(source, kind, months, PROBE_SECONDS, max_errors=3)
+        records, results = examine(settings, kind, months, instance)
         if results.error and not results.published:
             raise PermanentError(results.error)
         if results.error:
@@ -75,6 +71,34 @@ def backfill(settings: Settings, kind: TaxiKind, months: Sequence[Month], jobs: 
             interrupted = _load(tasks, workers, records, instance, report)
         other_runs = [decision.month for decision in decisions if decision.state is State.RUNNING]
         return summarize(report, other_runs, interrupted=interrupted)
+
+
+def examine(
+    settings: Settings, kind: TaxiKind, months: Sequence[Month], instance: dg.DagsterInstance
+) -> tuple[MonthRecords, ProbeResults]:
+    """Return the reader of what is recorded about months, and what the source publishes of them."""
+    assets = build_defs(settings).get_repository_def().asset_graph
+    print(f"Checking {count(len(months))} at the source ...", flush=True)
+    source = resources(settings)["publisher"].open()
+    return (
+        MonthRecords(instance, assets, kind, settings.new_columns),
+        probe_months(source, kind, months, PROBE_SECONDS, max_errors=3),
+    )
+
+
+def status(settings: Settings, kind: TaxiKind, months: Sequence[Month]) -> int:
+    """Print what is known of each month, months with the same reason in one line, with their number; return 0."""
+    with dg.DagsterInstance.get() as instance:
+        records, results = examine(settings, kind, months, instance)
+        decisions = records.decide(results.published, records.read(months))
+    if results.error:
+        print(f"{results.error} Of months that could not be checked, only what was loaded is shown.")
+    groups: dict[tuple[int, str], list[Month]] = {}
+    for decision in decisions:
+        groups.setdefault((list(State).index(decision.state), decision.reason), []).append(decision.month)
+    for (_, reason), members in sorted(groups.items()):
+        print(f"  {len(members):>3}  {reason}: {ranges(members)}")
+    return 0
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from taxi_assets.assets.checks import same_month
 from taxi_assets.assets.reports import report_address
 from taxi_assets.assets.sinks import sinks
 from taxi_assets.automation.housekeeping import create_storage
-from taxi_assets.cli.backfill import backfill, default_jobs, months_between
+from taxi_assets.cli.backfill import backfill, default_jobs, months_between, status
 from taxi_assets.core import run_tags
 from taxi_assets.core.errors import PermanentError
 from taxi_assets.core.failures import run_failures
@@ -74,6 +74,15 @@ def _backfill(options: Namespace) -> int:
         raise PermanentError("--jobs must be at least 1.")
     jobs = options.jobs or default_jobs()
     return backfill(settings, kind, months_between(first, last), jobs, again=options.again)
+
+
+def _status(options: Namespace) -> int:
+    settings = load_settings()
+    kind = _kind(options, settings)
+    keys = monthly(kind).get_partition_keys()
+    first, last = Month.parse(options.first or keys[0][:7]), Month.parse(options.last or keys[-1][:7])
+    _require_partitions(kind, settings, first, last)
+    return status(settings, kind, months_between(first, last))
 
 
 def _summary(options: Namespace) -> int:
@@ -155,6 +164,7 @@ def _clean_data(options: Namespace) -> int:
 COMMANDS = {
     "run": _run,
     "backfill": _backfill,
+    "status": _status,
     "summary": _summary,
     "postgres-url": _postgres_url,
     "stop": _stop,

@@ -53,6 +53,11 @@ def parser() -> argparse.ArgumentParser:
         "Load a month into every sink, with all checks; then query every sink and print the row counts.",
     )
     backfill = command("backfill", "load a range of months; run it again to resume", BACKFILL)
+    status = command(
+        "status",
+        "show which months are loaded, missing, republished, outdated or incomplete",
+        "Check months at the source, compare them with what was loaded, and print their states with the reasons.",
+    )
     summary = command(
         "summary",
         "print a month's row counts in every sink",
@@ -65,7 +70,9 @@ def parser() -> argparse.ArgumentParser:
     backfill.add_argument("--again", action="store_true", help="reload months that are up to date, too")
     for each in (run, summary):
         each.add_argument("month", help="the month, YYYY-MM")
-    for each in (run, backfill, summary):
+    status.add_argument("--from", dest="first", metavar="YYYY-MM", help="first month (default: the first partition)")
+    status.add_argument("--to", dest="last", metavar="YYYY-MM", help="last month (default: the last complete month)")
+    for each in (run, backfill, status, summary):
         each.add_argument("--kind", choices=list(KINDS), help="kind of taxi (default: the first of TAXI_KINDS)")
     command("postgres-url", "start the embedded Postgres if necessary, and print its URL")
     command("stop", "stop the embedded Postgres")

@@ -55,7 +55,7 @@ SUMMARY_COLUMNS = (
 """The summary's columns, in order, with units. The first three are the key: a row each, and none is empty."""
 
 SUMMARY_NAMES = [column.name for column in SUMMARY_COLUMNS]
-KEY, COUNTS = SUMMARY_NAMES[:3], SUMMARY_NAMES[3:5]
+KEY = SUMMARY_NAMES[:3]
 
 _SUMS = {"miles": "trip_distance", "fares": "fare_amount", "tips": "tip_amount", "revenue": "total_amount"}
 _CENT = 0.005

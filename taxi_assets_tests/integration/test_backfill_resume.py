@@ -57,6 +57,14 @@ class Home:
             said = process.communicate(timeout=300)[0]
         return process.returncode, said
 
+    def status(self, first: str, last: str) -> dict[str, str]:
+        """What `taxi-assets status` says of groups of months."""
+        command = [sys.executable, "-m", "taxi_assets", "status", "--from", first, "--to", last]
+        shown = subprocess.run(
+            command, env=self.environment, cwd=self.folder, capture_output=True, text=True, timeout=60, check=True
+        )
+        return {months: reason for reason, months in re.findall(r"^ +\d+  (.*): ([-\d, to]+)$", shown.stdout, re.M)}
+
     def history(self) -> Counter[str]:
         """How often each month was loaded into Postgres, as its history has it."""
         with psycopg.connect(self.postgres.url()) as connection:
@@ -213,6 +221,12 @@ def test_heaviest_first_and_a_month_that_fails_is_named_while_the_others_are_loa
         assert "Traceback" not in said
         publisher.publish("2020-03")
         publisher.publish("2020-01", 400, variant=1)  # published anew since
+        assert home.status("2020-01", "2020-05") == {
+            "2020-01": "republished since it was loaded",
+            "2020-02, 2020-04": "every asset is loaded by the current code, from the published version",
+            "2020-03": "published, not loaded yet",
+            "2020-05": "not published",
+        }
         code, said = home.backfill("2020-01", "2020-04", "--jobs", "1")
         assert code == 0, said
         assert set(re.findall(r"\] (\d{4}-\d{2}) loaded", said)) == {"2020-01", "2020-03"}
