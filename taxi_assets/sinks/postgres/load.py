@@ -8,10 +8,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
+import psycopg
 import pyarrow as pa
 import pyarrow.compute as pc
+from pgpq import ArrowToPostgresBinaryEncoder
+from psycopg import errors, sql
 
 from taxi_assets.core.errors import PermanentError, TransientError
 from taxi_assets.core.month import Month
@@ -28,10 +31,6 @@ from taxi_assets.sinks.postgres.table import (
     lock_key,
     relation,
 )
-
-if TYPE_CHECKING:
-    import psycopg
-    from psycopg import sql
 
 T = TypeVar("T")
 
@@ -86,8 +85,6 @@ def build(
     Raises:
         PermanentError: a row is outside the month, or one is missing.
     """
-    from psycopg import errors, sql
-
     month, name = month_file.month, f"{table.partition(month_file.month)}_new"
     new = table.identifier(name)
     if relation(cursor, table, name) is not None:
@@ -120,8 +117,6 @@ def swap(cursor: psycopg.Cursor, table: PostgresTable, month: Month, name: str) 
     Raises:
         psycopg.errors.LockNotAvailable: readers held the table for `LOCK_WAIT`; nothing was changed.
     """
-    from psycopg import sql
-
     partition = table.partition(month)
     old, new = table.identifier(partition), table.identifier(name)
     if is_partition(cursor, table, month):
@@ -147,8 +142,6 @@ def replace_rows(
     cursor: psycopg.Cursor, table: PostgresTable, shape: Shape, month_file: MonthFile, log: Callable[[str], Any]
 ) -> None:
     """Delete the month's rows of a table with a key and insert the new ones; a table without a time is replaced whole."""
-    from psycopg import sql
-
     delete = sql.SQL("DELETE FROM {}").format(table.sql)
     if table.table.time:
         start, end = _bounds(month_file.month)
@@ -166,8 +159,6 @@ def with_retries(
     Raises:
         TransientError: one still is after `patience` seconds; the error names the session.
     """
-    from psycopg import errors
-
     deadline, pause = time.monotonic() + patience, 0.25
     while True:
         try:
@@ -192,8 +183,6 @@ def record(cursor: psycopg.Cursor, table: PostgresTable, month_file: MonthFile, 
     A run that resumes one that was killed after it had loaded the month loads it again: that is the same load, in one row.
     Only one load of a month runs at a time (`lock_month`), so no other row of it appears in between.
     """
-    from psycopg import sql
-
     manifest, extra = month_file.manifest, month_file.manifest.extra
     values = {
         "table_name": table.table.name,
@@ -232,9 +221,6 @@ def copy(
     Raises:
         PermanentError: a row is missing.
     """
-    from pgpq import ArrowToPostgresBinaryEncoder
-    from psycopg import sql
-
     month, difference = month_file.month, shape.difference
     if difference.surplus:
         log(f"{month}: {table.name} has {', '.join(difference.surplus)}, which trips do not have; null in this month.")
@@ -295,8 +281,6 @@ def _encodable(month_file: MonthFile, schema: pa.Schema, converted: Mapping[str,
 
 
 def _bounds(month: Month) -> tuple[sql.Literal, sql.Literal]:
-    from psycopg import sql
-
     return sql.Literal(str(month.start)), sql.Literal(str(month.end))
 
 
