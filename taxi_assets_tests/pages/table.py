@@ -51,7 +51,7 @@ LONG = Elsewhere("takes long, and a quiet machine; its parts: test_benchmarks.py
 
 TABLE: tuple[tuple[str, How], ...] = (
     # what make offers
-    (r"make (demo|summary|stop|help)\b", Run()),
+    (r"make (demo|status|summary|stop|help)\b", Run()),
     (r"make (test|lint)$", Elsewhere(".ci/run, on every change")),
     (r"make run MONTH=2021-01$", Run()),
     (r"make run MONTH=2021-01 SOURCE=datatalks$", Run({"datatalks": "'{published}'"})),
