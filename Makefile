@@ -14,7 +14,7 @@ $(if $(ROWS),$(eval export TAXI_SAMPLE_ROWS := $(ROWS)))
 .PHONY: help demo run backfill status summary dev stop clean-data emulators emulators-stop test lint chaos bench bench-peers bench-record bench-check \
   pictures verify-docs verify-terraform verify-deploy up lock
 
-help:  ## show this
+help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:[^#]*## /\t/' | expand -t 14
 
 $(VENV)/.ready: requirements.lock pyproject.toml
@@ -84,7 +84,7 @@ bench-record: $(VENV)/.ready-dev  ## run the benchmarks and update docs/performa
 bench-check: $(VENV)/.ready-dev  ## run the benchmarks and fail if a ratio is worse than the recorded one
 	@$(BIN)/python -m benchmarks.bench --check --repeat 3 $(ARGS)
 
-pictures: $(VENV)/.ready-dev  ## regenerate the README's pictures from a live instance (needs Chromium)
+pictures: $(VENV)/.ready-dev  ## regenerate the README's pictures from a running instance (needs Chromium)
 	@$(BIN)/python docs/pictures.py
 
 verify-docs: $(VENV)/.ready-dev  ## run the commands of README.md and docs/ in a copy of the project: make verify-docs [ARGS="README.md"]

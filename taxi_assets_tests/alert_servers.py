@@ -1,4 +1,4 @@
-"""A webhook and a mail server on this machine that keep what they are sent."""
+"""A webhook and a mail server on this machine that record what they receive."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class MailServer:
 
 @contextlib.contextmanager
 def mail_server() -> Generator[MailServer, None, None]:
-    """A server that speaks enough of SMTP for one mail a connection: EHLO, AUTH PLAIN, MAIL, RCPT, DATA, QUIT."""
+    """A server with enough of SMTP for one email per connection: EHLO, AUTH PLAIN, MAIL, RCPT, DATA, QUIT."""
     server = MailServer()
 
     class Handler(socketserver.StreamRequestHandler):

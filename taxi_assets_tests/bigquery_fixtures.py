@@ -1,7 +1,7 @@
-"""A BigQuery emulator for tests, the bucket it loads from, and a wire in between that records and disturbs.
+"""A BigQuery emulator for tests, the bucket it loads from, and a proxy that records requests and injects faults.
 
-Use by `from taxi_assets_tests.bigquery_fixtures import bigquery` (a fixture of the session: one server a test process).
-The emulator is `emulators.bigquery`; where it cannot be had, tests that need it are skipped and say why.
+Use by `from taxi_assets_tests.bigquery_fixtures import bigquery` (a session fixture: one server per test process). The
+emulator is `emulators.bigquery`; where it is unavailable, tests that need it are skipped with a reason.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ PROJECT, BUCKET = "taxi-test", "taxi-test-bucket"
 class BigQueryServer:
     """The emulator and its bucket, as processes that can be killed and started again on the same data and port.
 
-    `storage` is the address of a Cloud Storage emulator to load from; without one it brings its own, with BUCKET in it.
+    `storage` is the address of a Cloud Storage emulator to load from; without it, one with BUCKET is started.
     """
 
     def __init__(self, folder: Path, storage: str | None = None) -> None:
@@ -97,7 +97,7 @@ class BigQueryServer:
 
 @contextmanager
 def bigquery_server(folder: Path, storage: str | None = None) -> Iterator[BigQueryServer]:
-    """A server of its own for a test that ends it; skips the test where the emulator cannot be had."""
+    """A separate server for a test that stops it; skips the test where the emulator is unavailable."""
     try:
         emulator.prepare()
     except emulator.Unavailable as reason:
@@ -111,13 +111,13 @@ def bigquery_server(folder: Path, storage: str | None = None) -> Iterator[BigQue
 
 @pytest.fixture(scope="session")
 def bigquery(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BigQueryServer]:
-    """The emulator, one for all tests of this process: take a dataset of your own."""
+    """The emulator, shared by all tests of this process; each test uses its own dataset."""
     with bigquery_server(tmp_path_factory.mktemp("bigquery")) as server:
         yield server
 
 
 def bigquery_sink(endpoint: str, dataset: str | None = None, **options: Any) -> BigQueryIOManager:
-    """The sink at `endpoint`, in a dataset of its own."""
+    """The sink at `endpoint`, in its own dataset."""
     options = {"retry_seconds": 10.0, "job_seconds": 60.0} | options
     return BigQueryIOManager(
         project=PROJECT, dataset=dataset or f"taxi_{uuid.uuid4().hex[:8]}", api_endpoint=endpoint, **options
@@ -135,11 +135,11 @@ class Request:
 
 @dataclass
 class Wire:
-    """A proxy in front of the emulator: keeps every request, and spoils the answers that `disturb` asks for.
+    """A proxy in front of the emulator: records every request, and injects the faults that `disturb` returns.
 
-    `disturb` is asked with each request and says `None`, a status and BigQuery's reason like `(503, "backendError")`,
-    `"reset"` (the request is not passed on), `"lost"` (it is passed on, and the answer is lost), or a function that
-    changes the answer's JSON.
+    `disturb` is called with each request and returns `None`, a status and BigQuery's reason like `(503, "backendError")`,
+    `"reset"` (the request is not passed on), `"lost"` (it is passed on, and the response is lost), or a function that
+    changes the JSON of the response.
     """
 
     endpoint: str

@@ -5,7 +5,6 @@ Import the fixtures you use, and `bigquery`, by name into the test module.
 
 from __future__ import annotations
 
-import dataclasses
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,7 +15,7 @@ from google.cloud import bigquery as google
 
 from taxi_assets.core.month import Month
 from taxi_assets.core.month_file import MonthFile
-from taxi_assets.datasets.schema import YELLOW, Column, TaxiKind
+from taxi_assets.datasets.schema import Column
 from taxi_assets.sinks.bigquery.io_manager import BigQueryIOManager
 from taxi_assets.sinks.contract import WriteContext
 from taxi_assets_tests.bigquery_fixtures import (
@@ -27,7 +26,7 @@ from taxi_assets_tests.bigquery_fixtures import (
     bigquery_sink,
     wire_to,
 )
-from taxi_assets_tests.months import month_of_trips, same_manifest
+from taxi_assets_tests.months import month_of_trips
 
 JANUARY, FEBRUARY = Month(2021, 1), Month(2021, 2)
 TIP = Column("tip_jar", "double", "Coins, US dollars.")
@@ -67,17 +66,9 @@ def at_uri(trips: MonthFile, uri: str, generation: int = 0) -> MonthFile:
     return MonthFile(trips.path, trips.month, uri=uri, generation=generation)
 
 
-def holds(sink: BigQueryIOManager, trips: MonthFile) -> bool:
-    return same_manifest(sink.measure(YELLOW.table, trips.month), trips.manifest)
-
-
 def client(sink: BigQueryIOManager) -> google.Client:
     options = {"api_endpoint": sink.api_endpoint}
     return google.Client(PROJECT, AnonymousCredentials(), location="US", client_options=options)
-
-
-def with_columns(*columns: Column) -> TaxiKind:
-    return dataclasses.replace(YELLOW, columns=columns)
 
 
 def is_load(request: Request) -> bool:

@@ -1,8 +1,8 @@
-"""A real browser for tests: headless Chromium as the system has it, driven by Playwright.
+"""A real browser for tests: the system's headless Chromium, driven by Playwright.
 
-Use by `from taxi_assets_tests.browser import browser` (a fixture of the module). Where Playwright or Chromium is
-absent, tests that need them are skipped and say what to install. Chromium is Debian's package `chromium`, or whatever
-TAXI_CHROMIUM names; Playwright's own downloads are not used.
+Use by `from taxi_assets_tests.browser import browser` (a module fixture). Where Playwright or Chromium is
+missing, tests that need them are skipped with what to install. Chromium is Debian's package `chromium`, or the program
+in TAXI_CHROMIUM; Playwright's own downloads are not used.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ ARGUMENTS = [
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """One browser a module; every test opens pages of its own. No longer: its event loop would be in others' way."""
+    """One browser per module; every test opens its own pages. Its event loop would disturb tests of other modules."""
     pytest.importorskip("playwright.sync_api", reason="Playwright is not installed (pip install playwright)")
     if chromium() is None:
         pytest.skip("Chromium is not installed (apt-get install chromium, or set TAXI_CHROMIUM)")

@@ -8,7 +8,7 @@ import pytest
 
 
 def own_certificate(folder: Path) -> tuple[Path, Path]:
-    """A certificate that nobody trusts."""
+    """An untrusted, self-signed certificate."""
     if not shutil.which("openssl"):
         pytest.skip("a certificate of one's own needs openssl")
     folder.mkdir(exist_ok=True)

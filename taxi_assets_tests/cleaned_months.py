@@ -22,7 +22,7 @@ from taxi_assets.reports.profile import profile_month
 
 @dataclass(frozen=True)
 class CleanedMonth:
-    """A month and what cleaning made of it."""
+    """A month and the result of cleaning it."""
 
     kind: TaxiKind
     month: Month
@@ -35,7 +35,7 @@ class CleanedMonth:
 
 
 def cleaned(path: Path, kind: TaxiKind, month: str, folder: Path, **told: Any) -> CleanedMonth:
-    """A published file; `told` is what its origin is said to be."""
+    """A published file; `told` is its recorded origin."""
     wanted = Month.parse(month)
     with stage(folder, wanted, kind.raw_schema, kind.table, f"{kind.name}-raw") as writer:
         for batch in read_trips(path, kind, wanted):
@@ -47,7 +47,7 @@ def cleaned(path: Path, kind: TaxiKind, month: str, folder: Path, **told: Any) -
 
 
 def cleaned_sample(folder: Path, rows: int = 20_000, month: str = "2021-01", kind: TaxiKind = YELLOW) -> CleanedMonth:
-    """A generated month, which says so."""
+    """A month recorded as generated."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{kind.name}-{month}.csv.gz"
     write_sample(path, kind, Month.parse(month), rows)

@@ -1,4 +1,4 @@
-"""What every test may use: real published files where they are at hand, settings of its own, a folder of its own."""
+"""Fixtures of all tests: real published files where available, isolated settings, a separate folder."""
 
 import os
 from collections.abc import Callable
@@ -15,7 +15,7 @@ PUBLISHED = Path(os.environ.get("TAXI_TEST_DATA", REPOSITORY.parent / "shared" /
 
 @pytest.fixture(scope="session")
 def tlc() -> Callable[[str], Path]:
-    """The path of a real published file by its name under the collection, or a skip that says it is absent."""
+    """The path of a real published file by its name under the collection, or a skip if it is missing."""
 
     def find(name: str) -> Path:
         if not (PUBLISHED / name).exists():
@@ -33,7 +33,7 @@ def current(tlc: Callable[[str], Path]) -> Path:
 
 @pytest.fixture(autouse=True)
 def own_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """No TAXI_* of the developer's reaches a test, and whatever a test writes lands in its own folder."""
+    """Hide the developer's TAXI_* variables from tests, and let each test write to its own folder."""
     for name in [name for name in os.environ if name.startswith("TAXI_") and name != "TAXI_TEST_DATA"]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))

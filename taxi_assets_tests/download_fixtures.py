@@ -60,7 +60,7 @@ def fetch(
 
 
 def holds(folder: Path, body: bytes, name: str = NAME) -> bool:
-    """Return whether the folder contains the file, its record, and nothing of an unfinished download."""
+    """Return whether the folder contains the file, its record, and no part of an unfinished download."""
     record = json.loads((folder / f"{name}.json").read_text())
     left = sorted(path.name for path in folder.iterdir())
     return (

@@ -29,12 +29,12 @@ import pytest
 from taxi_assets_tests.processes import free_port, until
 
 Fault = str
-"""What happens to a request: `503`, `reset` (before it is served), or `lost` (served, but the answer never comes)."""
+"""The fault of a request: `503`, `reset` (before it is served), or `lost` (served, but the response is lost)."""
 
 
 @dataclass
 class Request:
-    """A request as it came: the object's name is in `path` or, for uploads, in `query` or the body."""
+    """A received request: the object's name is in `path` or, for uploads, in `query` or the body."""
 
     method: str
     path: str
@@ -165,7 +165,7 @@ class _GateServer(ThreadingHTTPServer):
     request_queue_size = 128
 
     def handle_error(self, *_: object) -> None:
-        """Say nothing about clients that were killed."""
+        """Do not report clients that were killed."""
 
 
 class _Gate(BaseHTTPRequestHandler):
@@ -193,7 +193,7 @@ class _Gate(BaseHTTPRequestHandler):
             return self._reset()
         seen = Request(self.command, address.path, query, {k.lower(): v for k, v in self.headers.items()})
         fault = None
-        if seen.is_about_objects:  # the client looks at the bucket itself, too, whenever its own thread gets to it
+        if seen.is_about_objects:  # the client also requests the bucket itself, from a background thread at any time
             server.requests.append(seen)
             fault = server.disturb(seen)
         if fault == "reset":

@@ -1,4 +1,4 @@
-"""The whole graph in the local profile, as tests run it, and its sinks read with none of our code."""
+"""The complete graph in the local profile, as tests run it, and its sinks read without the package's code."""
 
 import shutil
 from collections.abc import Iterator

@@ -14,7 +14,7 @@ PACKAGE = "taxi_assets"
 
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("core",),
-    ("datasets", "sinks"),  # a sink knows tables and no taxis
+    ("datasets", "sinks"),  # sinks know tables, not taxi datasets
     ("publisher", "keys"),
     ("settings", "lake"),  # the lake keeps months by the contract of a sink
     ("status", "reports"),

@@ -1,4 +1,4 @@
-"""`dagster dev` over this code location, in a home of its own: webserver, daemon, code server, as `make dev` has them."""
+"""`dagster dev` for this code location, in a separate TAXI_HOME: webserver, daemon, code server, as with `make dev`."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ LAST_RUN = "{ runsOrError(limit: 1) { ... on Runs { results { status tags { key 
 
 @contextmanager
 def live_ui(home: Path, rows: int = 2000, source: str = "sample", kinds: str = "yellow") -> Iterator[str]:
-    """The UI's address. The home holds a copy of the code, so that nobody's edit reloads it midway."""
+    """The UI's URL. The home has a copy of the code, so that edits do not reload it during a test."""
     for name in ("dagster.yaml", "workspace.yaml"):
         shutil.copy(REPOSITORY / name, home)
     no_caches = shutil.ignore_patterns("__pycache__")

@@ -18,12 +18,12 @@ from taxi_assets.sinks.postgres.embedded import EmbeddedPostgres
 from taxi_assets_tests.fake_publisher import FakePublisher, fake_publisher
 
 NEWEST, BEFORE, OLDER = (monthly(YELLOW).get_partition_keys()[i][:7] for i in (-1, -2, -20))
-"""The newest month that is over, the one before it, and one older than those asked for at every tick."""
+"""The newest complete month, the one before it, and one older than those checked at every tick."""
 
 
 @dataclass
 class Loaded:
-    """A home in which `BEFORE` and `OLDER` are loaded and nothing else is published."""
+    """A TAXI_HOME in which `BEFORE` and `OLDER` are loaded; no other month is published."""
 
     publisher: FakePublisher
     instance: dg.DagsterInstance

@@ -1,4 +1,4 @@
-"""Months of made-up trips for tests of sinks: any size, the same for the same seed, whole in their month."""
+"""Months of generated trips for tests of sinks: of any size, reproducible by seed, all within the month."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from taxi_assets.datasets.schema import YELLOW, TaxiKind
 
 
 def stage_in(folder: Path | str) -> None:
-    """Let sinks that are not told where stage their files in `folder`/taxi_assets, in this process."""
+    """Let sinks without a staging folder stage their files in `folder`/taxi_assets, in this process."""
     folders.tempfile = SimpleNamespace(gettempdir=lambda: str(folder))
 
 
@@ -36,7 +36,7 @@ def month_of_trips(
     wanted = Month.parse(month)
     chance = np.random.default_rng([wanted.year, wanted.month, seed])
     sizes = [min(BATCH_ROWS, rows - start) for start in range(0, rows, BATCH_ROWS)]
-    batches = [change(_batch(kind, wanted, size, chance)) for size in sizes[:1]]  # tells the schema
+    batches = [change(_batch(kind, wanted, size, chance)) for size in sizes[:1]]  # to get the schema
     schema = batches[0].schema if batches else kind.schema
     with stage(folder, wanted, schema, kind.table, f"seed{seed}") as writer:
         for batch in batches:
@@ -60,7 +60,7 @@ def _batch(kind: TaxiKind, month: Month, rows: int, chance: np.random.Generator)
 
 
 def same_trips(left: MonthFile, right: MonthFile) -> bool:
-    """Whether two months hold the same rows in whatever order."""
+    """Whether two months have the same rows in any order."""
     return _sorted(left.to_arrow()).equals(_sorted(right.to_arrow()))
 
 

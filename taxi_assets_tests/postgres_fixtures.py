@@ -56,7 +56,7 @@ class PostgresServer:
 
 @pytest.fixture(scope="session")
 def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresServer]:
-    """The embedded server, one a test process; tests share it, each with a database of its own."""
+    """The embedded server, one per test process; tests share it, each with its own database."""
     embedded = EmbeddedPostgres(tmp_path_factory.mktemp("postgres"))
     yield PostgresServer(embedded.url(), embedded.data, embedded)
     embedded.remove()
@@ -81,13 +81,13 @@ def postgres_url(postgres_server: PostgresServer) -> Iterator[str]:
 
 @pytest.fixture
 def every_postgres_url(every_postgres_server: PostgresServer) -> Iterator[str]:
-    """An empty database on every version of the server that is at hand."""
+    """An empty database on every installed version of the server."""
     yield from _database(every_postgres_server)
 
 
 @pytest.fixture
 def own_postgres_server(tmp_path: Path) -> Iterator[PostgresServer]:
-    """An embedded server of the test's own, which it may kill, where the sink looks for it when no address is set."""
+    """A separate embedded server that the test may kill, in the folder that the sink uses without a URL."""
     embedded = EmbeddedPostgres(tmp_path / ".taxi" / "postgres")
     yield PostgresServer(embedded.url(), embedded.data)
     embedded.remove()
@@ -115,7 +115,7 @@ def encrypting(server: PostgresServer, certificate: Path, key: Path) -> Generato
 
 
 def rows_of(url: str, query: str, *parameters: object) -> list[tuple]:
-    """What a query returns, on a connection of its own."""
+    """The rows of a query, on a new connection."""
     with psycopg.connect(url, autocommit=True) as connection:
         return connection.execute(query, parameters).fetchall()
 

@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from pathlib import Path
 
 import psycopg
 import pyarrow as pa
@@ -19,10 +18,7 @@ import pytest
 
 from taxi_assets.core.month import Month
 from taxi_assets.core.month_file import BATCH_ROWS, MonthFile
-from taxi_assets.datasets.schema import YELLOW
-from taxi_assets.sinks.contract import WriteContext
 from taxi_assets.sinks.postgres.io_manager import PostgresIOManager
-from taxi_assets_tests.months import month_of_trips, same_manifest
 from taxi_assets_tests.postgres_fixtures import (
     rows_of,
 )
@@ -35,24 +31,6 @@ TABLE = "ny_taxi.yellow_cab_data"
 @pytest.fixture
 def sink(postgres_url: str) -> PostgresIOManager:
     return PostgresIOManager(postgres_url)
-
-
-@pytest.fixture
-def log() -> list[str]:
-    return []
-
-
-@pytest.fixture
-def writing(log: list[str]) -> WriteContext:
-    return WriteContext("11111111-run", "token", log.append, {})
-
-
-def made(tmp_path: Path, month: str = "2021-01", rows: int = 2_000, seed: int = 0, **options) -> MonthFile:
-    return month_of_trips(tmp_path / "made", month, rows, seed, **options)
-
-
-def holds(sink: PostgresIOManager, trips: MonthFile) -> bool:
-    return same_manifest(sink.measure(YELLOW.table, trips.month), trips.manifest)
 
 
 def relations(url: str) -> set[str]:

@@ -48,7 +48,7 @@ def parquet(path: Path, table: pa.Table | None = None) -> bytes:
 
 
 def read(path: Path, kind: TaxiKind = YELLOW, month: Month = MONTH) -> pa.Table:
-    """Read the whole file in the raw schema."""
+    """Read the complete file in the raw schema."""
     opened = open_trips(path, kind, month)
     return pa.Table.from_batches(opened.batches, opened.schema)
 

@@ -1,5 +1,5 @@
-# The warehouse: a table a kind of taxi, a partition a month. Runs would make what is missing; made here, the tables are
-# protected, and the dataset's rights are given before the first run. schemas/*.json is written by schemas/generate.py.
+# The warehouse: one table per taxi kind, one partition per month. Runs create missing tables; those created here are
+# protected, and permissions on the dataset exist before the first run. schemas/generate.py writes schemas/*.json.
 locals {
   schemas = { for kind in var.kinds : kind => file("${path.module}/schemas/${kind}.json") }
 }
@@ -9,7 +9,7 @@ resource "google_bigquery_dataset" "this" {
   location                   = var.region
   description                = "New York's taxi trips, month by month since 2009."
   delete_contents_on_destroy = false
-  max_time_travel_hours      = "168" # a replaced month can be queried as it was for seven days
+  max_time_travel_hours      = "168" # the previous version of a month can be queried for seven days
   depends_on                 = [google_project_service.this]
 }
 

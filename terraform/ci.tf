@@ -1,7 +1,7 @@
-# What GitHub's workflows may do, without a key: Workload Identity Federation trusts GitHub's signature on a run's token,
-# and the token says which repository, branch and event it is for.
+# Permissions of GitHub's workflows, without a key: Workload Identity Federation trusts GitHub's signature on a run's token,
+# which contains the repository, branch and event.
 #   plan    a pull request of this repository: reads the state (which holds no secret) and nothing else
-#   deploy  a push to the branch, or a person starting the workflow there: pushes images and puts them into service
+#   deploy  a push to the branch, or a person starting the workflow there: pushes and deploys images
 locals {
   ci_count = var.github == null ? 0 : 1
   ci_roles = var.github == null ? {} : {
@@ -27,7 +27,7 @@ resource "google_iam_workload_identity_pool_provider" "github" {
     issuer_uri = "https://token.actions.githubusercontent.com"
   }
 
-  # pull_request_target also carries the branch's ref while handling a stranger's code, so the event counts too.
+  # pull_request_target also has the branch's ref but may run code of a fork, so the event is checked too.
   attribute_mapping = {
     "google.subject" = "assertion.sub"
     "attribute.role" = "assertion.ref == 'refs/heads/${var.github.branch}' && assertion.event_name in ['push', 'workflow_dispatch'] ? 'deploy' : (assertion.event_name == 'pull_request' ? 'plan' : 'none')"
@@ -57,7 +57,7 @@ resource "google_storage_bucket_iam_member" "ci_plan" {
   member = google_service_account.ci["plan"].member
 }
 
-# The project's number, which the budget is filtered by, is the one thing a plan looks up.
+# The budget is filtered by the project's number, the only value that a plan reads from the API.
 resource "google_project_iam_member" "ci_plan" {
   count   = local.ci_count
   project = var.project_id
@@ -73,8 +73,8 @@ resource "google_artifact_registry_repository_iam_member" "ci_deploy" {
   member     = google_service_account.ci["deploy"].member
 }
 
-# On the project, which holds nothing else: gcloud follows a release by operations, which belong to the project. The role
-# cannot change who may call a service.
+# On the project, which contains nothing else: gcloud polls operations during a release, and these belong to the project.
+# The role cannot change the IAM policy of a service.
 resource "google_project_iam_member" "ci_deploy" {
   count   = local.ci_count
   project = var.project_id
@@ -82,7 +82,7 @@ resource "google_project_iam_member" "ci_deploy" {
   member  = google_service_account.ci["deploy"].member
 }
 
-# To update a service is to decide what runs as its account.
+# Updating a service requires permission to act as its service account.
 resource "google_service_account_iam_member" "ci_deploy" {
   for_each           = var.github == null ? {} : google_service_account.role
   service_account_id = each.value.name

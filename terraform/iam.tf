@@ -1,5 +1,5 @@
-# One service account a role, each with what that role does and nothing more. Every grant is in this file but those of
-# people (run.tf) and CI (ci.tf).
+# One service account per role, each with the minimum permissions. All grants are in this file, except those of people
+# (run.tf) and CI (ci.tf).
 locals {
   roles = {
     webserver = "The UI: queues runs for the daemon, cancels them, shows their logs."
@@ -8,7 +8,7 @@ locals {
     migrate   = "Brings Dagster's storage to the schema of a new version."
   }
 
-  # role => databases whose URL it may read. All but migrate load the code location, whose settings insist on both.
+  # role => databases whose URL it may read. All but migrate load the code location, whose settings require both.
   secrets = {
     webserver = ["dagster", "trips"]
     daemon    = ["dagster", "trips"]
@@ -16,8 +16,8 @@ locals {
     migrate   = ["dagster"]
   }
 
-  # role => bucket => what it may do there. Whoever touches a step's log first looks whether the bucket exists, which no
-  # object role allows: hence legacyBucketReader.
+  # role => bucket => storage roles. Access to a step's log first checks that the bucket exists, which no object role
+  # allows: hence legacyBucketReader.
   bucket_roles = {
     webserver = { logs = ["legacyBucketReader", "objectViewer"] }
     daemon    = { logs = ["legacyBucketReader", "objectUser"] } # logs of schedule and sensor ticks
@@ -57,14 +57,14 @@ resource "google_bigquery_dataset_iam_member" "run" {
   member     = google_service_account.role["run"].member
 }
 
-# Jobs belong to a project, not to a dataset; what they may read is still the dataset's business.
+# Jobs belong to a project, not to a dataset; the dataset's permissions decide what a job can read.
 resource "google_project_iam_member" "run_bigquery" {
   project = var.project_id
   role    = "roles/bigquery.jobUser"
   member  = google_service_account.role["run"].member
 }
 
-# Executions are children of a job that the launcher addresses by project (dagster-contrib-gcp), so these are given on
+# Executions are children of a job that the launcher addresses by project (dagster-contrib-gcp), so these are granted on
 # the project. The predefined roles that hold them can also delete jobs or change what they run.
 locals {
   execution_permissions = {

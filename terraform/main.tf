@@ -1,4 +1,4 @@
-# Names, labels and the APIs. One deployment a project: names are fixed, so that deploy/gcp/ can name them too.
+# Names, labels and the APIs. One deployment per project: names are fixed, because deploy/gcp/ uses them too.
 locals {
   labels = { app = "taxi-assets" }
 
@@ -11,7 +11,7 @@ locals {
 resource "google_project_service" "this" {
   for_each           = local.apis
   service            = "${each.key}.googleapis.com"
-  disable_on_destroy = false # other things in the project may have come to use it
+  disable_on_destroy = false # others may use the API
 }
 
 data "google_project" "this" {

@@ -1,4 +1,4 @@
-# What a mail is sent about. Every alert says what to do; none fires in a healthy deployment.
+# Alerts sent by email. Every alert says what to do; none fires in a healthy deployment.
 resource "google_monitoring_notification_channel" "email" {
   display_name = "taxi_assets alerts"
   type         = "email"
@@ -7,22 +7,23 @@ resource "google_monitoring_notification_channel" "email" {
 }
 
 locals {
-  # A run that fails in Dagster ends its container with 0, so Cloud Run's own metrics call it a success: its log says it.
+  # The container of a run that fails in Dagster exits with 0, which Cloud Run's metrics count as success; only the log shows
+  # the failure.
   log_alerts = {
     run_failed = {
       title  = "A run failed"
       filter = "resource.type=\"cloud_run_job\" resource.labels.job_name=\"${google_cloud_run_v2_job.this["run"].name}\" textPayload:\"RUN_FAILURE\""
-      advice = "Open the failed run in the Dagster UI (Runs, filter by failure): its last error is one sentence that says what to do. The month's previous load is still in place."
+      advice = "Open the failed run in the Dagster UI (Runs, filter by failure): its last error says what to do. The previous load of the month is still in place."
     }
     run_lost = {
       title  = "A run's container died"
       filter = "resource.type=\"cloud_run_worker_pool\" resource.labels.worker_pool_name=\"${google_cloud_run_v2_worker_pool.daemon.name}\" textPayload:\"Detected run worker status\""
-      advice = "The container ended without telling Dagster, most often for want of memory: look at the execution's log in Cloud Run, and raise run_resources.memory if it says so. Materialize the month again; nothing half-loaded is visible."
+      advice = "The container exited without reporting to Dagster, usually because it ran out of memory: check the execution's log in Cloud Run, and raise run_resources.memory if so. Materialize the month again; nothing partial is visible."
     }
     container_exit = {
       title  = "The daemon or the webserver stopped"
       filter = "(resource.type=\"cloud_run_worker_pool\" OR resource.type=\"cloud_run_revision\") textPayload:\"Container called exit\""
-      advice = "Read the lines before it in Cloud Logging. After a release: run deploy/gcp/release with the previous digest."
+      advice = "Read the log lines before it in Cloud Logging. After a release, roll back: run deploy/gcp/release with the previous digest."
     }
   }
 }
@@ -44,7 +45,7 @@ resource "google_monitoring_alert_policy" "log" {
   alert_strategy {
     auto_close = "86400s"
     notification_rate_limit {
-      period = "3600s" # a failing backfill is one mail an hour, not two hundred
+      period = "3600s" # a failing backfill sends one email an hour, not two hundred
     }
   }
 
@@ -53,10 +54,10 @@ resource "google_monitoring_alert_policy" "log" {
   }
 }
 
-# The front door, from outside: IAP must answer, and must refuse. IAP answers a script's request (this header) with 401
+# Uptime check from outside: IAP must respond, and must refuse. IAP answers a script's request (this header) with 401
 # and a browser's with a redirect; 200 would mean that the UI is open to the world, 5xx that it is down.
 resource "google_monitoring_uptime_check_config" "door" {
-  display_name = "taxi_assets: the UI answers, and asks who is there"
+  display_name = "taxi_assets: the UI responds and requires a login"
   period       = "300s"
   timeout      = "30s"
   depends_on   = [google_project_service.this]
@@ -108,7 +109,7 @@ resource "google_monitoring_alert_policy" "door" {
   }
 
   documentation {
-    content = "Open the UI in a browser without a login. If it shows Dagster: switch IAP on again (terraform apply). If it shows an error: gcloud run services describe taxi-webserver."
+    content = "Open the UI in a browser without a login. If it shows Dagster: enable IAP again (terraform apply). If it shows an error: gcloud run services describe taxi-webserver."
   }
 }
 
@@ -131,12 +132,12 @@ resource "google_monitoring_alert_policy" "daemon" {
   }
 
   documentation {
-    content = "Without the daemon nothing is scheduled and queued runs wait. gcloud run worker-pools describe taxi-daemon says why it does not start."
+    content = "Without the daemon no schedule runs and queued runs wait. gcloud run worker-pools describe taxi-daemon shows why it does not start."
   }
 }
 
 resource "google_monitoring_alert_policy" "disk" {
-  display_name          = "taxi_assets: the database's disk is nearly as large as it may grow"
+  display_name          = "taxi_assets: the database's disk is close to its maximum size"
   combiner              = "OR"
   severity              = "WARNING"
   notification_channels = [google_monitoring_notification_channel.email.id]
@@ -156,7 +157,7 @@ resource "google_monitoring_alert_policy" "disk" {
   }
 
   documentation {
-    content = "Raise database.disk_max_gb and apply, or drop months from Postgres that nobody reads there."
+    content = "Raise database.disk_max_gb and apply, or delete unused months from Postgres."
   }
 }
 

@@ -1,13 +1,13 @@
-# An own network. Containers reach the database through it (Direct VPC egress, no connector); everything else, the
-# publisher's files included, leaves by Cloud Run's own way out, so no NAT is paid for. Nothing can come in: a new
-# network denies all ingress, and no rule here allows any.
+# A separate network. Containers reach the database through it (Direct VPC egress, no connector). All other traffic,
+# including downloads, uses Cloud Run's default egress, so no NAT is needed. The network has no ingress rules, so all
+# ingress is denied.
 resource "google_compute_network" "this" {
   name                    = "taxi"
   auto_create_subnetworks = false
   depends_on              = [google_project_service.this]
 }
 
-# Each run holds an address, and for some minutes after its end: 1,020 addresses are room for 200 runs at once.
+# Each run uses an address until some minutes after its end: 1,020 addresses are enough for 200 runs at once.
 resource "google_compute_subnetwork" "this" {
   name                     = "taxi-run"
   network                  = google_compute_network.this.id
@@ -21,7 +21,7 @@ resource "google_compute_subnetwork" "this" {
   }
 }
 
-# Addresses from which Google gives the database one.
+# Address range from which Google assigns the database's address.
 resource "google_compute_global_address" "sql" {
   name          = "taxi-sql"
   network       = google_compute_network.this.id

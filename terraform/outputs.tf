@@ -4,7 +4,7 @@ output "url" {
 }
 
 output "image_repository" {
-  description = "Where images are pushed."
+  description = "Registry to push images to."
   value       = local.image
 }
 
@@ -19,7 +19,7 @@ output "buckets" {
 }
 
 output "next_step" {
-  description = "What to do now."
+  description = "Next steps."
   value       = var.github == null ? local.release_by_hand : local.release_by_ci
 }
 

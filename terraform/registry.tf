@@ -1,5 +1,5 @@
-# The image's home. Deployed is what a digest names; tags only help people find it. (Immutable tags are off: they would keep
-# the clean-up below from deleting anything that has a tag.)
+# The image repository. Deployments use digests; tags are for people. (Immutable tags are off: the cleanup policy below could
+# not delete tagged images.)
 resource "google_artifact_registry_repository" "this" {
   repository_id = "taxi"
   location      = var.region
@@ -11,7 +11,7 @@ resource "google_artifact_registry_repository" "this" {
     enablement_config = "INHERITED"
   }
 
-  # KEEP wins over DELETE: the last ten stay to roll back to, whatever their age.
+  # KEEP takes precedence over DELETE: the last ten images are kept for rollbacks, whatever their age.
   cleanup_policies {
     id     = "keep-ten"
     action = "KEEP"

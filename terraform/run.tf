@@ -1,7 +1,7 @@
-# The four things that run: the webserver behind IAP, one daemon, the job whose executions are Dagster's runs, and the job
-# that migrates Dagster's storage. Terraform owns their shape: identity, network, secrets, size. Which image and command
-# they run is a release's business (deploy/gcp/release), so images are ignored here once they exist; until the first
-# release Google's samples stand in, which is what lets one apply finish before there is a registry to push to.
+# Four workloads: the webserver behind IAP, one daemon, the job whose executions are Dagster's runs, and the job
+# that migrates Dagster's storage. Terraform manages identity, network, secrets and size. A release
+# (deploy/gcp/release) sets image and command, so changes of images are ignored here. Until the first release Google's
+# sample images run, so that the first apply can finish before the registry has an image.
 locals {
   placeholder = {
     service     = "us-docker.pkg.dev/cloudrun/container/hello"
@@ -9,7 +9,7 @@ locals {
     job         = "us-docker.pkg.dev/cloudrun/container/job"
   }
 
-  # The launcher hands a run its instance by reference: DAGSTER_HOME and every variable named in deploy/gcp/dagster.yaml
+  # The launcher passes a run its instance by reference: DAGSTER_HOME and every variable named in deploy/gcp/dagster.yaml
   # must be the same everywhere.
   env = {
     DAGSTER_HOME           = "/opt/taxi/deploy/gcp"
@@ -27,8 +27,8 @@ locals {
   }
   lake_path = "/mnt/lake"
 
-  # role => what its container is told: the above, and the URLs it may read. Secrets are named by a version's number, not
-  # `latest`: a new password then is a new revision everywhere.
+  # role => environment of its container: the above, and the URLs it may read. Secrets are referenced by version number, not
+  # `latest`, so that a new password creates a new revision everywhere.
   secret_names = { dagster = "DAGSTER_POSTGRES_URL", trips = "TAXI_POSTGRES_URL" }
   environment = { for role, databases in local.secrets : role => concat(
     [for name, value in local.env : { name = name, value = value, secret = null }],
@@ -44,12 +44,12 @@ locals {
   }
 }
 
-# Dagster's UI. Nobody reaches it but through IAP, which asks for a Google login of one of var.viewers.
+# Dagster's UI. It can be reached only through IAP, which requires a Google login of one of var.viewers.
 resource "google_cloud_run_v2_service" "webserver" {
   provider            = google-beta
   name                = "taxi-webserver"
   location            = var.region
-  ingress             = "INGRESS_TRAFFIC_ALL" # of which IAP lets through whom it knows
+  ingress             = "INGRESS_TRAFFIC_ALL" # IAP admits var.viewers only
   launch_stage        = "BETA"                # for iap_enabled in 6.50; later versions accept it too
   iap_enabled         = true
   deletion_protection = var.deletion_protection
@@ -81,8 +81,8 @@ resource "google_cloud_run_v2_service" "webserver" {
 
       resources {
         limits = { cpu = "1", memory = "2Gi" }
-        # The code location is a process beside the webserver that stops when its heartbeat does, as it would in an
-        # instance without CPU between requests. The instance still ends some minutes after the last request.
+        # The code location is a child process that exits without a heartbeat, which an instance without CPU between requests
+        # could not send. The instance still stops some minutes after the last request.
         cpu_idle          = false
         startup_cpu_boost = true
       }
@@ -132,7 +132,7 @@ resource "google_cloud_run_v2_service" "webserver" {
   }
 }
 
-# The service account with which IAP calls the service: the only one that may.
+# The service account with which IAP calls the service: the only one with permission.
 resource "google_project_service_identity" "iap" {
   provider   = google-beta
   service    = "iap.googleapis.com"
@@ -154,7 +154,7 @@ resource "google_iap_web_cloud_run_service_iam_member" "viewer" {
   member                 = each.key
 }
 
-# Exactly one: two daemons would tick every schedule twice.
+# Exactly one: two daemons would run every schedule twice.
 resource "google_cloud_run_v2_worker_pool" "daemon" {
   name                = "taxi-daemon"
   location            = var.region
@@ -210,8 +210,8 @@ resource "google_cloud_run_v2_worker_pool" "daemon" {
   }
 }
 
-# Executions are started one by one with their own arguments and never retried by Cloud Run: Dagster retries, and a second
-# attempt behind its back would be a run it does not know of.
+# Executions are started one by one with their own arguments and never retried by Cloud Run: Dagster retries, and a retry
+# by Cloud Run would be a run unknown to Dagster.
 resource "google_cloud_run_v2_job" "this" {
   provider            = google-beta # mount_options
   for_each            = local.jobs
@@ -243,7 +243,7 @@ resource "google_cloud_run_v2_job" "this" {
           name = "lake"
           gcs {
             bucket        = google_storage_bucket.this["lake"].name
-            mount_options = ["dir-mode=777", "file-mode=666"] # the image's user is not root, and alone in here
+            mount_options = ["dir-mode=777", "file-mode=666"] # the image's user is not root, and the only user
           }
         }
       }

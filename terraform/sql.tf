@@ -1,7 +1,7 @@
-# One Postgres with two databases: Dagster's own storage and the trips. Private address only, TLS only, a daily backup and
-# a log of the last days to go back to any second of.
+# One Postgres with two databases: Dagster's own storage and the trips. Private address only, TLS only, daily backups and
+# point-in-time recovery.
 resource "random_id" "sql" {
-  byte_length = 2 # a deleted instance's name stays taken for days; this lets a torn-down deployment be made again
+  byte_length = 2 # the name of a deleted instance stays reserved for days; the suffix allows creating the deployment again
 }
 
 resource "google_sql_database_instance" "this" {
@@ -31,7 +31,7 @@ resource "google_sql_database_instance" "this" {
 
     backup_configuration {
       enabled                        = true
-      start_time                     = "08:00" # UTC: the small hours in New York
+      start_time                     = "08:00" # UTC: early morning in New York
       location                       = var.region
       point_in_time_recovery_enabled = true
       transaction_log_retention_days = 7
@@ -51,7 +51,7 @@ resource "google_sql_database_instance" "this" {
       query_insights_enabled = true
     }
 
-    # Who came and went, what waited for a lock, what changed the schema.
+    # Log connections, lock waits and DDL statements.
     database_flags {
       name  = "log_checkpoints"
       value = "on"
@@ -75,7 +75,7 @@ resource "google_sql_database_instance" "this" {
   }
 
   lifecycle {
-    ignore_changes = [settings[0].disk_size] # it grows by itself, and a smaller size would mean a new instance
+    ignore_changes = [settings[0].disk_size] # it grows automatically, and a smaller size would replace the instance
   }
 }
 
@@ -92,7 +92,7 @@ resource "google_sql_user" "this" {
   password_wo_version = var.database_password_version
 }
 
-# What the containers are given: one URL a database, read from Secret Manager when a container starts. Dagster's names its
+# Secrets of the containers: one URL per database, read from Secret Manager when a container starts. Dagster's URL names the
 # driver: with SQLAlchemy 2.1's default, psycopg 3, dagster-postgres cannot store an event (its NOTIFY takes no parameter).
 locals {
   url_schemes = { dagster = "postgresql+psycopg2", trips = "postgresql" }
@@ -120,6 +120,6 @@ resource "google_secret_manager_secret_version" "url" {
   secret_data_wo_version = var.database_password_version
 
   lifecycle {
-    create_before_destroy = true # the version in use goes once everything runs on the new one
+    create_before_destroy = true # the old version is destroyed after everything uses the new one
   }
 }

@@ -1,8 +1,8 @@
-# Three buckets by what losing them would mean. Names carry the project's id, for they are global.
+# Three buckets with different retention. Names contain the project id, because bucket names are global.
 #   data  the published objects: every version of the last 30 days is kept
-#   lake  raw, clean and rejected months between assets: can be made again; a hierarchical namespace, so that the rename
+#   lake  raw, clean and rejected months between assets, which can be materialized again; a hierarchical namespace, so that the rename
 #         by which a month is published is one atomic operation (which rules out versions)
-#   logs  what steps print, shown in the UI
+#   logs  compute logs of steps, shown in the UI
 locals {
   buckets = {
     data = { versions = true, hierarchical = false, delete_after_days = null }
@@ -31,7 +31,7 @@ resource "google_storage_bucket" "this" {
     }
   }
 
-  # What was deleted can be brought back for a week; of what can be made again, nothing is paid for twice.
+  # Soft delete for a week, only for data that cannot be materialized again.
   soft_delete_policy {
     retention_duration_seconds = each.value.versions ? 7 * 24 * 3600 : 0
   }

@@ -28,7 +28,7 @@ variable "billing_account" {
 }
 
 variable "monthly_budget" {
-  description = "Spending, in the billing account's currency, that mails are sent about at 50, 90 and 100 per cent and when the forecast passes it. It stops nothing."
+  description = "Monthly budget in the billing account's currency; emails are sent at 50, 90 and 100 percent and when the forecast exceeds it. It stops no service."
   type        = number
   default     = 150
   validation {
@@ -38,7 +38,7 @@ variable "monthly_budget" {
 }
 
 variable "alert_email" {
-  description = "Address that alerts and budget mails go to; a group's address outlives people."
+  description = "Email address for alerts and budget notices, preferably of a group."
   type        = string
   validation {
     condition     = can(regex("^[^@\\s]+@[^@\\s]+\\.[^@\\s]+$", var.alert_email))
@@ -47,7 +47,7 @@ variable "alert_email" {
 }
 
 variable "viewers" {
-  description = "Who may open the Dagster UI, and so start and delete runs: user:…, group:… or domain:…"
+  description = "Members who may open the Dagster UI, and so start and delete runs: user:…, group:… or domain:…"
   type        = set(string)
   validation {
     condition     = length(var.viewers) > 0 && alltrue([for v in var.viewers : can(regex("^(user|group|domain):[^\\s]+\\.[^\\s]+$", v))])
@@ -56,7 +56,7 @@ variable "viewers" {
 }
 
 variable "database_password" {
-  description = "Password of the database user. Sent to Cloud SQL and Secret Manager when they are first made and when database_password_version rises, ignored otherwise, and kept in no state: any fresh random value will do, and nobody needs to know it."
+  description = "Password of the database user. Sent to Cloud SQL and Secret Manager when they are created and when database_password_version is raised, ignored otherwise, and not stored in the state. Use a new random value; nobody needs to know it."
   type        = string
   sensitive   = true
   validation {
@@ -66,7 +66,7 @@ variable "database_password" {
 }
 
 variable "database_password_version" {
-  description = "Raise by one to replace the database password; secrets and everything that reads them follow in the same apply."
+  description = "Raise by one to replace the database password; the same apply updates the secrets and everything that reads them."
   type        = number
   default     = 1
   validation {
@@ -99,7 +99,7 @@ variable "database" {
 }
 
 variable "kinds" {
-  description = "Kinds of taxi to load (TAXI_KINDS); each has its table."
+  description = "Taxi kinds to load (TAXI_KINDS); each has its own table."
   type        = set(string)
   default     = ["yellow"]
   validation {
@@ -119,7 +119,7 @@ variable "dataset" {
 }
 
 variable "run_resources" {
-  description = "What one run gets. Its files are in memory too: a month needs about 0.5 GiB for the process, its files, and a copy of what it writes to the lake."
+  description = "CPU and memory of one run. Its files are in memory too: a month needs about 0.5 GiB for the process, its files, and a copy of what it writes to the lake."
   type = object({
     cpu    = optional(string, "2")
     memory = optional(string, "4Gi")
@@ -132,7 +132,7 @@ variable "run_resources" {
 }
 
 variable "lake_days" {
-  description = "Days after which raw, clean and rejected months are deleted from the lake; materializing a month again brings them back."
+  description = "Days after which raw, clean and rejected months are deleted from the lake; materializing a month again restores them."
   type        = number
   default     = 90
   validation {
@@ -142,7 +142,7 @@ variable "lake_days" {
 }
 
 variable "github" {
-  description = "Repository whose workflows may plan (pull requests) and deploy (branch): owner/name, its numeric id (gh api repos/OWNER/NAME --jq .id; a name can be taken over, an id cannot), and the bucket of this configuration's state. null: no CI."
+  description = "Repository whose workflows may plan (pull requests) and deploy (branch): owner/name, its numeric id (gh api repos/OWNER/NAME --jq .id; a name can be reused by others, an id cannot), and the bucket of this configuration's state. null: no CI."
   type = object({
     repository    = string
     repository_id = string
@@ -165,7 +165,7 @@ variable "github" {
 }
 
 variable "deletion_protection" {
-  description = "Keep Terraform and the console from deleting the database, tables, buckets with objects, secrets and services. Set to false, apply, then destroy."
+  description = "Prevents Terraform and the console from deleting the database, tables, buckets with objects, secrets and services. Set to false, apply, then destroy."
   type        = bool
   default     = true
 }

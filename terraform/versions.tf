@@ -1,7 +1,7 @@
-# What this configuration is written for. google-beta is used where 6.50 has a field in beta only: IAP on a Cloud Run
+# Required versions. google-beta is used for fields that are in beta in 6.50: IAP on a Cloud Run
 # service, mount options of a job's bucket, and the identity of a Google service.
 terraform {
-  required_version = ">= 1.11" # write-only arguments: secrets that are kept in no plan and no state
+  required_version = ">= 1.11" # write-only arguments keep secrets out of plans and state
 
   required_providers {
     google = {
@@ -18,7 +18,7 @@ terraform {
     }
   }
 
-  # The state's bucket is named at init: terraform init -backend-config=backend.gcs.tfbackend (see its example here).
+  # The bucket of the state is set at init: terraform init -backend-config=backend.gcs.tfbackend (see its example here).
   backend "gcs" {}
 }
 
@@ -34,7 +34,7 @@ provider "google-beta" {
   default_labels = local.labels
 }
 
-# The budgets API wants to know which project a person's request counts against.
+# The budgets API requires a quota project for requests with user credentials.
 provider "google" {
   alias                 = "billing"
   project               = var.project_id

@@ -1,6 +1,6 @@
-"""Asset checks: what the original pipeline asserted in its blocks, and that every sink holds exactly the clean month.
+"""Asset checks: the assertions of the original pipeline, and that every sink has exactly the clean month.
 
-These block: a wrong month goes no further in its run, and the run fails. What only warns is in `month_warnings`.
+They block: if one fails, the assets downstream are not materialized, and the run fails. Warnings are in `month_warnings`.
 """
 
 from collections.abc import Iterable, Mapping

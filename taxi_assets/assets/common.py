@@ -14,10 +14,10 @@ from taxi_assets.sinks.contract import table_metadata
 
 
 def backfill_policy(settings: Settings) -> dg.BackfillPolicy | None:
-    """How many months a backfill's run holds.
+    """The backfill policy: the number of months per run of a backfill.
 
-    None is Dagster's default, a run a month. `multi_run(1)` would make runs over ranges of one month: without the month's tag,
-    and with checks that belong to no month.
+    None is Dagster's default, one run per month. `multi_run(1)` would create runs over ranges of one month, without the
+    month's tag and with checks that belong to no month.
     """
     if settings.months_per_run == "1":
         return None
@@ -33,7 +33,7 @@ def metadata(table: Table, upstream: dg.AssetKey | None = None) -> Mapping[str, 
 
 
 def lineage(upstream: dg.AssetKey, columns: Mapping[str, str]) -> dg.TableColumnLineage:
-    """Which column of `upstream` each column is made from."""
+    """The column lineage: the column of `upstream` from which each column is computed."""
     return dg.TableColumnLineage({name: [dg.TableColumnDep(upstream, source)] for name, source in columns.items()})
 
 

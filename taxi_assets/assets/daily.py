@@ -45,7 +45,7 @@ def daily_asset(kind: TaxiKind, settings: Settings) -> dg.AssetsDefinition:
 def _days_of(
     months: list[MonthFile], kind: TaxiKind, days: list[dt.date], staging: Path
 ) -> Iterator[tuple[dt.date, Any]]:
-    """The wanted days of each month, split in one pass a month."""
+    """The selected days of each month, split in one pass per month."""
     from taxi_assets.sinks.day_folders.split import split_days
 
     for trips in months:

@@ -104,7 +104,7 @@ def _add_seconds(context: dg.AssetExecutionContext, asset: dg.AssetKey, month: M
 
 
 def raw_metadata(kind: TaxiKind, file: MonthFile) -> dict[str, Any]:
-    """What came in, for the UI."""
+    """Metadata about the input, for the UI."""
     extra = file.manifest.extra
     new = new_columns_of(kind, extra)
     return {

@@ -1,4 +1,4 @@
-"""The definition of an asset check that is made per month: blocking, or a warning.
+"""Defines an asset check per month: blocking, or a warning.
 
 The blocking checks are in `checks`, the warnings in `month_warnings`.
 """
@@ -14,7 +14,7 @@ from taxi_assets.datasets.schema import TaxiKind
 from taxi_assets.keys import key, monthly
 
 CAUSES = "causes"
-"""Metadata of a check: by cause, a key that is the same in every month (one a column, say), the sentence about it."""
+"""Metadata of a check: the message by cause, a key that is the same in every month (such as a column)."""
 
 Problems = tuple[list[str], dict[str, Any]]
 """What is wrong with a month, one sentence each (none: the check passes), and metadata to show, among it `CAUSES`."""
@@ -29,15 +29,15 @@ def month_check(
     look: Callable[[Month, dict[str, Any]], Problems],
     warn: bool = False,
 ) -> dg.AssetChecksDefinition:
-    """A check of one asset, made per month.
+    """Define a check of one asset per month.
 
     Args:
-        kind: whose asset it is.
+        kind: the taxi kind of the asset.
         asset: the asset's name without the kind's prefix.
         name: the check's name.
         io_managers: the resources that `look` reads from.
         description: when it fails, and what to do.
-        look: finds the problems of a month; of several months in a run the sentences are joined, equal ones once.
+        look: finds the problems of a month; of several months in a run the distinct messages are joined.
         warn: the check does not block; its problems are a warning in the log and in the UI.
     """
 

@@ -1,4 +1,4 @@
-"""Warning checks: what somebody should know about a month that is loaded all the same."""
+"""Warning checks: unusual properties of a month that do not stop its load."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ FEW_REJECTED = "few_trips_are_rejected"
 WARN_SHARE = 0.15
 """Share of a month's rows that may be rejected without a warning."""
 CAUSE_SHARE = 0.1
-"""A reason that alone rejects a larger share of the rows is a cause of its own; without one, the largest reason is."""
+"""A reason that alone rejects a larger share of the rows is a separate cause; without one, the largest reason is."""
 
 APP_TRIPS = {
     "yellow": "Since 2025 these are mostly trips dispatched by an app (payment_type 0): 26 % of yellow trips in 2026.",

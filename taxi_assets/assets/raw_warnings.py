@@ -1,4 +1,4 @@
-"""Warnings about a published file: columns and codes that this version does not expect. They stop nothing."""
+"""Warnings about a published file: columns and codes that this version does not expect. They do not block."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ CODES = "raw_codes_are_known"
 
 MOST_FREQUENT = 3
 DISTINCT = 1000
-"""Distinct values of a new column that are counted; of a column with more, those that came first."""
+"""Distinct values of a new column that are counted; of a column with more, the first ones."""
 LISTED = 10
 
 
@@ -54,7 +54,7 @@ def raw_warnings(kind: TaxiKind, settings: Settings) -> Iterable[dg.AssetChecksD
 
 
 def unexpected_columns(kind: TaxiKind, month: Month, raw: MonthFile, policy: NewColumns) -> Problems:
-    """A sentence for each column that is new, gone, or of another type, by the raw month's manifest."""
+    """A message for each column that is new, missing, or of another type, by the raw month's manifest."""
     columns = recorded_columns(raw.manifest.extra)
     what, new = f"{month}: the {kind.name} file", new_columns_of(kind, raw.manifest.extra)
     remedy = {
@@ -107,7 +107,7 @@ def _values(raw: MonthFile, name: str) -> str:
 
 
 def _counts(column: pa.Array) -> Iterable[tuple[str, int]]:
-    """The column's values but nulls, as people read them, and how often each occurs."""
+    """The column's values except nulls, formatted for display, and their counts."""
     import pyarrow as pa
     import pyarrow.compute as pc
 

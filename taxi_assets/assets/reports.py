@@ -1,6 +1,6 @@
 """The reports: `daily_summary`, by SQL on the warehouse, and `month_report`, a page with the month's pictures.
 
-What they hold and how they look is in `taxi_assets.reports`; here they meet partitions, resources and metadata.
+`taxi_assets.reports` computes and formats them; this module adds partitions, resources and metadata.
 """
 
 import base64
@@ -53,7 +53,7 @@ MADE_FROM = {
     "tips": "tip_amount",
     "revenue": "total_amount",
 }
-"""The summary's columns and the trips' that they are made from."""
+"""The column lineage from the trips to the summary."""
 
 
 def report_assets(kind: TaxiKind, settings: Settings) -> list[dg.AssetsDefinition]:
@@ -105,7 +105,7 @@ def _daily_summary(kind: TaxiKind, settings: Settings) -> dg.AssetsDefinition:
 
 @lru_cache
 def _frame_type() -> dg.DagsterType:
-    """Made when a summary is, once a process: importing dagster-pandas takes a second."""
+    """Created with the first summary of a process, because importing dagster-pandas takes a second."""
     return summary_type()
 
 
@@ -130,7 +130,7 @@ def _month_report(kind: TaxiKind, settings: Settings) -> dg.AssetsDefinition:
         partitions_def=monthly(kind),
         required_resource_keys={"raw_lake", "parquet_object", "zones", *(sink.io_manager for sink in compared)},
         ins={name: dg.AssetIn(key(kind, name)) for name in ("clean_trips", "rejected_trips")},
-        # taxi_zones is read where it is at hand. It is no dependency: a source may publish none, and the report is due
+        # taxi_zones is read if it exists. It is not a dependency: a source may publish none, and the report is due
         deps=[*(key(kind, sink.name) for sink in compared), key(kind, "daily_summary")],
         group_name=group(kind, REPORTS),
         kinds={"python", "html"},
@@ -214,14 +214,14 @@ def report_address(objects: ParquetObjectIOManager, kind: TaxiKind, month: Month
 
 
 def _address(bucket: Bucket, name: str) -> dg.UrlMetadataValue | dg.PathMetadataValue:
-    """Where a browser opens the page: Google asks for the reader's account; a directory is the reader's own."""
+    """The URL of the page for a browser: on Google with a login, or a file in a directory."""
     return link(bucket, name).get("link") or dg.MetadataValue.path(Path(bucket.uri(name)).as_uri())
 
 
 def _other_years(
     context: dg.AssetExecutionContext, bucket: Bucket, kind: TaxiKind, month: Month
 ) -> Iterator[MonthProfile]:
-    """The figures of the same month of other years, of those whose report was made by this release."""
+    """The figures of the same month in other years, if this release wrote their reports."""
     for stat in bucket.list(PROFILE.format(kind=kind.name, month="")[: -len(".json")]):
         found = re.search(r"/(\d{4})-(\d{2})\.json$", stat.name)
         if found and int(found[2]) == month.month and int(found[1]) != month.year:
@@ -233,7 +233,7 @@ def _other_years(
 
 
 def _put(bucket: Bucket, staging: str, name: str, text: str, content_type: str) -> Stat:
-    """Replace an object, whole or not at all; the last complete writer wins."""
+    """Replace an object atomically; the last complete writer wins."""
     with Scratch(staging, "report") as folder:
         (folder / "object").write_text(text, encoding="utf-8")
         return bucket.put(name, folder / "object", content_type=content_type)

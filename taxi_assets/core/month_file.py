@@ -130,7 +130,8 @@ class MonthFile:
         """Read the whole month; for people and small months."""
         import pyarrow.parquet as pq
 
-        table = pq.read_table(self.path, partitioning=None).replace_schema_metadata(None)
+        with pq.ParquetFile(self.path) as file:  # `read_table` opens it twice, and it may be replaced in between
+            table = file.read().replace_schema_metadata(None)
         return table if self._schema is None else table.cast(self._schema)
 
     def to_pandas(self) -> pd.DataFrame:

@@ -116,7 +116,12 @@ def stage(
     The caller closes the writer; whoever publishes the file moves it away.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    writer = MonthWriter(folder / f"{label}-{month}-{uuid.uuid4().hex[:12]}.parquet", month, schema, table, codec)
+    path = folder / f"{label}-{month}-{uuid.uuid4().hex[:12]}.parquet"
+    try:
+        writer = MonthWriter(path, month, schema, table, codec)
+    except BaseException:  # the disk is full: the file is there, and empty
+        path.unlink(missing_ok=True)
+        raise
     try:
         yield writer
     except BaseException:

@@ -1,6 +1,6 @@
-"""What published codes and spellings stand for: tables only.
+"""The meaning of published codes and spellings: tables only.
 
-How a column of text becomes numbers with their help is in `conform`; which columns there are is in `eras`.
+`conform` converts text columns to numbers with them; `eras` lists the columns.
 
 Sources: codes 1 to 6 and 99 are the TLC data dictionaries' (yellow and green, 2025-03); the text codes were read in the
 published files of 2009 to 2014, which no dictionary describes, and each month uses one family of them.
@@ -13,8 +13,8 @@ NULL_TEXTS = ("", "NULL", "NAN", "NA", "NONE", r"\N")
 write."""
 
 VENDORS = {"CMT": "1", "VTS": "2", "DDS": "3"}
-"""Vendors by letters, 2009 to 2014. From 2015 the publisher says 1 for CMT (Creative Mobile Technologies) and 2 for VTS
-(VeriFone); DDS (Digital Dispatch Systems) was gone by then and never got a number: 3 is ours."""
+"""Vendors by letters, 2009 to 2014. Since 2015 the publisher uses 1 for CMT (Creative Mobile Technologies) and 2 for VTS
+(VeriFone). DDS (Digital Dispatch Systems) had stopped before and has no published number: 3 is our own."""
 
 PAYMENTS = {
     # 2009: words, upper or mixed case.
@@ -40,8 +40,8 @@ FLAGS = {"Y": "Y", "N": "N", "1": "Y", "0": "N"}
 """Store-and-forward: 0 and 1 from 2009 to 2010-07, N and Y since."""
 
 CODES = {"vendorid": VENDORS, "payment_type": PAYMENTS, "store_and_fwd_flag": FLAGS}
-"""Columns whose texts are codes, with what they stand for. Numbers that are not in the table stay what they are,
-except in the flag, whose every value must be there. Texts are compared in upper case without surrounding blanks."""
+"""Columns whose texts are codes, with their meanings. Numbers that are not in the table are unchanged, except in the
+flag, whose values must all be in it. Texts are compared in upper case without surrounding blanks."""
 
 KNOWN_CODES: dict[str, frozenset[int | str]] = {
     "vendorid": frozenset({1, 2, 3, 4, 5, 6, 7}),

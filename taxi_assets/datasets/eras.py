@@ -42,15 +42,15 @@ ALIASES = {
 """Published name, in lower case and without surrounding blanks, to the canonical name where the two differ."""
 
 IGNORED = re.compile(r"|__index_level_\d+__|unnamed: \d+")
-"""Names of columns that hold no trip data: row numbers left behind by pandas (`__index_level_0__` was published in
+"""Names of columns that hold no trip data: row numbers written by pandas (`__index_level_0__` was published in
 2010-02 and 2010-03; the unnamed one is seen in re-exports)."""
 
 
 @dataclass(frozen=True)
 class Era:
-    """Months published with one header: what a file of them looks like. `last` None: still so.
+    """Months published with the same header, and the format of their files. `last` None: the current era.
 
-    `header` is exact, blanks included; `types` tells a Parquet column's type where it is not the common one of its
+    `header` is exact, blanks included; `types` has a Parquet column's type if it is not the usual one of its
     name; `oddities` are sentences for people.
     """
 

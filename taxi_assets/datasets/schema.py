@@ -1,8 +1,8 @@
 """The canonical schema: one set of columns for every month since 2009, each documented.
 
-Names are the publisher's of 2015 and later in lower case, the same spelling in every sink. Descriptions and units
-follow the TLC data dictionaries (yellow and green, 2025-03). How published files map onto this is in `eras`. Types are
-names here, so that whoever only describes columns need not import Arrow.
+Names are those the publisher uses since 2015, in lower case, the same spelling in every sink. Descriptions and units
+follow the TLC data dictionaries (yellow and green, 2025-03). `eras` maps published files onto it. Types are names
+here, so that modules that only describe columns need not import Arrow.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ class TaxiKind:
 
     @cached_property
     def table(self) -> Table:
-        """The trips that are kept, as sinks know them."""
+        """The table of clean trips, for the sinks."""
         return Table(
             f"{self.name}_cab_data",
             self.columns,
@@ -141,7 +141,7 @@ class TaxiKind:
 
 
 CLUSTERING = ("pulocationid", "vendorid")
-"""Within a month people ask by place first; blocks of one zone make such a query read a fraction of the month."""
+"""Queries within a month mostly filter by place; sorted by zone, they read a fraction of the month."""
 
 REJECT_COLUMNS = (
     Column("reject_reason", "string", "Why the row was not kept; empty for a good row."),
@@ -159,7 +159,7 @@ REQUEST_SOURCE_SINCE = (2026, 6)
 """The first month whose files have `request_source`."""
 
 NEW_COLUMN_TYPES = ("int64", "double", "string", "bool", "date32[day]", "timestamp[us]")
-"""Types that a column which no version of the package knows yet may have in the sinks (TAXI_NEW_COLUMNS=add)."""
+"""Types that an unknown column may have in the sinks (TAXI_NEW_COLUMNS=add)."""
 
 
 YELLOW = TaxiKind("yellow", "tpep", _trip_columns("tpep"), (2009, 1))

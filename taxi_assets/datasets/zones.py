@@ -1,6 +1,6 @@
-"""The publisher's taxi zones: what a zone id means, and the columns of the lookup.
+"""The publisher's taxi zones: the meaning of zone ids, and the columns of the lookup.
 
-Reading the publisher's lookup file is in `zone_lookup`. Trips keep whatever zone id they carry, known here or not.
+`zone_lookup` reads the publisher's lookup file. Trips keep their zone id, known or not.
 """
 
 from __future__ import annotations
@@ -49,6 +49,6 @@ BOROUGHS: dict[str, frozenset[int]] = {
 """The zones of each borough (TLC lookup); generated trips and generated zones are laid out by it."""
 
 YELLOW_ZONE = frozenset(_MANHATTAN).difference(_UPPER_MANHATTAN)
-"""Manhattan where only yellow taxis may take a street hail (service_zone `Yellow Zone` of the TLC lookup)."""
+"""Manhattan where only yellow taxis may accept a street hail (service_zone `Yellow Zone` of the TLC lookup)."""
 
 LAGUARDIA, JFK, NEWARK = 138, 132, 1

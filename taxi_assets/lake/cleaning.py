@@ -1,6 +1,6 @@
 """Cleaning: a trip is kept, or rejected with a reason. One pass, in batches; nothing is dropped.
 
-Which rules there are is in `rules`; which rows each one hits is in `HITS`.
+`rules` lists the rules; `HITS` has the condition of each.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from taxi_assets.publisher.columns import NewColumns
 
 @dataclass(frozen=True)
 class Case:
-    """What a rule looks at: a batch of raw trips, their kind and month, and the settings of the rules."""
+    """The input of a rule: a batch of raw trips, their kind and month, and the settings of the rules."""
 
     batch: pa.RecordBatch
     kind: TaxiKind
@@ -98,8 +98,8 @@ def clean_month(
 ) -> Cleaned:
     """Clean a month in one streaming pass.
 
-    `progress(done, total)` is called after each batch with rows. Both files are staged in `folder`; on an error neither is
-    left behind. With `add` both have the columns that this version does not know, after the kind's.
+    `progress(done, total)` is called after each batch with rows. Both files are staged in `folder`; on an error both are
+    removed. With `add` both also have the columns unknown to this version, after those of the kind.
     """
     reasons: Counter[str] = Counter()
     done = 0

@@ -37,18 +37,20 @@ class LakeIOManager(ConfigurableSink):
         target = self.path(table, month_file.month)
         target.parent.mkdir(parents=True, exist_ok=True)
         staged = month_file.path
-        if not month_file.staged or staged.stat().st_dev != target.parent.stat().st_dev:
+        copied = not month_file.staged or staged.stat().st_dev != target.parent.stat().st_dev
+        if copied:
             staged = target.with_suffix(f".{write.token}.tmp")  # a rename is atomic within a file system only
-            shutil.copyfile(month_file.path, staged)
+        try:
+            if copied:
+                shutil.copyfile(month_file.path, staged)
+            rows, size = MonthFile(staged, month_file.month).rows, staged.stat().st_size  # fails if the file is damaged
+            _flush(staged)
+            staged.replace(target)
+        finally:
+            staged.unlink(missing_ok=True)
             month_file.discard()
-        _flush(staged)
-        staged.replace(target)
         _flush(target.parent)
-        return {
-            "path": str(target),
-            "dagster/partition_row_count": MonthFile(target, month_file.month).rows,
-            "bytes": target.stat().st_size,
-        }
+        return {"path": str(target), "dagster/partition_row_count": rows, "bytes": size}
 
     def manifest(self, table: Table, month: Month) -> Manifest | None:
         """What the file's footer records; None without a file."""

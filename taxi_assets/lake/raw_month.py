@@ -1,8 +1,7 @@
-"""A raw month as this version reads it, whichever version wrote it.
+"""Reads a raw month that any version of the package wrote.
 
-A raw month keeps a column that was not known then under its published name and type. When this version knows it, or when
-new columns are to be added to the sinks (TAXI_NEW_COLUMNS=add), its values are taken from there: no file is downloaded
-again.
+A raw month keeps a then unknown column under its published name and type. If this version knows the column, or if new
+columns are added to the sinks (TAXI_NEW_COLUMNS=add), its values are read from there, without another download.
 """
 
 from __future__ import annotations
@@ -42,7 +41,7 @@ class LoadedColumns:
 
 
 def loaded_columns(kind: TaxiKind, manifest: Mapping[str, Any], schema: pa.Schema, policy: NewColumns) -> LoadedColumns:
-    """Decide by what the raw month's manifest says of its columns."""
+    """Decide from the columns in the raw month's manifest."""
     new = new_columns_of(kind, manifest)
     known: dict[str, str] = {}
     added: dict[str, tuple[str, pa.DataType]] = {}
@@ -59,7 +58,7 @@ def loaded_columns(kind: TaxiKind, manifest: Mapping[str, Any], schema: pa.Schem
 
 
 def sink_name(published: str, taken: Collection[str]) -> str:
-    """A name for a new column that every sink takes: lower-case letters, digits and underscores."""
+    """A name for a new column that every sink accepts: lower-case letters, digits and underscores."""
     name = re.sub(r"[^a-z0-9]+", "_", published.strip().lower()).strip("_") or "column"
     name = f"column_{name}" if name[0].isdigit() else name
     unique, number = name[:_NAME_CHARACTERS], 1

@@ -26,7 +26,7 @@ class ZonesIOManager(dg.ConfigurableIOManager):
         return Path(self.folder) / "taxi_zones.parquet"
 
     def handle_output(self, context: dg.OutputContext, obj: pa.Table) -> None:
-        """Replace the file, whole or not at all."""
+        """Replace the file atomically."""
         import pyarrow.parquet as pq
 
         with explained("taxi_zones"):
@@ -43,10 +43,13 @@ class ZonesIOManager(dg.ConfigurableIOManager):
         """The lookup, or None when it was never materialized."""
         import pyarrow.parquet as pq
 
-        return pq.read_table(self.path) if self.path.exists() else None
+        if not self.path.exists():
+            return None
+        with pq.ParquetFile(self.path) as file:  # `read_table` opens it twice, and it may be replaced in between
+            return file.read()
 
     def load_input(self, context: dg.InputContext) -> Any:
-        """The lookup as a table, or as a frame where the reader's annotation asks for one."""
+        """The lookup as a table, or as a data frame if the reader annotates one."""
         with explained("taxi_zones"):
             table = self.read()
             if table is None:

@@ -1,7 +1,7 @@
-"""The report's pictures as geometry: where bars, rules and words go, what each says, and the table behind it.
+"""The geometry of the report's charts: positions and labels of bars, lines and texts, and the table behind each chart.
 
-Markup is the templates' (`chart.svg.j2`). Across, places are percent of the plot's width; down, they are pixels: so a
-drawing fits any width while its words keep their size, and narrow screens only leave out words of class `wide`.
+The template `chart.svg.j2` has the markup. Horizontal positions are percent of the plot's width, vertical ones are
+pixels, so that a chart fits any width while its text keeps its size; narrow screens hide texts of class `wide`.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ class Drawing:
 def ticks(most: float, count: int = 4, *, whole: bool = True) -> list[float]:
     """About `count` round steps from 0 up to the first that reaches `most`: 1, 2, 2.5 or 5 times a power of ten.
 
-    `whole` steps are at least 1; where there is nothing, the axis goes to 1, or to 1%.
+    `whole` steps are at least 1; without data, the axis ends at 1, or at 1%.
     """
     most = max(most, 1.0 if whole else 0.0) or 0.01
     power = 10.0 ** math.floor(math.log10(most / count))
@@ -218,10 +218,10 @@ def busiest_hour(averages: Sequence[Sequence[float]]) -> tuple[int, int]:
 
 
 def trips_per_day_svg(profile: MonthProfile) -> str:
-    """The trips per day as an SVG image of its own: 760 by 460 pixels, on white, in fixed colors.
+    """The trips per day as a separate SVG image: 760 by 460 pixels, on white, in fixed colors.
 
-    For a place that takes an image and no page, as Dagster's Markdown metadata does; it reads in a light and in a dark
-    theme. Nothing outside of it is needed.
+    For Dagster's Markdown metadata, which can show an image but no page; it is readable in a light and in a dark theme,
+    and self-contained.
     """
     drawing = trips_per_day(profile)
     title = f"{profile.kind.capitalize()} taxis, {month_of(profile).start:%B %Y}: trips per day"
@@ -229,10 +229,10 @@ def trips_per_day_svg(profile: MonthProfile) -> str:
 
 
 def trips_per_day_bars(profile: MonthProfile) -> str:
-    """The trips per day and nothing else, a bar beside the other, an SVG image of fewer than 690 characters.
+    """The trips per day as adjacent bars without labels, an SVG image of fewer than 690 characters.
 
-    Dagster's UI shows Markdown of fewer than 1,000 characters at once, and longer one only when it is asked to: this
-    makes 920 in base64, and the words are to fit, too.
+    Dagster's UI shows Markdown of fewer than 1,000 characters at once, and longer text only on
+    request. The image takes 920 of them in base64, which leaves room for the text.
     """
     most, height = max(day.trips + day.rejected for day in profile.days) or 1, 40
 
@@ -249,7 +249,7 @@ def trips_per_day_bars(profile: MonthProfile) -> str:
 
 @lru_cache
 def environment() -> Environment:
-    """The templates, beside this module; whatever is put into them is escaped."""
+    """The templates in this folder; inserted values are escaped."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     found = Environment(

@@ -1,7 +1,7 @@
-"""The daily summary: one row a day, way of payment and borough of pickup, by one SQL text for both warehouses.
+"""The daily summary: one row per day, payment type and pickup borough, by one SQL text for both warehouses.
 
-What the summary is: its columns, its SQL, the pandas type that checks it, and its reconciliation with the clean month.
-Where it is kept is an asset's and its sinks' business.
+Defines its columns, its SQL, the pandas type that checks it, and its reconciliation with the clean month. The asset and
+its sinks decide where it is stored.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ _CENT = 0.005
 
 @cache
 def summary_table(kind: TaxiKind) -> Table:
-    """The summary of a kind of taxi as sinks know it."""
+    """The table of the summary of a taxi kind, for the sinks."""
     return Table(
         f"{kind.name}_daily_summary",
         SUMMARY_COLUMNS,
@@ -85,8 +85,8 @@ def summary_schema() -> pa.Schema:
 def summary_sql(kind: TaxiKind, month: Month, table: str) -> str:
     """The query, the same text for DuckDB and BigQuery; it prunes to the month and reads eight columns of it.
 
-    Boroughs are written out from the publisher's lookup, whose zones do not change, so no second table is needed.
-    `table` is put in as it is: quoted as the warehouse wants it, and never from a stranger.
+    Boroughs are literals from the publisher's lookup, whose zones do not change, so no second table is needed. `table` is
+    inserted unchanged: it must be quoted for the warehouse and must come from a trusted source.
     """
     payments = "\n".join(f"      WHEN {code} THEN '{name}'" for code, name in PAYMENTS.items())
     zones = BOROUGHS | {OUTSIDE: {OUTSIDE_ID}}
@@ -137,7 +137,7 @@ def as_frame(summary: pa.Table) -> pd.DataFrame:
 
 
 def require_reconciled(summary: pa.Table, clean: Manifest, month: Month) -> None:
-    """Compare the summary with the clean month it was made of: every trip and every dollar once, on the month's days.
+    """Compare the summary with its clean month: every trip and every dollar once, on the month's days.
 
     Raises:
         PermanentError: a day is not of the month, or trips or revenue do not add up to the clean month's.
@@ -161,11 +161,11 @@ def require_reconciled(summary: pa.Table, clean: Manifest, month: Month) -> None
 
 
 def summary_type(name: str = "DailySummary") -> dg.DagsterType:
-    """The frame's Dagster type: its columns, and what holds of every month's summary.
+    """The frame's Dagster type: its columns, and the constraints on every month's summary.
 
-    Each day, payment and borough is one row; all days are of one month; names are known ones; nothing is empty; trips
-    are at least 1 and passengers at least 0. Money and miles may be negative: refunds are trips, too. dagster-pandas is
-    imported here, for it takes a second.
+    Each day, payment and borough is one row; all days are of one month; names are known; no value is null; trips
+    are at least 1 and passengers at least 0. Money and miles may be negative, because refunds are trips too. dagster-pandas
+    is imported here because its import takes a second.
     """
     import dagster as dg
     from dagster_pandas import PandasColumn, create_dagster_pandas_dataframe_type
@@ -176,7 +176,7 @@ def summary_type(name: str = "DailySummary") -> dg.DagsterType:
     )
 
     class Holds(DataFrameConstraint):
-        """A statement about the whole frame."""
+        """A constraint on the data frame as a whole."""
 
         def __init__(self, name: str, statement: str, true_of: Callable[[pd.DataFrame], bool]) -> None:
             super().__init__(error_description=statement, markdown_description=statement)

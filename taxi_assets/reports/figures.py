@@ -1,6 +1,6 @@
-"""What a month's profile is: small plain data, kept as JSON beside the report to be set against other years.
+"""The profile of a month: small plain data, stored as JSON next to the report, for comparison with other years.
 
-Counting it is `profile`.
+`profile` computes it.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from taxi_assets.core.errors import PermanentError
 from taxi_assets.core.month import Month
 
 FORMAT = 1
-"""Raised when the fields below change; a stored profile of another format is counted anew."""
+"""Incremented when the fields below change; a stored profile of another format is recomputed."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ class Totals:
 
 @dataclass(frozen=True)
 class Origin:
-    """Where the month came from, as its files record it; a generated month holds no real trip."""
+    """Where the month came from, as its files record it; a generated month has no real trips."""
 
     source: str
     location: str

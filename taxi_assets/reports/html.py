@@ -1,6 +1,6 @@
-"""The month's report as one HTML page: what is said in words and tables, and in which order.
+"""The month's report as one HTML page: its texts and tables, in order.
 
-The page needs nothing beside itself: no script, no font, no request. Its markup is `month_report.html.j2`, its pictures
+The page is self-contained: no script, no font, no request. Its markup is `month_report.html.j2`, its pictures
 are `charts`, its tables `bars`, its figures `figures`. The same profile always gives the same page.
 """
 
@@ -34,7 +34,7 @@ ACCENTS = {"yellow": "#f7b500", "green": "#78be20"}
 
 @dataclass(frozen=True)
 class SinkState:
-    """A sink set against the clean month: its name, the rows it holds (None: it has no such month), what differs."""
+    """A sink compared with the clean month: its name, the rows it has (None: it has no such month), what differs."""
 
     name: str
     rows: int | None
@@ -62,7 +62,7 @@ def render(profile: MonthProfile, *, earlier: Sequence[MonthProfile] = (), sinks
     Args:
         profile: the month.
         earlier: profiles to compare it with, in any order; those of another kind or month of the year are left out.
-        sinks: how each sink stands to the clean month; none: the section is left out.
+        sinks: the comparison of each sink with the clean month; if empty, the section is left out.
     """
     month = month_of(profile)
     return (
@@ -100,7 +100,7 @@ def render(profile: MonthProfile, *, earlier: Sequence[MonthProfile] = (), sinks
 
 
 def _figures(p: MonthProfile) -> list[tuple[str, str, str]]:
-    """Name, figure, and what it comes to a trip."""
+    """Name, total, and average per trip."""
     totals = p.totals
 
     def each(name: str, sum_: float, whole: Callable[[float], str], part: Callable[[float], str]):
@@ -185,7 +185,7 @@ def _zones_note(p: MonthProfile) -> str:
         notes.append(f"{plural(p.places.without_zone, 'trip')} without a zone.")
     if p.places.top and not p.places.named:
         notes.append(
-            "The zone lookup was not at hand, so zones go by their number: materialize taxi_zones (with TAXI_SOURCE=tlc if "
+            "The zone lookup was not loaded, so zones are shown by number: materialize taxi_zones (with TAXI_SOURCE=tlc if "
             "your source has none), then month_report again."
         )
     return " ".join(notes)

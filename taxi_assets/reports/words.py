@@ -1,4 +1,4 @@
-"""Figures as a reader wants to see them: separators, units, names of days and hours. One way for page and pictures."""
+"""Formats figures for the report's page and charts: separators, units, names of days and hours."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def compact(value: float) -> str:
 
 
 def percent(part: float, digits: int = 1) -> str:
-    """A part of one as `3.1%`; a trace is not called nothing."""
+    """A fraction as `3.1%`; a small value above 0 is not shown as 0%."""
     least = 10.0 ** -(digits + 2)
     return f"<{100 * least:.{digits}f}%" if 0 < part < least / 2 else f"{100 * part:.{digits}f}%"
 

@@ -1,6 +1,6 @@
-"""How a database table may differ from the month that is loaded into it: by nullable columns on either side.
+"""Compares a database table with the month to load: they may differ by nullable columns on either side.
 
-Sinks describe columns in their own type names; what is compared here is names and types, nothing of any one database.
+Sinks describe columns by their own type names; this module compares names and types only.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ def converted_batches(
 
 
 def read_schema(table: Table, existing: Mapping[str, str], sql_types: Mapping[str, str]) -> pa.Schema:
-    """What a month is read as: the table's columns, then those that exist beside them and whose type is known."""
+    """The schema for reading a month: the table's columns, then further existing columns whose type is known."""
     import pyarrow as pa
 
     arrow = {sql: name for name, sql in reversed(list(sql_types.items()))}

@@ -1,7 +1,7 @@
-"""The contract of every sink: a partition is a month, and writing it replaces exactly that month, whole or not at all.
+"""The contract of every sink: a partition is a month, and writing it replaces exactly that month, atomically.
 
-A sink says how one month of a table is replaced, measured and read back; this module does what is common: Dagster's
-contexts, several months in one run, the types an asset may return and a reader may ask for, metadata.
+A sink replaces, measures and reads one month of a table. This module has the common part: Dagster's contexts, several
+months in one run, the types an asset may return and a reader may annotate, metadata.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ Value = TypeVar("Value")
 
 @dataclass(frozen=True)
 class WriteContext:
-    """Who writes: the run and its tags, a `token` unique to this attempt, and `log`, which takes one line."""
+    """The writer: the run and its tags, a `token` unique to this attempt, and `log`, which takes one line."""
 
     run_id: str
     token: str
@@ -57,15 +57,15 @@ class MonthSink(ABC):
 
     @abstractmethod
     def replace(self, table: Table, month_file: MonthFile, write: WriteContext) -> Mapping[str, Any]:
-        """Make the sink's month exactly `month_file`, whole or not at all, and return metadata about it.
+        """Replace the sink's month with exactly `month_file`, atomically, and return metadata about it.
 
         Raises:
-            TransientError, PermanentError: the month is as it was before.
+            TransientError, PermanentError: the month is unchanged.
         """
 
     @abstractmethod
     def measure(self, table: Table, month: Month) -> Manifest | None:
-        """Count and sum the month as the sink holds it now, by asking the sink; None when it has no such month."""
+        """Count and sum the month by querying the sink; None if the sink does not have it."""
 
     @abstractmethod
     def read(self, table: Table, month: Month) -> MonthFile:
@@ -76,7 +76,7 @@ class MonthSink(ABC):
         """
 
     def where(self, table: Table, month: Month) -> str:  # noqa: ARG002
-        """Where the sink has the month, for people."""
+        """The location of the month in the sink, for display."""
         return ""
 
     def handle_output(self, context: dg.OutputContext, obj: Any) -> None:
@@ -99,7 +99,7 @@ class MonthSink(ABC):
         publish(context, months, values, replace)
 
     def load_input(self, context: dg.InputContext) -> Any:
-        """Load the months that the reader's annotation asks for: a handle by default, a table or a frame on request."""
+        """Load the months as the type that the reader annotates: a handle by default, or a table or data frame."""
         return load(context, lambda table, key: self.read(table, Month.parse(key)))
 
 
@@ -139,7 +139,7 @@ def publish(
 
 
 def load(context: dg.InputContext, read: Callable[[Table, str], MonthFile]) -> Any:
-    """What the run's partitions hold, by `read` of a partition's key, as the reader's annotation asks for it."""
+    """Read the run's partitions with `read`, which takes a partition key, as the type that the reader annotates."""
     assert context.upstream_output is not None
     table = table_of(context.upstream_output)
     with explained(f"reading {context.asset_key.to_user_string()}"):
@@ -148,7 +148,7 @@ def load(context: dg.InputContext, read: Callable[[Table, str], MonthFile]) -> A
 
 
 def as_annotated(context: dg.InputContext, loaded: Sequence[MonthFile]) -> Any:
-    """The months as the reader's annotation asks for them: one table or frame of all, else the handle or handles."""
+    """The months as the type that the reader annotates: one table or data frame of all, else the handle or handles."""
     import pyarrow as pa
 
     annotation = context.dagster_type.typing_type
@@ -171,10 +171,10 @@ def table_metadata(table: Table) -> dict[str, Any]:
 
 
 def table_of(context: dg.OutputContext) -> Table:
-    """The table that the context's asset is kept as, from the asset's definition metadata.
+    """The table of the context's asset, from the asset's definition metadata.
 
-    An asset without `table_metadata` has a table of its own name; `partition_expr`, as Dagster's database IO managers have
-    it, names the time column.
+    An asset without `table_metadata` has a table named like the asset; `partition_expr`, as in Dagster's database IO
+    managers, names the time column.
     """
     metadata = {name: getattr(value, "value", value) for name, value in (context.definition_metadata or {}).items()}
     about = {"name": "_".join(context.asset_key.path), "time": metadata.get("partition_expr")}

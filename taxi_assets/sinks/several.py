@@ -1,6 +1,6 @@
-"""A sink made of several: a month is replaced in one after another, each atomically.
+"""A sink that combines several: a month is replaced in each in turn, each atomically.
 
-A reader of any of them sees the old month or the new one. After a run that was killed between two of them, some hold the old
+A reader of any of them sees the old month or the new one. If a run is killed between two of them, some have the old
 month until the next run; a check reports it.
 """
 
@@ -40,11 +40,11 @@ class SeveralSinks(MonthSink, dg.IOManager):
         return metadata
 
     def measure(self, table: Table, month: Month) -> Manifest | None:
-        """What the first part holds."""
+        """Measure the first part."""
         return self._first.measure(table, month)
 
     def read(self, table: Table, month: Month) -> MonthFile:
-        """The month as the first part holds it."""
+        """Read the month from the first part."""
         return self._first.read(table, month)
 
     def where(self, table: Table, month: Month) -> str:

@@ -1,6 +1,6 @@
-"""What every plan of terraform/ must keep to: rules over `terraform show -json`, each with ways to break it.
+"""Policies for every plan of terraform/: rules over `terraform show -json`, each with ways to violate it.
 
-A rule takes the plan and returns its violations, as sentences with the resource's address. It reads planned values
+A rule takes the plan and returns its violations, as messages with the resource's address. It reads planned values
 where they are known, and the configuration's expressions where a value is only known after apply (a service account's
 address).
 """
@@ -23,14 +23,14 @@ PASSWORD_IN_URL = re.compile(r"://[^/\s]*:[^@\s]*@")
 
 
 def planned(plan: Plan, *types: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Address and planned values of every resource (of the given types)."""
+    """Address and planned values of every resource (of these types)."""
     for resource in plan["planned_values"]["root_module"]["resources"]:
         if not types or resource["type"] in types:
             yield resource["address"], resource["values"]
 
 
 def configured(plan: Plan, *types: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Address and expressions of every resource block (of the given types)."""
+    """Address and expressions of every resource block (of these types)."""
     for resource in plan["configuration"]["root_module"]["resources"]:
         if not types or resource["type"] in types:
             yield resource["address"], resource["expressions"]
@@ -190,7 +190,7 @@ def federation_is_narrow(plan: Plan) -> list[str]:
 
 @dataclass(frozen=True)
 class Policy:
-    """A rule, and an edit of a good plan that breaks it (applied to the first resource of a type)."""
+    """A rule, and an edit of a valid plan that violates it (applied to the first resource of a type)."""
 
     rule: Callable[[Plan], list[str]]
     type: str
@@ -209,7 +209,7 @@ def sets_sql(block: str, **values: object) -> Callable[[dict[str, Any]], object]
 
 
 def adds_variable(**variable: str) -> Callable[[dict[str, Any]], object]:
-    """An edit that gives the container one more environment variable."""
+    """An edit that adds an environment variable to the container."""
     return lambda resource: task(resource)["containers"][0]["env"].append(variable)
 
 

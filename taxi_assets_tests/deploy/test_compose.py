@@ -1,4 +1,4 @@
-"""docker-compose.yml, read as text: what it publishes, limits, waits for and knows. `make verify-deploy` starts it."""
+"""docker-compose.yml, parsed without starting it: ports, limits, dependencies and secrets. `make verify-deploy` starts it."""
 
 import os
 import re

@@ -1,4 +1,4 @@
-"""deploy/Dockerfile and what may get into the image, as far as can be told without building it (make verify-deploy builds it)."""
+"""deploy/Dockerfile and the contents of the image, without building it (make verify-deploy builds it)."""
 
 import re
 import shutil

@@ -1,5 +1,5 @@
-"""deploy/gcp/dagster.yaml, for real but for Google's APIs: a run is launched through it, and what the launcher asks of
-Cloud Run is run as the container would run it, against a real Postgres and a Cloud Storage emulator.
+"""deploy/gcp/dagster.yaml without Google's APIs: a run is launched through it, and the command that the launcher sends to
+Cloud Run is run as in the container, with a real Postgres and a Cloud Storage emulator.
 
 Replaced: Google's credentials and `JobsClient.run_job`, whose request is captured.
 """
@@ -75,7 +75,7 @@ cli(sys.argv[2:])
 
 @pytest.fixture
 def cloud(tmp_path: Path, gcs: GcsServer) -> Generator[dict[str, str]]:
-    """The environment of a container, with a Postgres of its own and the emulator for the logs' bucket."""
+    """The environment of a container, with a separate Postgres and the emulator for the logs' bucket."""
     pytest.importorskip("dagster_contrib_gcp", reason="the launcher is not installed")
     server = EmbeddedPostgres(tmp_path / "postgres")
     try:
@@ -98,7 +98,7 @@ def cloud(tmp_path: Path, gcs: GcsServer) -> Generator[dict[str, str]]:
 
 
 def launched(cloud: dict[str, str], folder: Path) -> tuple[str, list[str], str]:
-    """What Cloud Run was asked to run: the job, the arguments, and the execution that the run remembers."""
+    """The request to Cloud Run: the job, the arguments, and the execution recorded in the run's tags."""
     workspace = yaml.safe_load((REPOSITORY / "deploy/gcp/workspace.yaml").read_text())
     workspace["load_from"][0]["python_module"]["working_directory"] = str(REPOSITORY)  # in the image: /opt/taxi
     (folder / "workspace.yaml").write_text(yaml.safe_dump(workspace))

@@ -1,7 +1,7 @@
-"""terraform/: it is formatted and valid, its own tests pass, a plan keeps every policy, and it agrees with the code.
+"""terraform/: it is formatted and valid, its own tests pass, a plan complies with every policy, and it agrees with the code.
 
 Needs terraform (1.11 or newer) and its providers: from the registry, or from a mirror that TF_CLI_CONFIG_FILE names.
-Skipped, with the reason, where either cannot be had. Nothing is applied, and no cloud is asked.
+Skipped, with the reason, where either is unavailable. Nothing is applied, and no cloud API is called.
 """
 
 import copy
@@ -38,7 +38,7 @@ VARIABLES = {
 
 
 def terraform(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run terraform; without a token a real provider would look for somebody's credentials even for a plan."""
+    """Run terraform; without a token a real provider would look for user credentials even for a plan."""
     environment = {
         **os.environ,
         "TF_IN_AUTOMATION": "1",
@@ -57,7 +57,7 @@ def succeed(folder: Path, *arguments: str) -> str:
 
 @pytest.fixture(scope="session")
 def initialized(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of terraform/ after init, made once for all workers; its state would be a local file."""
+    """A copy of terraform/ after init, created once for all workers, with local state."""
     if not shutil.which("terraform"):
         pytest.skip("terraform is not installed")
     shared = tmp_path_factory.getbasetemp()
@@ -143,7 +143,7 @@ def test_the_warehouse_schema_is_the_packages(kind) -> None:
 
 def test_the_warehouse_tables_are_what_the_sink_would_make(plan: Plan) -> None:
     tables = {values["table_id"]: values for _, values in planned(plan, "google_bigquery_table")}
-    assert tables.keys() == {kind.table for kind in KINDS.values()}
+    assert tables.keys() == {kind.table.name for kind in KINDS.values()}
     for kind in KINDS.values():
         partitioning = tables[kind.table.name]["time_partitioning"][0]
         assert (partitioning["type"], partitioning["field"]) == ("MONTH", kind.pickup)

@@ -1,6 +1,6 @@
-"""The delivery workflow: pinned actions, least rights, no keys, and the names that terraform/ gives.
+"""The deployment workflow: pinned actions, minimum permissions, no keys, and the names that terraform/ defines.
 
-What GitHub makes of the file is zizmor's business (skipped where it is not installed); nothing is run on GitHub.
+zizmor audits the file (skipped where it is not installed); nothing is run on GitHub.
 """
 
 import re
@@ -118,7 +118,7 @@ def test_a_release_fails_when_the_ui_is_open_to_everyone(tmp_path: Path) -> None
 def _release(
     image: str, folder: Path, *, failing: str = "nothing", answer: str = "302"
 ) -> subprocess.CompletedProcess[str]:
-    """Run the real script with a gcloud and a curl that write down what they are asked."""
+    """Run the real script with a fake gcloud and curl that record their arguments."""
     (folder / "gcloud").write_text(
         f'#!/bin/sh\necho "$@" >> {folder}/calls\n'
         f'case "$*" in *"{failing}"*) exit 1;; *containers*) echo "{image}";; *status.url*) echo https://ui;; esac\n'

@@ -1,1 +1,1 @@
-"""Stand-ins for Google's services, started by test fixtures and by `make emulators`."""
+"""Emulators of Google's services, started by test fixtures and by `make emulators`."""

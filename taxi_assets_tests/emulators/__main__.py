@@ -1,9 +1,9 @@
-"""Google Cloud Storage, BigQuery and Postgres on this machine, to play with the cloud profile without an account.
+"""Google Cloud Storage, BigQuery and Postgres on this machine, to try the cloud profile without an account.
 
     eval "$(python -m taxi_assets_tests.emulators [FOLDER])"
 
-starts them in the background unless they run already, keeps what they hold in FOLDER, and prints one line of settings that
-use them; `--stop` stops them. They stand for the services' protocols, not for their access control, quotas or cost.
+starts them in the background unless they are running, stores their data in FOLDER, and prints one line of settings that
+use them; `--stop` stops them. They emulate the services' protocols, not their access control, quotas or cost.
 """
 
 from __future__ import annotations
@@ -57,12 +57,12 @@ def start(folder: Path, ports: tuple[int, int, int]) -> dict[str, str]:
         "TAXI_BUCKET": f"gs://{BUCKET}",
         "TAXI_BIGQUERY_PROJECT": PROJECT,
         "TAXI_BIGQUERY_ENDPOINT": bigquery_url,
-        "TAXI_POSTGRES_URL": f'"$({shlex.join(address)})"',  # asked for when used: its password is not shown
+        "TAXI_POSTGRES_URL": f'"$({shlex.join(address)})"',  # evaluated when used, so that its password is not shown
     }
 
 
 def stop(folder: Path) -> None:
-    """Stop what was started in this folder; nothing happens to what was not."""
+    """Stop the emulators that were started in this folder, and no others."""
     for file in folder.glob("*.pid"):
         if process := _running(file):
             process.terminate()

@@ -1,7 +1,7 @@
-"""The BigQuery emulator: its own Python 3.13 environment, prepared once for a machine, and its start.
+"""The BigQuery emulator: its own Python 3.13 environment, prepared once per machine, and its start.
 
-local-bigquery needs Python 3.13 and DuckDB 1.5, so it lives in a cache folder, never in the project's environment:
-about 600 MB in TAXI_EMULATOR_HOME, else ~/.cache/taxi-assets. What it serves is in `bigquery_server`. By hand:
+local-bigquery needs Python 3.13 and DuckDB 1.5, so it is installed in a cache folder, not in the project's environment:
+about 600 MB in TAXI_EMULATOR_HOME, else ~/.cache/taxi-assets. The server is `bigquery_server`. By hand:
 
     python -m taxi_assets_tests.emulators.bigquery prepare
     python -m taxi_assets_tests.emulators.bigquery serve --port 9050 --data-dir FOLDER --storage http://127.0.0.1:4443
@@ -30,7 +30,7 @@ CACHE = os.environ.get("TAXI_EMULATOR_HOME") or os.path.join(
 
 
 class Unavailable(Exception):
-    """The emulator cannot be had on this machine; the sentence says why."""
+    """The emulator is unavailable on this machine; the message gives the reason."""
 
 
 def folder() -> Path:
@@ -84,7 +84,7 @@ def command(port: int, grpc_port: int, data: Path) -> list[str]:
 
 
 def environment(storage: str | None) -> dict[str, str]:
-    """The server's environment: its own HOME, where DuckDB looks for extensions, and where gs:// is served."""
+    """The server's environment: its own HOME, where DuckDB looks for extensions, and the URL that serves gs://."""
     passed = {name: os.environ[name] for name in ("PATH", "LANG", "TMPDIR") if name in os.environ}
     return passed | {"HOME": str(prepare() / "home")} | ({"STORAGE_EMULATOR_HOST": storage} if storage else {})
 
@@ -112,7 +112,7 @@ def _run(*arguments: str) -> None:
 
 
 def _output(*arguments: str) -> str:
-    """What a command prints, or nothing when it fails or is not there."""
+    """The output of a command, or an empty string if it fails or does not exist."""
     try:
         return subprocess.run(arguments, capture_output=True, text=True, timeout=60, check=True).stdout.strip()
     except (OSError, subprocess.SubprocessError):

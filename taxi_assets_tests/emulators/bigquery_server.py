@@ -1,19 +1,19 @@
 """local-bigquery with partition decorators, `table$YYYY[MM[DD[HH]]]`: runs in the emulator's own environment.
 
-local-bigquery 0.4.0 takes `table$202101` for the name of another table. Added here, from BigQuery's documentation of
+local-bigquery 0.4.0 treats `table$202101` as the name of another table. This module adds, from BigQuery's documentation of
 partition decorators and of jobs.insert:
 
 * a load into one replaces (WRITE_TRUNCATE), extends (WRITE_APPEND) or fills (WRITE_EMPTY) that partition, in one
   transaction,
-* it fails, with the partition as it was, if a row belongs to another partition, or if a column is new without
+* it fails, with the partition unchanged, if a row belongs to another partition, or if a column is new without
   ALLOW_FIELD_ADDITION, has another type, or the job's partitioning or clustering is not the table's,
 * deleting one (tables.delete) empties it,
 * a nullable column of the job's schema that a Parquet file lacks is null.
 
-A job that a killed server left running is found failed with `backendError` when it starts again. Changes to the
-catalog happen one at a time: DuckLake fails some that coincide, where BigQuery knows no such failure.
+A job that was running when the server was killed is failed with `backendError` at the next start. Changes to the
+catalog are serialized, because DuckLake fails some concurrent ones, which BigQuery does not.
 
-So a test against this checks our client against our reading of the documentation, not against Google.
+A test with this server therefore checks the client against the documentation, not against Google.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class Partition:
         self.rows = f"{self.column} >= {start} AND {self.column} < {start} + INTERVAL 1 {self.unit}"
 
     def check_layout(self, config) -> None:
-        """The job's partitioning and clustering, where given, are the table's."""
+        """Check that the job's partitioning and clustering, if set, match the table's."""
         for name in ("timePartitioning", "clustering"):
             wanted, actual = getattr(config, name, None), getattr(self.stored, name, None)
             if wanted and (not actual or wanted.dump() != actual.dump()):

@@ -33,7 +33,7 @@ ASSETS = (*INGEST, "postgres_table", "gcs_parquet", "gcs_partitioned", "bq_table
 
 
 class Home:
-    """A home of its own, and the command in it."""
+    """A separate TAXI_HOME, and the command run in it."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -58,7 +58,7 @@ class Home:
         return process.returncode, said
 
     def status(self, first: str, last: str) -> dict[str, str]:
-        """What `taxi-assets status` says of groups of months."""
+        """The output of `taxi-assets status` about groups of months."""
         command = [sys.executable, "-m", "taxi_assets", "status", "--from", first, "--to", last]
         shown = subprocess.run(
             command, env=self.environment, cwd=self.folder, capture_output=True, text=True, timeout=60, check=True
@@ -214,13 +214,13 @@ def test_heaviest_first_and_a_month_that_fails_is_named_while_the_others_are_loa
         assert "skipped: 2020-05: not published" in said
         order = re.findall(r"\] (\d{4}-\d{2}) (loaded|FAILED)", said)
         assert order == [("2020-02", "loaded"), ("2020-04", "loaded"), ("2020-01", "loaded"), ("2020-03", "FAILED")]
-        assert publisher.asked("2020-02") == 3  # refused twice, and then it came
+        assert publisher.asked("2020-02") == 3  # refused twice, then downloaded
         (sentence,) = re.findall(r"^    2020-03  (.*)", said, re.MULTILINE)
         assert "raw_trips" in sentence
         assert "web page" in sentence
         assert "Traceback" not in said
         publisher.publish("2020-03")
-        publisher.publish("2020-01", 400, variant=1)  # published anew since
+        publisher.publish("2020-01", 400, variant=1)  # republished since
         assert home.status("2020-01", "2020-05") == {
             "2020-01": "republished since it was loaded",
             "2020-02, 2020-04": "every asset is loaded by the current code, from the published version",
@@ -280,5 +280,5 @@ def test_a_range_of_months_in_one_run_on_dagsters_command_line(home: Home):
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     assert home.rows() == {month: kept(month) for month in MONTHS[:3]}
-    code, said = home.backfill("2020-01", "2020-03")  # which takes months loaded that way for loaded
+    code, said = home.backfill("2020-01", "2020-03")  # months loaded that way count as loaded
     assert (code, "nothing to do" in said) == (0, True), said

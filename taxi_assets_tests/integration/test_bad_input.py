@@ -1,4 +1,4 @@
-"""Bad input and missing services: one clear sentence, a non-zero exit code, and nothing visible of the month."""
+"""Bad input and missing services: one clear error, a non-zero exit code, and no visible part of the month."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from taxi_assets_tests.processes import REPOSITORY, free_port
 
 @pytest.fixture
 def command(tmp_path: Path):
-    """Runs `python -m taxi_assets` in a home of its own and returns its exit code and what it said."""
+    """Runs `python -m taxi_assets` in a separate TAXI_HOME and returns its exit code and output."""
 
     def run(*arguments: str, **settings: object) -> tuple[int, str]:
         env = {

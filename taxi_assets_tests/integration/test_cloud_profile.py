@@ -1,4 +1,4 @@
-"""The cloud profile over the wire, as `make emulators` sets it up for people: every sink is a server's, no account needed."""
+"""The cloud profile over the wire, as `make emulators` sets it up: every sink is a server, and no account is needed."""
 
 import os
 import subprocess

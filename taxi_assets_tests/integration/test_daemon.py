@@ -1,8 +1,8 @@
-"""The whole machine, running by itself: webserver, daemon and code server over a fresh instance, and a publisher to watch.
+"""The complete deployment: webserver, daemon and code server with a new instance and a local publisher.
 
-One scenario in steps, as each start costs seconds: a month appears and is loaded; it is replaced and the sinks follow; the
-reconciliation finds what the sensor does not look at; the API launches a month and a backfill, in which one month's server
-fails twice and one run's process is killed; alerts are told.
+One scenario in steps, because each start takes seconds: a month appears and is loaded; it is replaced and the sinks follow; the
+reconciliation finds months that the sensor does not check; the API launches a month and a backfill, in which one month's server
+fails twice and one run's process is killed; alerts are sent.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ class Machine:
         return f"see {self.home / 'dagster.log'}"
 
     def rows(self, month: str) -> dict[str, int]:
-        """What every sink holds of the month, read with its own client."""
+        """The month's rows in every sink, read with its own client."""
         start, end = Month.parse(month).start, Month.parse(month).end
         where = "from ny_taxi.yellow_cab_data where tpep_pickup_datetime >= {0} and tpep_pickup_datetime < {0}"
         with psycopg.connect(self.postgres.url()) as connection:
@@ -108,7 +108,7 @@ class Machine:
 
 
 def kept(month: str, rows: int) -> dict[str, int]:
-    """What every sink must hold of a published month."""
+    """The expected rows of a published month in every sink."""
     clean = expected(YELLOW, Month.parse(month), rows).expected_kept
     return dict.fromkeys(("postgres_table", "gcs_parquet", "gcs_partitioned", "bq_table"), clean)
 
@@ -154,7 +154,7 @@ def documented_curl(address: str, month: str) -> str:
 
 @dataclass(frozen=True)
 class AtWork:
-    """A run that executes steps in a process of its own."""
+    """A run that executes steps in a separate process."""
 
     run_id: str
     month: str
@@ -175,7 +175,7 @@ def at_work(here: Machine, months: list[str]) -> AtWork | None:
 def test_it_runs_itself(tmp_path: Path, monkeypatch):
     monkeypatch.chdir(
         tmp_path
-    )  # Dagster takes the storage's folder in dagster.yaml as relative to the working directory
+    )  # Dagster resolves the storage's folder in dagster.yaml relative to the working directory
     with fake_publisher(tmp_path / "published") as publisher, webhook() as hook:
         settings = {
             "sensor_seconds": 5,
@@ -184,7 +184,7 @@ def test_it_runs_itself(tmp_path: Path, monkeypatch):
             "alert_webhook": hook.url,
         }
         with machine(tmp_path, source=publisher.source, **settings) as here:
-            # a month appears: the sensor, switched on over GraphQL, asks for a run of it
+            # a month appears: the sensor, turned on over GraphQL, requests a run of it
             started = here.ask(START_SENSOR, s={**SELECTOR, "sensorName": "new_yellow_months"})["startSensor"]
             assert started["sensorState"]["status"] == "RUNNING"
             publisher.publish(NEWEST, 300)
@@ -192,7 +192,7 @@ def test_it_runs_itself(tmp_path: Path, monkeypatch):
             assert first.tags["taxi_assets/started_by"] == "sensor new_yellow_months"
             assert here.rows(NEWEST) == kept(NEWEST, 300)
 
-            # it is published anew, changed: the sinks follow
+            # it is republished with changes: the sinks are reloaded
             publisher.publish(NEWEST, 500, variant=1)
             second = here.wait_for_run(NEWEST, count=2)
             assert second.tags["taxi_assets/source_version"] != first.tags["taxi_assets/source_version"]
@@ -221,7 +221,7 @@ def test_it_runs_itself(tmp_path: Path, monkeypatch):
             reconciled = here.wait_for_run(OLDER)
             assert reconciled.tags["taxi_assets/started_by"] == "schedule reconcile_yellow"
 
-            # every month is in every sink, once; the killed run was started again and nobody else's was
+            # every month is in every sink, once; only the killed run was retried
             for month in (*YEAR, OLDER):
                 assert here.rows(month) == kept(month, 300), month
             assert publisher.asked(YEAR[3]) == 3
@@ -240,7 +240,7 @@ def test_it_runs_itself(tmp_path: Path, monkeypatch):
                 "docs/launch.py",
             }
 
-            # and only what an operator must act on is told
+            # only failures that need an operator are reported
             (message,) = until(lambda: hook.posted, 90, f"the alert; {here.log()}")
             assert f"raw_trips failed: {BROKEN}" in message["text"]
             assert "web page" in message["text"]

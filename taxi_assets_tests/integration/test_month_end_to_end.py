@@ -1,19 +1,25 @@
 """A month through the whole graph, local profile: sample and real files, twice, with every check."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
 import dagster as dg
 import psycopg
 import pyarrow.parquet as pq
 
+from taxi_assets.core.failures import run_failures
 from taxi_assets.core.month import Month
 from taxi_assets.datasets.schema import YELLOW
 from taxi_assets.definitions import build_defs
-from taxi_assets.publisher.sample import expected
+from taxi_assets.publisher.sample import expected, write_sample
 from taxi_assets.settings import Settings
 from taxi_assets_tests.graph import in_every_sink, instance, load, postgres
 
 __all__ = ["instance", "postgres"]
 
-ASSETS = ["raw_trips", "clean_trips", "rejected_trips", "postgres_table", "gcs_parquet", "gcs_partitioned", "bq_table"]
+SINK_ASSETS = ["postgres_table", "gcs_parquet", "gcs_partitioned", "bq_table"]
+ASSETS = ["raw_trips", "clean_trips", "rejected_trips", *SINK_ASSETS]
 
 
 def outcomes(result: dg.ExecuteInProcessResult) -> dict[str, bool]:
@@ -108,14 +114,117 @@ def test_two_months_do_not_touch_each_other(instance, monkeypatch, tmp_path, pos
         assert set(map(repr, rows)) < set(map(repr, after[sink])), sink
 
 
+QUARTER = ("2021-01", "2021-02", "2021-03")
+
+
+def load_quarter(instance, monkeypatch, *assets: str, **settings: object) -> dg.ExecuteInProcessResult:
+    """Run the three months in one run, of these assets or of all."""
+    for name, value in {"months_per_run": "all", **settings}.items():
+        monkeypatch.setenv(f"TAXI_{name.upper()}", str(value))
+    jobs = [dg.define_asset_job("quarter", selection=[*assets])] if assets else []
+    defs = dg.Definitions.merge(build_defs(Settings()), dg.Definitions(jobs=jobs))
+    tags = {f"dagster/asset_partition_range_{end}": f"{QUARTER[i]}-01" for end, i in (("start", 0), ("end", -1))}
+    job = defs.resolve_job_def("quarter" if assets else "load_month")
+    return job.execute_in_process(instance=instance, tags=tags, raise_on_error=False)
+
+
+def by_month(tmp_path, postgres) -> dict[str, dict[str, list]]:
+    """Every month's trips in every sink."""
+    pickup = YELLOW.schema.names.index(YELLOW.pickup)
+    return {
+        sink: {month: [row for row in rows if f"{row[pickup]:%Y-%m}" == month] for month in QUARTER}
+        for sink, rows in in_every_sink(tmp_path, postgres).items()
+    }
+
+
+def files_of(tmp_path, asset: str) -> dict[str, bytes]:
+    """Every month's file in the lake."""
+    return {month: (tmp_path / f".taxi/lake/yellow_{asset}/{month}.parquet").read_bytes() for month in QUARTER}
+
+
+def clean_rows(month: str, rows: int) -> int:
+    """How many trips of a generated month pass the rules."""
+    return rows - expected(YELLOW, Month.parse(month), rows).expected_rejected
+
+
+def publish_quarter(tmp_path, rows: int) -> None:
+    """Write the three months' files at the source."""
+    for month in QUARTER:
+        write_sample(tmp_path / "source" / f"{month}.csv.gz", YELLOW, Month.parse(month), rows)
+
+
+@contextmanager
+def cut_in_half(path: Path) -> Iterator[None]:
+    """Damage a file, and restore it."""
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    try:
+        yield
+    finally:
+        path.write_bytes(whole)
+
+
+def changed(before: dict, after: dict) -> list[str]:
+    """The months that are not as they were."""
+    return [month for month in QUARTER if before[month] != after[month]]
+
+
 def test_a_range_of_months_in_one_run_commits_each(instance, monkeypatch, tmp_path, postgres):
-    monkeypatch.setenv("TAXI_SOURCE", "sample")
-    monkeypatch.setenv("TAXI_SAMPLE_ROWS", "1000")
-    monkeypatch.setenv("TAXI_MONTHS_PER_RUN", "all")
-    job = build_defs(Settings()).resolve_job_def("load_month")
-    tags = {"dagster/asset_partition_range_start": "2021-01-01", "dagster/asset_partition_range_end": "2021-03-01"}
-    result = job.execute_in_process(instance=instance, tags=tags, raise_on_error=False)
+    result = load_quarter(instance, monkeypatch, source="sample", sample_rows=1000)
     assert result.success
-    made = instance.get_materialized_partitions(dg.AssetKey("postgres_table"))
-    assert made == {"2021-01-01", "2021-02-01", "2021-03-01"}
-    assert len({len(rows) for rows in in_every_sink(tmp_path, postgres).values()}) == 1
+    materialized = instance.get_materialized_partitions(dg.AssetKey("postgres_table"))
+    assert materialized == {f"{month}-01" for month in QUARTER}
+    kept = {month: clean_rows(month, 1000) for month in QUARTER}
+    for sink, months in by_month(tmp_path, postgres).items():
+        assert {month: len(rows) for month, rows in months.items()} == kept, sink
+
+
+def test_a_range_whose_second_month_cannot_be_read_commits_the_first_to_the_lake_and_no_month_to_a_sink(
+    instance, monkeypatch, tmp_path, postgres
+):
+    (tmp_path / "source").mkdir()
+    publish_quarter(tmp_path, 1000)
+    source = tmp_path / "source" / "{month}.csv.gz"
+    assert load_quarter(instance, monkeypatch, source=source).success
+    raw, clean, trips = (
+        files_of(tmp_path, "raw_trips"),
+        files_of(tmp_path, "clean_trips"),
+        by_month(tmp_path, postgres),
+    )
+    publish_quarter(tmp_path, 1500)
+    with cut_in_half(tmp_path / "source" / "2021-02.csv.gz"):
+        result = load_quarter(instance, monkeypatch, source=source)
+    assert [event.step_key for event in result.all_events if event.is_step_failure] == ["raw_trips"]
+    assert any("2021-02" in failure for failure in run_failures(result))
+    assert changed(raw, files_of(tmp_path, "raw_trips")) == ["2021-01"]
+    assert pq.read_metadata(tmp_path / ".taxi/lake/yellow_raw_trips/2021-01.parquet").num_rows >= 1500
+    assert changed(clean, files_of(tmp_path, "clean_trips")) == []
+    assert by_month(tmp_path, postgres) == trips
+
+
+def test_a_range_whose_second_month_fails_in_the_sinks_commits_the_first_and_keeps_the_others(
+    instance, monkeypatch, tmp_path, postgres
+):
+    assert load_quarter(instance, monkeypatch, source="sample", sample_rows=1000).success
+    before = by_month(tmp_path, postgres)
+    lake = load_quarter(instance, monkeypatch, "raw_trips", "clean_trips", "rejected_trips", sample_rows=1500)
+    assert lake.success
+    assert by_month(tmp_path, postgres) == before
+    with cut_in_half(tmp_path / ".taxi/lake/yellow_clean_trips/2021-02.parquet"):
+        result = load_quarter(instance, monkeypatch, *SINK_ASSETS)
+    failed = {"postgres_table", "gcs_parquet", "gcs_partitioned"}  # bq_table, which reads gcs_parquet, is not started
+    assert {event.step_key for event in result.all_events if event.is_step_failure} == failed
+    assert all("2021-02" in failure for failure in run_failures(result))
+    after = by_month(tmp_path, postgres)
+    assert {sink: changed(before[sink], after[sink]) for sink in SINK_ASSETS} == {
+        **{sink: ["2021-01"] for sink in failed},
+        "bq_table": [],
+    }
+    with cut_in_half(tmp_path / ".taxi/bucket/nyc_taxi_data/yellow_tripdata_2021-02.parquet"):
+        result = load_quarter(instance, monkeypatch, "bq_table")
+    assert [event.step_key for event in result.all_events if event.is_step_failure] == ["bq_table"]
+    assert all("2021-02" in failure for failure in run_failures(result))
+    after = by_month(tmp_path, postgres)
+    for sink in SINK_ASSETS:
+        assert changed(before[sink], after[sink]) == ["2021-01"], sink
+        assert len(after[sink]["2021-01"]) == clean_rows("2021-01", 1500), sink

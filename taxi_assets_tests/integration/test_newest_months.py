@@ -1,4 +1,4 @@
-"""Months in the publisher's newest layout, and in one that nobody has seen yet, through the whole graph."""
+"""Months in the publisher's newest layout, and in an unknown one, through the complete graph."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def test_a_column_nobody_has_seen_is_kept_then_added_or_refused(instance, postgr
 
     refused = load(instance, monkeypatch, "2026-07", source=current / TEMPLATE, new_columns="refuse")
     assert not refused.success
-    assert len(trips_read["clean_trips"].to_arrow()) == trips  # the last good month is in place
+    assert len(trips_read["clean_trips"].to_arrow()) == trips  # the previous load is in place
 
 
 def published(month: str, current: Path) -> list[dict]:

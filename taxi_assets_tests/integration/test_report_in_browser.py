@@ -1,4 +1,4 @@
-"""The report in a real browser: nothing fails, nothing is fetched, nothing sticks out, on a desk and on a telephone."""
+"""The report in a real browser: no errors, no requests, no overflow, at desktop and phone widths."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The reports in the graph: one summary in three places, a page that asks the sinks, checks that see a difference."""
+"""The reports in the graph: one summary in three sinks, a page that queries the sinks, checks that detect a difference."""
 
 from pathlib import Path
 
@@ -67,7 +67,7 @@ def in_every_place(tmp_path: Path, postgres: EmbeddedPostgres) -> dict[str, list
 
 
 def failed_sentences(result: dg.ExecuteInProcessResult) -> str:
-    """What the failed steps say; of a bug, its whole error."""
+    """The errors of the failed steps; for a bug, the complete error."""
     failures = [event.step_failure_data for event in result.all_events if event.is_step_failure]
     return " ".join(f.user_failure_data.description if f.user_failure_data else f.error.to_string() for f in failures)
 

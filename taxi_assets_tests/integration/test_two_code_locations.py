@@ -16,7 +16,7 @@ __all__ = ["postgres_server", "postgres_url"]
 
 
 def materialize(settings: Settings) -> dg.ExecuteInProcessResult:
-    """Load January 2021 and the zones, in a history of its own."""
+    """Load January 2021 and the zones, in a separate instance."""
     zones = dg.define_asset_job("zones", selection="taxi_zones")
     defs = dg.Definitions.merge(build_defs(settings), dg.Definitions(jobs=[zones]))
     with dg.DagsterInstance.ephemeral() as instance:

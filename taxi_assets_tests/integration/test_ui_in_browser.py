@@ -9,11 +9,11 @@ from taxi_assets_tests.browser import browser, visit  # noqa: F401
 from taxi_assets_tests.live_ui import GRAPH, live_ui, materialize
 
 SLOW = 120_000
-"""Milliseconds that a page may take on a machine with other things to do."""
+"""Timeout of a page in milliseconds, for a busy machine."""
 
 
 def report_named_by_the_graph(page, ui: str, asset: str, name: str, home: Path) -> Path:
-    """The report's file, where the page of the asset in the UI says it is."""
+    """The report's file, from the asset's page in the UI."""
     page.goto(f"{ui}/assets/{asset}?view=events")
     picture = page.get_by_role("img", name="trips per day, kept and rejected")
     picture.wait_for()

@@ -1,4 +1,4 @@
-"""The code location as its users meet it: a live webserver, asked over GraphQL."""
+"""The code location in a live webserver, queried over GraphQL."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ PARTITIONS = """{ assetNodes { assetKey { path } assetPartitionStatuses { ... on
 
 @pytest.fixture
 def ui(tmp_path: Path) -> Iterator[str]:
-    """The address of the UI over this code location, in a home of its own, where months are generated."""
+    """The URL of the UI of this code location, in a separate TAXI_HOME with generated months."""
     with live_ui(tmp_path) as address:
         yield address
 

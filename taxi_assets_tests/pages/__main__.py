@@ -1,8 +1,8 @@
-"""`make verify-docs`: types what README.md and docs/*.md tell a reader to type, page by page, on a copy of the project.
+"""`make verify-docs`: runs the commands of README.md and docs/*.md, page by page, in a copy of the project.
 
-The copy has the working tree's files, this environment and no settings; months are generated, and what the pages call the
-mirror is a server on this machine. `python -m taxi_assets_tests.pages [PAGE ...]` runs some pages only. Ends with a table
-of page, line, command, verdict and seconds, and with 1 when something failed.
+The copy has the working tree's files, this environment and no settings; months are generated, and a
+server on this machine replaces the mirror. `python -m taxi_assets_tests.pages [PAGE ...]` runs some pages only. Ends with a table
+of page, line, command, result and seconds, and exits with 1 if a command failed.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ from taxi_assets_tests.pages.table import Elsewhere, Keep, Run, Serve, how
 from taxi_assets_tests.processes import end, free_port, until
 
 PATIENCE = 600
-"""Seconds that a command may take."""
+"""Timeout of a command, in seconds."""
 ROWS = 10_000
-"""Of a month that stands for a published one."""
+"""Rows of a month that replaces a published one."""
 
 
 class Failed(Exception):
-    """The command did not do what the page says; the text is for people."""
+    """The command did not do what the page says; the text describes the difference."""
 
 
 @dataclass
@@ -61,7 +61,7 @@ class Reader:
         self.environment = {**clean, "PATH": path, "PORT": str(self.port), "TAXI_SOURCE": "sample"}
 
     def follow(self, command: Command) -> str:
-        """Do what the page says, and return a word for it."""
+        """Run the command of the page, and return its result in a word."""
         match how(command):
             case Elsewhere(by):
                 return by
@@ -151,12 +151,12 @@ class Reader:
         self.server = None
 
     def _theirs(self) -> EmbeddedPostgres:
-        """The server that a reader has already, named in .env from the page that says so on."""
+        """The reader's own Postgres server, set in .env from the page on that mentions it."""
         return EmbeddedPostgres(self.home / "theirs")
 
 
 def shows(shown: str, answer: str) -> bool:
-    """Whether the answer has what the page shows, where `…` stands for anything."""
+    """Whether the output contains what the page shows, where `…` matches anything."""
     wanted, had = ("\n".join(line.rstrip() for line in text.strip().splitlines()) for text in (shown, answer))
     return re.search(re.escape(wanted).replace("…", ".*"), had, re.S) is not None
 
@@ -196,7 +196,7 @@ def mirror(folder: Path) -> Iterator[str]:
 
 
 def main(pages: list[str]) -> int:
-    """Follow the pages, and print what came of it."""
+    """Run the pages, and print the results."""
     if unknown := set(pages) - set(PAGES):
         sys.exit(f"no page: {', '.join(unknown)}; there are {', '.join(PAGES)}")
     rows: list[tuple[str, str, str, str]] = []

@@ -1,7 +1,7 @@
-"""What the pages tell a reader to type: every command of README.md and docs/*.md, with its page and line.
+"""The commands of the pages: every command of README.md and docs/*.md, with its page and line.
 
 A block is fenced (``` or ```sh) or indented by four spaces; a code span in the text counts when it begins like a command.
-Blocks of Python and SQL count, too; a block of `text` right below a command is what it answers (`…` stands for anything).
+Blocks of Python and SQL count, too; a block of `text` right below a command is its expected output (`…` matches anything).
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ PAGES = (
 )
 PROGRAMS = "make|dagster|dg|python3?|docker|gcloud|gsutil|bq|terraform|git|ssh|psql|pip|uv|curl|echo|deploy/gcp/release"
 NEAR = 4
-"""Lines between a command and what it answers, with a closing fence, a blank line and an opening fence."""
+"""Lines between a command and its expected output, with a closing fence, a blank line and an opening fence."""
 SPAN = re.compile(r"`([^`]+)`")
 COMMAND = re.compile(rf"(?:[A-Z_]+=\S+ )*(?:\.venv/bin/)?(?:{PROGRAMS}) \S")
 
 
 @dataclass(frozen=True)
 class Command:
-    """Something to type. `shown` is what the page says it answers (a `text` block right below), or None."""
+    """A command. `shown` is its expected output (a `text` block right below), or None."""
 
     page: str
     line: int

@@ -1,6 +1,6 @@
-"""How each command of the pages is tried: by `make verify-docs`, as it stands or with a part replaced, or by something else.
+"""How each command of the pages is tested: by `make verify-docs`, unchanged or with a part replaced, or elsewhere.
 
-The first row whose pattern matches the beginning of a command says it. A command without a row fails a test, and so does a
+The first row whose pattern matches the beginning of a command applies. A command without a row fails a test, and so does a
 row without a command.
 """
 
@@ -14,7 +14,7 @@ from taxi_assets_tests.pages.commands import Command
 
 @dataclass(frozen=True)
 class Run:
-    """It is run on a copy of the project; `instead` are parts that are replaced, because they need what a test has not."""
+    """It is run in a copy of the project; `instead` has replacements for parts that a test cannot run."""
 
     instead: dict[str, str] = field(default_factory=dict)
     stdin: str = ""
@@ -24,19 +24,19 @@ class Run:
 
 @dataclass(frozen=True)
 class Keep:
-    """It sets up the shell, and stays in force for every command after it."""
+    """It sets up the shell for all later commands."""
 
 
 @dataclass(frozen=True)
 class Serve:
-    """It is started, and must answer on its port (`{port}`) until something else wants to be it."""
+    """It is started, and must respond on its port (`{port}`) until another server replaces it."""
 
     extra: str = ""
 
 
 @dataclass(frozen=True)
 class Elsewhere:
-    """It is not run here: `by` names what runs it, or why nothing can."""
+    """It is not run here: `by` names the test that runs it, or why none can."""
 
     by: str
 
@@ -50,7 +50,7 @@ TERRAFORM = Elsewhere("needs a project to apply to; the configuration: make veri
 LONG = Elsewhere("takes long, and a quiet machine; its parts: test_benchmarks.py")
 
 TABLE: tuple[tuple[str, How], ...] = (
-    # what make offers
+    # make targets
     (r"make (demo|status|summary|stop|help)\b", Run()),
     (r"make (test|lint)$", Elsewhere(".ci/run, on every change")),
     (r"make run MONTH=2021-01$", Run()),
@@ -88,7 +88,7 @@ TABLE: tuple[tuple[str, How], ...] = (
     (r"curl -s http://127\.0\.0\.1:3000/graphql ", Run(ui=True)),
     (r'psql "', Run(stdin="SELECT count(*) FROM ny_taxi.yellow_cab_data")),
     (r"echo 'TAXI_POSTGRES_URL=", Run({"postgresql://user:password@host:5432/database": "{postgres}"})),
-    # what has no place on a copy of the project
+    # not runnable in a copy of the project
     (r"docker |for database in trips dagster;|new=\$\(openssl|sed -i |echo TAXI_EXECUTOR=celery", STACK),
     (r"git pull", Elsewhere("needs a newer release")),
     (r"ssh ", Elsewhere("needs another machine")),
@@ -99,14 +99,14 @@ TABLE: tuple[tuple[str, How], ...] = (
     (r"SELECT ", Run()),
 )
 WORKED_EXAMPLES = "docs/extending.md"
-"""The page whose Python belongs to worked examples; a test of its own applies and runs them."""
+"""The page whose Python code belongs to worked examples; a separate test applies and runs them."""
 
 
 def how(command: Command) -> How:
-    """How a command is tried.
+    """Return how a command is tested.
 
     Raises:
-        LookupError: no row says it; the message tells what to do.
+        LookupError: no row matches; the message says what to do.
     """
     if command.page == WORKED_EXAMPLES and command.language == "python":
         return Elsewhere("test_extending_docs.py")

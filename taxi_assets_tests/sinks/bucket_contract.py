@@ -31,14 +31,12 @@ from taxi_assets.core.month import Month
 from taxi_assets.core.month_file import MonthFile
 from taxi_assets.datasets.schema import YELLOW
 from taxi_assets.sinks.contract import WriteContext
-from taxi_assets.sinks.daily_object.io_manager import DailyObjectIOManager
 from taxi_assets.sinks.day_folders import journal as month_journal
-from taxi_assets.sinks.day_folders.io_manager import DayFoldersIOManager
-from taxi_assets.sinks.parquet_object.io_manager import ParquetObjectIOManager
 from taxi_assets.sinks.storage import gcs_bucket
 from taxi_assets.sinks.storage.buckets import open_bucket
 from taxi_assets_tests.months import month_of_trips, same_manifest, same_trips, stage_in
 from taxi_assets_tests.sinks.contract import KILLS, SEED
+from taxi_assets_tests.sinks.places.base import MAKE, on_the_first
 
 if TYPE_CHECKING:
     from taxi_assets_tests.gcs_fixtures import GcsServer, Request
@@ -47,43 +45,12 @@ if TYPE_CHECKING:
 WRITING = WriteContext("run-1", "token", lambda line: None, {})
 
 
-class _DailyAsMonthly:
-    """The first of each month, by the methods of the other sinks."""
-
-    def __init__(self, location: str) -> None:
-        self.daily = DailyObjectIOManager(location=location)
-
-    def replace(self, table: Any, trips: MonthFile, writing: WriteContext) -> Mapping[str, Any]:
-        return self.daily.replace(table, trips.month.start.date(), trips, writing)
-
-    def measure(self, table: Any, month: Month) -> Manifest | None:
-        return self.daily.measure(table, month.start.date())
-
-    def read(self, table: Any, month: Month) -> MonthFile:
-        return self.daily.read(table, month.start.date())
-
-
-def on_the_first(batch: pa.RecordBatch) -> pa.RecordBatch:
-    """The batch with all its pickups on the first of the month."""
-    index = batch.schema.get_field_index(YELLOW.pickup)
-    late = batch.column(index).to_numpy(zero_copy_only=False)
-    first = late.astype("datetime64[M]").astype("datetime64[us]") + (late - late.astype("datetime64[D]"))
-    return batch.set_column(index, batch.schema.field(index), pa.array(first, pa.timestamp("us")))
-
-
-SINKS: dict[str, Callable[[str], Any]] = {
-    "object": lambda where: ParquetObjectIOManager(location=where, template="nyc/{kind}_tripdata_{month}.parquet"),
-    "days": lambda where: DayFoldersIOManager(location=where, prefix="nyc/{kind}_by_day"),
-    "daily": _DailyAsMonthly,
-}
-
-
 def replace_in_process(name: str, location: str, file: MonthFile, environment: dict[str, str], ready: Any) -> None:
     """What a process that may be killed does."""
     os.environ.update(environment)
     stage_in(environment["DAGSTER_HOME"])
     month_journal.HELP_AFTER = 0.2
-    sink = SINKS[name](location)
+    sink = MAKE[name](location)
     open_bucket(location)  # imports what it needs
     ready.set()
     sink.replace(YELLOW.table, file, WRITING)
@@ -125,7 +92,7 @@ class BucketSinkContract:
     def sink(self, location: str, monkeypatch: pytest.MonkeyPatch) -> Any:
         monkeypatch.setattr(month_journal, "HELP_AFTER", 0.2)
         monkeypatch.setattr(gcs_bucket, "PATIENCE", 3.0)
-        return SINKS[self.name](location)
+        return MAKE[self.name](location)
 
     @pytest.fixture
     def month(self, tmp_path: Path) -> Callable[..., MonthFile]:

@@ -171,6 +171,10 @@ def disaster(place: Place, kind: str, months: Months, chance: random.Random) -> 
         raise WrongOutcome(f"the next load failed: {error!r}") from error
     require(place, again)
     require(place, months.other)
+    if place.housekeeping_after_kill and kind.startswith("kill -9"):
+        place.housekeeping()
+        require(place, again)
+        require(place, months.other)
     require_nothing_left(place)
     return Outcome(attempted.struck, "old" if outcome is months.old else "new", again)
 

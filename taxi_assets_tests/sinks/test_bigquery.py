@@ -29,15 +29,14 @@ from taxi_assets_tests.bigquery_sink_fixtures import (
     a_run,
     at_uri,
     client,
-    holds,
     loads,
     made,
     server,
     sink,
     wire,
-    with_columns,
 )
 from taxi_assets_tests.months import month_of_trips, one_pickup_outside, same_trips
+from taxi_assets_tests.sink_fixtures import holds, with_columns
 
 
 def test_a_first_load_makes_dataset_and_partitioned_clustered_described_table_and_reads_back_the_same(sink, made):

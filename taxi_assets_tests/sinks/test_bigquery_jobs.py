@@ -23,7 +23,6 @@ from taxi_assets_tests.bigquery_sink_fixtures import (
     a_run,
     at_uri,
     first,
-    holds,
     is_load,
     loads,
     made,
@@ -32,6 +31,7 @@ from taxi_assets_tests.bigquery_sink_fixtures import (
     wire,
 )
 from taxi_assets_tests.months import month_of_trips, one_pickup_outside, same_trips
+from taxi_assets_tests.sink_fixtures import holds
 
 
 def test_a_lost_answer_makes_the_retry_join_the_job_that_was_started(made, wire):

@@ -14,8 +14,10 @@ from typing import Any
 
 import pytest
 
+from taxi_assets.datasets.schema import YELLOW
 from taxi_assets_tests.bigquery_fixtures import bigquery
 from taxi_assets_tests.gcs_fixtures import gcs_of_session
+from taxi_assets_tests.months import same_manifest
 from taxi_assets_tests.postgres_fixtures import postgres_server
 from taxi_assets_tests.sinks.contract import (
     EVERYWHERE,
@@ -28,7 +30,7 @@ from taxi_assets_tests.sinks.contract import (
     require_nothing_left,
 )
 from taxi_assets_tests.sinks.places import SINKS, place_of
-from taxi_assets_tests.sinks.places.base import JANUARY, Place, contents_of
+from taxi_assets_tests.sinks.places.base import JANUARY, Place, contents, contents_of
 
 FAULTS = {
     "postgres": ["connection cut", "server killed"],
@@ -39,6 +41,8 @@ FAULTS = {
     "gcs-days": ["503s and resets", "server gone"],
     "gcs-daily": ["503s and resets", "server gone"],
     "bigquery": ["503s and resets", "server gone", "server killed"],
+    "lake": ["disk full"],
+    "lake-copied": ["disk full"],
 }
 TIMES = {"kill -9": KILLS, "server killed": 1, "disk full": 5}
 
@@ -80,6 +84,18 @@ def test_a_month_becomes_exactly_each_version_in_turn_and_another_month_stays(pl
         require(place, trips)
         require(place, february)
         require_nothing_left(place)
+
+
+def test_what_is_measured_recorded_and_read_back_equals_the_month_that_was_written(place):
+    february = place.trips("2021-02", 500)
+    place.replace(february)
+    for rows, seed in ((1_000, 0), (1_300, 1), (0, 2), (1_000, 0), (1_000, 0)):
+        place.replace(trips := place.trips("2021-01", rows, seed))
+        for written in (trips, february):
+            assert same_manifest(place.sink.measure(YELLOW.table, written.month), written.manifest)
+            assert contents(place.sink.read(YELLOW.table, written.month).to_arrow()) == contents_of(written)
+            if place.records_manifest:
+                assert place.sink.manifest(YELLOW.table, written.month) == written.manifest
 
 
 def test_an_empty_month_can_be_the_first(place):

@@ -1,3 +1,4 @@
+# ruff: noqa: F401, F811 - pytest finds fixtures by their imported names
 """The DuckDB warehouse: a month is replaced whole or not at all, whoever else wants the file and whenever it is killed.
 
 What every sink promises is in the contract suite; here is what is particular to a file that one process at a time may
@@ -6,7 +7,6 @@ open.
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import shutil
 import subprocess
@@ -23,11 +23,11 @@ from taxi_assets.core.errors import PermanentError, TransientError
 from taxi_assets.core.folders import default_staging
 from taxi_assets.core.month import Month
 from taxi_assets.core.month_file import MonthFile
-from taxi_assets.datasets.schema import GREEN, YELLOW, Column, TaxiKind
-from taxi_assets.sinks.contract import WriteContext
+from taxi_assets.datasets.schema import GREEN, YELLOW, Column
 from taxi_assets.sinks.duckdb import io_manager as duckdb_warehouse
 from taxi_assets.sinks.duckdb.io_manager import DuckDBIOManager
-from taxi_assets_tests.months import month_of_trips, one_pickup_outside, same_manifest, same_trips
+from taxi_assets_tests.months import month_of_trips, one_pickup_outside, same_trips
+from taxi_assets_tests.sink_fixtures import holds, log, made, with_columns, writing
 
 JANUARY, FEBRUARY = Month(2021, 1), Month(2021, 2)
 TIP = Column("tip_jar", "double", "Coins, US dollars.")
@@ -36,28 +36,6 @@ TIP = Column("tip_jar", "double", "Coins, US dollars.")
 @pytest.fixture
 def warehouse(tmp_path: Path) -> DuckDBIOManager:
     return DuckDBIOManager(path=str(tmp_path / "warehouse.duckdb"))
-
-
-@pytest.fixture
-def log() -> list[str]:
-    return []
-
-
-@pytest.fixture
-def writing(log: list[str]) -> WriteContext:
-    return WriteContext("11111111-run", "token", log.append, {})
-
-
-def made(tmp_path: Path, month: str = "2021-01", rows: int = 2_000, seed: int = 0, **options) -> MonthFile:
-    return month_of_trips(tmp_path / "made", month, rows, seed, **options)
-
-
-def holds(warehouse: DuckDBIOManager, trips: MonthFile) -> bool:
-    return same_manifest(warehouse.measure(YELLOW.table, trips.month), trips.manifest)
-
-
-def with_columns(*columns: Column) -> TaxiKind:
-    return dataclasses.replace(YELLOW, columns=columns)
 
 
 class Streamed(MonthFile):

@@ -24,19 +24,28 @@ from taxi_assets.sinks.storage.local_bucket import LocalBucket
 from taxi_assets_tests.sinks.contract import KILLS, SEED
 
 JANUARY = Month(2021, 1)
+JOURNAL = "_journal/set"
 
 
 class Died(BaseException):
     """kill -9, as far as one thread can be killed."""
 
 
+Span = tuple[float, float]
+"""The start and the end of an operation that took effect at one moment in between."""
+
+
 class Stumbling(LocalBucket):
-    """A directory's bucket for one actor, who pauses at random before and after what it does, and may die there."""
+    """A directory's bucket for one actor, who pauses at random before and after what it does, and may die there.
+
+    `commits` has an item for every journal that the actor put.
+    """
 
     def __init__(self, root: Path, chance: random.Random, deadly: bool) -> None:
         super().__init__(root)
         self.chance, self.dead, self.deadly = chance, False, deadly
         self.one = threading.Lock()
+        self.commits: list[Span] = []
 
     def stumble(self) -> None:
         with self.one:
@@ -46,9 +55,12 @@ class Stumbling(LocalBucket):
             raise Died
         time.sleep(pause)
 
-    def put(self, *args: Any, **more: Any) -> Stat:
+    def put(self, name: str, *args: Any, **more: Any) -> Stat:
         self.stumble()
-        done = super().put(*args, **more)
+        started = time.monotonic()
+        done = super().put(name, *args, **more)
+        if name == JOURNAL:
+            self.commits.append((started, time.monotonic()))
         self.stumble()
         return done
 
@@ -74,13 +86,16 @@ class Play:
     """A month of three objects and the actors on it."""
 
     def __init__(self, folder: Path, seed: int) -> None:
-        self.folder, self.seed, self.wrong, self.committed = folder, seed, [], set()
+        self.folder, self.seed, self.wrong = folder, seed, []
+        self.committed: dict[str, Span] = {}
+        """The versions whose writer put its journal or returned, even if it died later."""
+        self.reads: list[tuple[Span, str | None]] = []
         self.chance = random.Random(seed)
 
     def month(self, deadly: bool) -> MonthOfObjects:
         names = {day: f"set/{day}" for day in JANUARY.days[:3]}
         bucket = Stumbling(self.folder / "bucket", random.Random(self.chance.random()), deadly)
-        return MonthOfObjects(bucket, JANUARY, names, "_journal/set", str(self.folder))
+        return MonthOfObjects(bucket, JANUARY, names, JOURNAL, str(self.folder))
 
     def write(self, version: str, month: MonthOfObjects) -> None:
         folder = self.folder / f"writer-{version}"
@@ -88,16 +103,38 @@ class Play:
         files = {day: folder / str(day) for day in month.names}
         for path in files.values():
             path.write_text(version)
-        month.publish(files, folder, lambda line: None)
+        started, commits = time.monotonic(), getattr(month.bucket, "commits", [])
+        before = len(commits)
+        try:
+            month.publish(files, folder, lambda line: None)
+            self.committed[version] = (started, time.monotonic())
+        finally:
+            if len(commits) > before:
+                self.committed[version] = commits[before]
 
     def read(self, month: MonthOfObjects) -> str | None:
         folder = self.folder / f"reader-{random.getrandbits(60):x}"
         folder.mkdir()
+        started = time.monotonic()
         paths = month.fetch(folder)
+        ended = time.monotonic()
         found = {path.read_text() for path in paths or []}
         if len(found) > 1:
             self.wrong.append(f"a mixture: {sorted(found)}")
-        return next(iter(found), None)
+        version = next(iter(found), None)
+        self.reads.append(((started, ended), version))
+        return version
+
+    def current(self, read: Span) -> set[str]:
+        """The versions that a read in this span may return: committed before its end, and not replaced by another
+        commit before its start."""
+        started, ended = read
+        replaced = {
+            version
+            for version, (_, done) in self.committed.items()
+            if any(done < begun and finished < started for begun, finished in self.committed.values())
+        }
+        return {version for version, (begun, _) in self.committed.items() if begun < ended} - replaced
 
     def run(self) -> None:
         self.write("first", self.month(deadly=False))
@@ -112,9 +149,15 @@ class Play:
             thread.start()
         for thread in threads:
             thread.join()
-        last = self.read(self.month(deadly=False))
         assert self.wrong == [], f"seed {self.seed}"
+        assert {"first", "00", "01"} <= self.committed.keys(), f"seed {self.seed}"  # these writers never die
+        last = self.read(self.month(deadly=False))
         assert last == self.read(self.month(deadly=False)), f"seed {self.seed}"
+        assert last not in ("first", "00", None), f"seed {self.seed}"  # 01 was committed after them
+        for span, version in self.reads:
+            if version not in (current := self.current(span)):
+                self.wrong.append(f"read {version}, not one of the current versions {sorted(current)}")
+        assert self.wrong == [], f"seed {self.seed}"
         assert [found.name for found in LocalBucket(self.folder / "bucket").list("_journal")] == [], f"seed {self.seed}"
 
     def actor(self, work: Callable[[MonthOfObjects], object], deadly: bool) -> threading.Thread:
@@ -132,7 +175,7 @@ class Play:
 
 
 @pytest.mark.parametrize("part", range(4))
-def test_writers_readers_and_helpers_that_stumble_and_die_anywhere_never_leave_a_mixture(
+def test_actors_that_stumble_and_die_anywhere_lose_no_commit_and_leave_no_mixture(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, part: int
 ) -> None:
     monkeypatch.setattr(month_journal, "HELP_AFTER", 0.01)
@@ -208,7 +251,7 @@ def test_a_writer_who_slept_through_later_commits_undoes_nothing(play: Play, lat
 def test_a_late_helper_who_touches_an_object_under_the_next_journal_keeps_nobody_from_replacing_it(play: Play) -> None:
     """Rule 3: what the late helper puts is the old object over the old object, and the next writer's condition
     fails."""
-    first = Sleeper(play, "delete", "_journal/set", lambda month: play.write("second", month))
+    first = Sleeper(play, "delete", JOURNAL, lambda month: play.write("second", month))
     helper = Sleeper(play, "put", "set/2021-01-02", lambda month: month.settle())
     helper.bucket.dies_before_delete = True  # or it would help with the next journal, too
     first.wake()

@@ -17,6 +17,7 @@ import pytest
 from taxi_assets.core.errors import PermanentError
 from taxi_assets.core.month_file import MonthFile
 from taxi_assets.datasets.schema import NEW_COLUMN_TYPES, YELLOW
+from taxi_assets.lake.io_manager import LakeIOManager
 from taxi_assets.sinks.contract import MonthSink, WriteContext
 from taxi_assets.sinks.day_folders.io_manager import DayFoldersIOManager
 from taxi_assets.sinks.duckdb.io_manager import DuckDBIOManager
@@ -40,10 +41,20 @@ assert set(VALUES) == set(NEW_COLUMN_TYPES)
 
 
 class Sink:
-    """A sink in a fresh place; `given` makes of a month what the sink is given in the graph."""
+    """A sink in a fresh place; `given` makes of a month what the sink is given in the graph.
 
-    def __init__(self, manager: MonthSink, given: Callable[[MonthFile], MonthFile] = lambda trips: trips) -> None:
-        self.manager, self._given, self.log = manager, given, []
+    With `one_table`, all months share the columns of one table, and the sink logs those that a month lacks. Otherwise
+    each month is a file with columns of its own.
+    """
+
+    def __init__(
+        self,
+        manager: MonthSink,
+        given: Callable[[MonthFile], MonthFile] = lambda trips: trips,
+        *,
+        one_table: bool = True,
+    ) -> None:
+        self.manager, self._given, self.one_table, self.log = manager, given, one_table, []
 
     def load(self, trips: MonthFile, kind=YELLOW) -> None:
         self.manager.replace(
@@ -51,16 +62,19 @@ class Sink:
         )
 
 
-@pytest.fixture(params=["postgres", "object", "days", "duckdb", "bigquery"])
+@pytest.fixture(params=["postgres", "object", "days", "duckdb", "bigquery", "lake"])
 def sink(request: pytest.FixtureRequest, tmp_path: Path) -> Sink:
     bucket = str(tmp_path / "bucket")
     match request.param:
         case "postgres":
             return Sink(PostgresIOManager(request.getfixturevalue("postgres_url")))
         case "object":
-            return Sink(ParquetObjectIOManager(location=bucket, template="nyc/{kind}_{month}.parquet"))
+            return Sink(ParquetObjectIOManager(location=bucket, template="nyc/{kind}_{month}.parquet"), one_table=False)
         case "days":
-            return Sink(DayFoldersIOManager(location=bucket, prefix="nyc/{kind}_by_day"))
+            return Sink(DayFoldersIOManager(location=bucket, prefix="nyc/{kind}_by_day"), one_table=False)
+        case "lake":
+            lake = LakeIOManager(folder=str(tmp_path / "lake"), asset="clean_trips")
+            return Sink(lake, lambda trips: MonthFile(trips.path, trips.month), one_table=False)  # copied, not moved
         case "duckdb":
             return Sink(DuckDBIOManager(path=str(tmp_path / "warehouse.duckdb")))
         case _:
@@ -92,7 +106,8 @@ def test_new_columns_of_every_type_are_loaded_and_read_back(sink: Sink, tmp_path
     table = sink.manager.read(YELLOW.table, plain.month).to_arrow()
     assert table.select(YELLOW.schema.names).num_rows == 200
     assert all(table[name].null_count == 200 for name in EVERY_TYPE if name in table.column_names)
-    if "bucket" not in str(getattr(sink.manager, "location", "")):
+    assert (set(EVERY_TYPE) <= set(table.column_names)) == sink.one_table
+    if sink.one_table:
         assert any("new_int64, new_double" in line and "null in this month" in line for line in sink.log), sink.log
     sink.load(trips)
     assert same_trips(sink.manager.read(YELLOW.table, trips.month), trips)

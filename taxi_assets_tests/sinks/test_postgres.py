@@ -31,14 +31,11 @@ from taxi_assets_tests.postgres_sink_fixtures import (
     JANUARY,
     TABLE,
     Streamed,
-    holds,
-    log,
-    made,
     parts,
     relations,
     sink,
-    writing,
 )
+from taxi_assets_tests.sink_fixtures import holds, log, made, writing
 
 
 def test_a_first_load_makes_schema_and_described_partitioned_table_and_reads_back_the_same_trips(

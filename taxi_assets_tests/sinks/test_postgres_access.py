@@ -27,12 +27,9 @@ from taxi_assets_tests.postgres_fixtures import (
 from taxi_assets_tests.postgres_sink_fixtures import (
     JANUARY,
     TABLE,
-    holds,
-    log,
-    made,
-    writing,
 )
 from taxi_assets_tests.processes import free_port
+from taxi_assets_tests.sink_fixtures import holds, log, made, writing
 
 
 def test_a_role_without_privileges_loads_into_a_schema_that_it_may_create_in(

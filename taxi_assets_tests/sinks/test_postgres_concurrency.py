@@ -26,16 +26,13 @@ from taxi_assets_tests.postgres_sink_fixtures import (
     JANUARY,
     TABLE,
     Streamed,
-    holds,
-    log,
-    made,
     parts,
     reading,
     relations,
     sink,
-    writing,
 )
 from taxi_assets_tests.processes import until
+from taxi_assets_tests.sink_fixtures import holds, log, made, writing
 
 
 @ON_OTHER_VERSIONS

@@ -27,14 +27,11 @@ from taxi_assets_tests.postgres_sink_fixtures import (
     JANUARY,
     TABLE,
     Streamed,
-    holds,
-    log,
-    made,
     parts,
     relations,
     sink,
-    writing,
 )
+from taxi_assets_tests.sink_fixtures import holds, log, made, writing
 
 TIP = Column("tip_jar", "double", "Coins, US dollars.")
 

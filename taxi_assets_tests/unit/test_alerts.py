@@ -20,7 +20,7 @@ MONTHS = dg.MonthlyPartitionsDefinition("2021-01-01")
 
 
 class World:
-    """An instance with an asset that fails as the test says, and the alerts sensor over it."""
+    """An instance with an asset that fails as the test requires, and its alerts sensor."""
 
     def __init__(self, instance: dg.DagsterInstance, **settings: object) -> None:
         self.instance, self.settings = instance, Settings(ui_url="http://ui:3000", **settings)
@@ -75,7 +75,7 @@ class World:
         self.defs.resolve_job_def("warn").execute_in_process(instance=self.instance)
 
     def tick(self) -> str:
-        """Evaluate the sensor; what it says."""
+        """Evaluate the sensor and return its message."""
         with dg.build_sensor_context(instance=self.instance, cursor=self.cursor) as context:
             data = alerts_sensor(self.settings).evaluate_tick(context)
         self.cursor = data.cursor

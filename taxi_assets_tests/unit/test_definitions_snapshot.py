@@ -113,7 +113,7 @@ def described_job(job: dg.JobDefinition) -> dict[str, Any]:
 
 
 def described_sensor(sensor: dg.SensorDefinition) -> dict[str, Any]:
-    """Return how often a sensor looks, and what it launches."""
+    """Return a sensor's polling interval, and what it launches."""
     return {
         "type": type(sensor).__name__,
         "seconds": sensor.minimum_interval_seconds,

@@ -1,4 +1,4 @@
-"""The embedded Postgres: whoever asks gets the address of one server that answers, whatever happened to it before."""
+"""The embedded Postgres: every caller gets the URL of the same running server, whatever happened to it before."""
 
 from __future__ import annotations
 
@@ -177,7 +177,7 @@ def test_a_start_interrupted_while_the_data_was_made_is_begun_anew(server):
 
 def test_it_outlives_its_starter_and_holds_no_pipe_of_it_open(server):
     started = time.monotonic()
-    done = call("start", server.folder, start_new_session=True)  # returns when nobody holds stdout any more
+    done = call("start", server.folder, start_new_session=True)  # returns when no process has stdout open
     assert done.returncode == 0, done.stderr
     assert time.monotonic() - started < 60
     assert "password" not in done.stdout + done.stderr
@@ -287,7 +287,7 @@ def test_an_ordinary_user_starts_a_server_of_its_own():
         assert (server.folder / "password").stat().st_uid == ordinary.pw_uid
         assert server.running()
         assert as_nobody("stop", server.folder).returncode == 0
-        assert rows_of(server.url(), "SELECT 1") == [(1,)]  # and root goes on with the same
+        assert rows_of(server.url(), "SELECT 1") == [(1,)]  # root continues with the same server
         (postmaster,) = postmasters(server)
         assert postmaster.username() == "nobody"
     finally:
@@ -352,7 +352,7 @@ def test_data_of_another_version_is_refused_with_both_versions(server):
     server.url()
     server.stop()
     (server.data / "PG_VERSION").write_text("12\n")
-    with pytest.raises(PermanentError, match=r"was made by PostgreSQL 12, installed is 18\.\d+: remove it"):
+    with pytest.raises(PermanentError, match=r"was created by PostgreSQL 12; installed is 18\.\d+: remove it"):
         server.url()
 
 

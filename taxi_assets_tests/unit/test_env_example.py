@@ -1,4 +1,4 @@
-"""The shipped .env.example names every setting, and nothing that is not one."""
+"""The shipped .env.example lists exactly the settings."""
 
 import re
 from pathlib import Path

@@ -86,7 +86,7 @@ def test_runs_and_workers_agree_on_broker_and_queue_and_the_job_snapshot_has_no_
     assert definition.name == "celery"
     job = dg.Definitions(jobs=[an_op_job], executor=definition).resolve_job_def("an_op_job")
     assert job.executor_def.name == "celery"
-    assert "hush" not in dg.serialize_value(job.get_job_snapshot())  # what webserver and database are given of a job
+    assert "hush" not in dg.serialize_value(job.get_job_snapshot())  # the serialized job for webserver and database
     app = celery_app(settings)
     assert app.conf.broker_url == BROKER
     assert app.conf.task_acks_late is True

@@ -1,4 +1,4 @@
-"""Every column says which column of which asset it is made from."""
+"""Every column has its lineage: the asset and column from which it is computed."""
 
 import dagster as dg
 import pytest
@@ -25,7 +25,7 @@ def test_columns_are_traced_to_columns_that_exist(name):
     own = {column.name for column in metadata["dagster/column_schema"].columns}
     lineage = metadata["dagster/column_lineage"].deps_by_column
     assert UPSTREAM[name] in parents
-    assert own - lineage.keys() <= {"trips"}  # the count of rows, made from none
+    assert own - lineage.keys() <= {"trips"}  # the row count has no source column
     for dep in (dep for deps in lineage.values() for dep in deps):
         assert dep.asset_key.to_user_string() == UPSTREAM[name]
         assert dep.column_name in known

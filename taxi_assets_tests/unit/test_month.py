@@ -1,4 +1,4 @@
-"""Months are read strictly and know their limits."""
+"""Months are parsed strictly and have limits."""
 
 import datetime as dt
 

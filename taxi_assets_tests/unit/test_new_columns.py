@@ -1,4 +1,4 @@
-"""A column that nobody has seen yet never stops a month, never costs a known value, and is itself kept as published."""
+"""An unknown column does not stop a month, does not affect known columns, and is kept as published."""
 
 import datetime as dt
 import decimal
@@ -113,7 +113,7 @@ def test_any_new_columns_of_a_parquet_file_are_kept_and_cost_no_known_value(posi
     known, extra = trips_of_2019(rows), data.draw(extra_columns(rows))
     columns = [(name, known[name].chunk(0)) for name in NAMES]
     for name, values in extra:
-        equal = [i for i, (other, _) in enumerate(columns) if other == name]  # which is right cannot be told: the first
+        equal = [i for i, (other, _) in enumerate(columns) if other == name]  # ambiguous: the first is used
         at = len(columns) if position == "last" else data.draw(st.integers(equal[0] + 1 if equal else 0, len(columns)))
         columns.insert(at, (name, values))
     with tempfile.TemporaryDirectory() as folder:
@@ -196,7 +196,7 @@ def test_a_column_that_a_later_version_knows_is_taken_from_the_raw_month(newest:
     table = pa.Table.from_batches(parts)
     assert table.schema.names == later.raw_schema.names
     assert set(table["driver_age_band"].to_pylist()) == {"30-39"}
-    assert set(table["reject_reason"].to_pylist()) == {"unreadable_value"}  # 1.25 is no whole dollar
+    assert set(table["reject_reason"].to_pylist()) == {"unreadable_value"}  # 1.25 is not a whole number
     assert table["reject_detail"][0].as_py() == "surge_fee 1.25"
 
 

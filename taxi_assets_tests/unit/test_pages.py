@@ -1,4 +1,4 @@
-"""README.md and docs/*.md name nothing that is not there, and no command that nobody tries."""
+"""README.md and docs/*.md name only existing files and targets, and only tested commands."""
 
 import re
 from functools import lru_cache
@@ -14,7 +14,7 @@ SUFFIXES = "py|md|lock|toml|yaml|yml|tf|tfvars|hcl|example|json|html|txt|sh"
 TESTS = "taxi_assets_tests/"
 FOLDERS = ("", "taxi_assets/", "docs/", "terraform/", "benchmarks/", TESTS, f"{TESTS}sinks/", f"{TESTS}unit/")
 NOT_OURS = {"docker-compose.override.yml", "terraform.tfvars", ".terraform.lock.hcl", "io_config.yaml"}
-"""Files that a reader makes, or has from Mage."""
+"""Files that a reader creates, or has from Mage."""
 OTHER_SETTINGS = {"TAXI_TEST_DATA", "TAXI_CHROMIUM"}
 
 

@@ -37,7 +37,7 @@ def canonical(era: Era) -> list[str]:
 
 @st.composite
 def published(draw: st.DrawFn, era: Era) -> tuple[list[list[object]], list[dict[str, object]]]:
-    """Rows as the era publishes them, and the trips they stand for."""
+    """Rows as published in the era, and their trips."""
     spelt = words(era)
     types = dict(era.types)
     rows: list[list[object]] = []
@@ -153,7 +153,7 @@ def test_whatever_is_damaged_in_a_csv_every_line_is_accounted_for(
         if number > 1 and text.rstrip(b"\r")
     ]
     if not any(text in intact for _, text in lines):
-        return  # such a file may be refused whole
+        return  # such a file may be refused
     rows = read(path).to_pylist()
     assert len(rows) == len(lines)
     for row, (number, text) in zip(rows, lines, strict=True):

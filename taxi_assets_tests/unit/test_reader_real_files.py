@@ -1,7 +1,7 @@
 """Every available published file is compared, column by column and row by row, with an independent reading.
 
-CSV is read again by pandas, Parquet by DuckDB; what columns and codes stand for is written down here, not taken from
-the package.
+CSV is read again by pandas, Parquet by DuckDB; the meaning of columns and codes is repeated here, not imported
+from the package.
 """
 
 import gzip

@@ -1,4 +1,4 @@
-"""A month's profile says what pandas finds when it counts the same files another way."""
+"""A month's profile equals an independent computation with pandas."""
 
 import dataclasses
 import datetime as dt

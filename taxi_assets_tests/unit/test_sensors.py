@@ -35,7 +35,7 @@ def tick(loaded: Loaded, cursor: str | None = None, settings: Settings | None = 
 
 
 def before(month: str) -> str:
-    """A cursor that makes the month the next older one to be asked for."""
+    """A cursor with which the month is the next older one to be checked."""
     year, number = int(month[:4]), int(month[5:])
     return json.dumps({"after": f"{year - (number == 1)}-{(number - 2) % 12 + 1:02d}", "not_loaded": []})
 
@@ -141,7 +141,7 @@ def test_declared_sinks_follow_clean_trips_when_its_blocking_checks_passed(loade
         partition_key=key, instance=loaded.instance
     )
     names, cursor = requested(cursor)
-    assert names == set()  # made, and not checked
+    assert names == set()  # materialized, but not checked
     checks = set(records.checks(keys))
     job.get_subset(asset_selection=set(keys), asset_check_selection=checks).execute_in_process(
         partition_key=key, instance=loaded.instance

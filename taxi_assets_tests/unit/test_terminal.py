@@ -1,4 +1,4 @@
-"""What `make run` shows: a bar where somebody looks on, plain lines where nobody does."""
+"""The output of `make run`: a progress bar on a terminal, plain lines elsewhere."""
 
 import logging
 import os
@@ -29,7 +29,7 @@ def test_a_terminal_shows_a_bar_that_the_next_line_replaces(monkeypatch):
     with os.fdopen(writer, "w") as stream:
         log(stream, monkeypatch, *LINES)
         shown = ""
-        while not shown.endswith("rows.\r\n"):  # a terminal hands over a line at a time
+        while not shown.endswith("rows.\r\n"):  # a terminal returns one line at a time
             shown += os.read(reader, 10_000).decode()
     os.close(reader)
     first, second, last = shown.split("\r\x1b[K")

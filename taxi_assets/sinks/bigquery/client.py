@@ -1,7 +1,7 @@
-"""BigQuery's client and its errors: who calls, what is retried, and what a failure means in the package's terms.
+"""The BigQuery client and its errors: credentials, retries, and the translation of errors.
 
-dagster-gcp's BigQueryResource is not used: it cannot be given an endpoint (an emulator's), and its credentials go
-through the process environment.
+dagster-gcp's BigQueryResource is not used: it has no endpoint option (for an emulator), and passes its
+credentials through the process environment.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ REMEDIES = {
     "bytesBilledLimitExceeded": "raise the IO manager's maximum_bytes_billed if the cost is meant",
     "billingNotEnabled": "enable billing for the project",
 }
-"""What to do, by reason; without one the message of BigQuery itself has to do."""
+"""What to do, by BigQuery's error reason."""
 
 
 def client(project: str, location: str, key_file: str | None, api_endpoint: str | None) -> bigquery.Client:
@@ -117,10 +117,10 @@ def reason_of(error: BaseException) -> str | None:
 
 @contextmanager
 def explained(what: str) -> Generator[None]:
-    """Turn BigQuery's and the network's errors into ours. `what` names the month, the table and the object.
+    """Translate errors of BigQuery and the network into the package's errors. `what` names the month, the table and the object.
 
     Raises:
-        TransientError, PermanentError: one sentence: what happened, to which month, what to do.
+        TransientError, PermanentError: one line with what failed, the month, the cause and what to do.
     """
     import requests.exceptions
     from google.api_core import exceptions
@@ -132,8 +132,8 @@ def explained(what: str) -> Generator[None]:
         cause = error.cause if isinstance(error, exceptions.RetryError) and error.cause else error
         said = _said(cause)
         if is_transient(error) or is_transient(cause):
-            raise TransientError(f"{what}: BigQuery was away or overloaded ({said}); run it again.") from error
-        remedy = REMEDIES.get(reason_of(cause) or "", "put right what it says, then materialize again")
+            raise TransientError(f"{what}: BigQuery was unavailable or overloaded ({said}); run it again.") from error
+        remedy = REMEDIES.get(reason_of(cause) or "", "fix the cause, then materialize again")
         raise PermanentError(f"{what}: BigQuery refused ({said}); {remedy}.") from error
     except GoogleAuthError as error:
         raise PermanentError(
@@ -143,7 +143,7 @@ def explained(what: str) -> Generator[None]:
 
 
 def _said(error: BaseException) -> str:
-    """The service's own words on one line, without the request they answer."""
+    """The service's message on one line, without the request."""
     first = (getattr(error, "errors", None) or [{}])[0]
     message = first.get("message") if isinstance(first, dict) else None
     text = message or getattr(error, "message", None) or str(error)

@@ -73,7 +73,7 @@ class BigQueryIOManager(ConfigurableSink):
         """Load the object into the month's partition; the partition is the old one until the job has succeeded.
 
         Raises:
-            TransientError: BigQuery is away or overloaded, or the job is still running after `job_seconds`.
+            TransientError: BigQuery is unavailable or overloaded, or the job is still running after `job_seconds`.
             PermanentError: the trips are not in Cloud Storage, a row is outside the month, a column is not the table's,
                 or the account may not load.
         """
@@ -107,7 +107,7 @@ class BigQueryIOManager(ConfigurableSink):
         return dg.MetadataValue.url(f"https://console.cloud.google.com/bigquery?project={self.project}&{place}")
 
     def measure(self, table: Table, month: Month) -> Manifest | None:
-        """Ask the partition for the month's rows, sums and span (their columns are read); None without a table."""
+        """Query the partition for the month's rows, sums and time span (only these columns are read); None without a table."""
         from google.api_core.exceptions import NotFound
 
         query = f"SELECT {aggregates(table, '`')} FROM `{self._name(table)}` WHERE {_in_month(table)}"
@@ -177,7 +177,7 @@ class BigQueryIOManager(ConfigurableSink):
 
     @property
     def _retry_until_found(self) -> Any:
-        """For a job that is known to exist: shortly after its insertion BigQuery may still say 404."""
+        """For a job that exists: shortly after its insertion BigQuery may still return 404."""
         from google.api_core.exceptions import NotFound
 
         return self._retry.with_predicate(lambda e: isinstance(e, NotFound) or bigquery_client.is_transient(e))
@@ -248,9 +248,9 @@ class BigQueryIOManager(ConfigurableSink):
     ) -> bigquery.LoadJob:
         """Start the month's load job, or join it where this run has started it before.
 
-        The job's id says table, month, object generation, run and attempt: a step that is retried after a lost answer
-        or a crash finds its own job; another run makes another job, so that loading an older object again does load. A
-        job that failed, or whose month another run has replaced since, is passed over by the next attempt number.
+        The job's id contains table, month, object generation, run and attempt. A step that is retried after a lost response
+        or a crash finds its own job; another run creates another job, so that loading an older object again works. If a
+        job failed, or another run has replaced its month since, the next attempt number is used.
         """
         from google.api_core.exceptions import Conflict
         from google.cloud import bigquery

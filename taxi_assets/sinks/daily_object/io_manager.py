@@ -1,7 +1,7 @@
-"""One Parquet object a day, `YYYY/MM/DD/daily-trips.parquet`; a partition is a day here.
+"""One Parquet object per day, `YYYY/MM/DD/daily-trips.parquet`; a partition is a day.
 
-Each day is replaced on its own, as months are in `parquet_object`; a run may hold any number of days, from any number of
-months.
+Each day is replaced separately, like the months in `parquet_object`; a run may have any number of days, from any number
+of months.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ class DailyObjectIOManager(dg.ConfigurableIOManager):
         publish(context, days, values, replace)
 
     def load_input(self, context: dg.InputContext) -> Any:
-        """Load days as the reader's annotation asks: a handle or a list of them by default, a table or a frame."""
+        """Load days as the type that the reader annotates: a handle or a list of handles by default, or a table or data frame."""
         return load(context, lambda table, key: self.read(table, dt.date.fromisoformat(key)))
 
 

@@ -2,12 +2,12 @@
 
 The pickup date is in the folders' names and not in the files (hive style). Readers: pyarrow.dataset
 (partitioning="hive"), DuckDB (read_parquet('<prefix>/*/*.parquet', hive_partitioning=true)), a BigQuery external
-table (uris ["gs://bucket/<prefix>/*"], hive_partition_uri_prefix "gs://bucket/<prefix>"); nothing but these objects
-is under the prefix.
+table (uris ["gs://bucket/<prefix>/*"], hive_partition_uri_prefix "gs://bucket/<prefix>"); the prefix contains
+only these objects.
 
-Every day of the month has its one object, an empty one when it has no trips: overwriting an object is atomic in a
-bucket, so whoever lists and opens them sees each day old or new, never both and never neither. How the month as a
-whole is made old or new is in `journal`; who reads through this module sees that.
+Every day of the month has exactly one object, an empty one if it has no trips. Overwriting an object is atomic in a
+bucket, so a reader that lists and opens them sees each day old or new, never both and never neither. `journal` makes the
+replacement of the month atomic for readers that use this module.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ class DayFoldersIOManager(ConfigurableSink):
             return count(table, (batch for path in paths for batch in MonthFile(path, month).batches(columns)))
 
     def read(self, table: Table, month: Month) -> MonthFile:
-        """The whole month, old or new; downloaded at once (from a directory: linked). See `MonthSink.read`."""
+        """The complete month, old or new; downloaded immediately (from a directory: linked). See `MonthSink.read`."""
         from taxi_assets.core.staging import stage
 
         scratch = Scratch(self.staging, "read")

@@ -1,26 +1,25 @@
-"""Many objects that become a new month together: a journal that holds them all is the commit.
+"""Replaces the many objects of a month atomically: a journal object that contains them all is the commit.
 
 A bucket replaces one object at a time. So a writer first puts ONE object, the journal: a tar of all the month's new
-objects. From that moment the month is the new one: whoever finds a journal, a reader too, puts its objects in place
-and removes it. Killed before, a writer has changed nothing and left nothing in the bucket; killed after, the next
-look finishes its work.
+objects. From that moment the month is the new one: any writer or reader that finds a journal puts its objects in place
+and removes it. A writer killed before that has changed nothing and left nothing in the bucket; if it is killed
+afterwards, the next read or load finishes its work.
 
-The rules, and the races they are for:
+The rules, and the races they prevent:
 
 1. A journal is put only where there is none (`if_generation=0`). Two writers: the slower puts the faster one's month
    in place first, then its own. Without a journal, the objects in place are those of the last journal, complete.
-2. Who puts objects in place puts every one, each on the condition of a generation it has seen BETWEEN two sightings
-   of the same journal. A helper who slept through the end of its journal, and through the next, has seen generations
-   that every one of the next journal's objects no longer has, or will lose: it fails, or at most repeats the old
-   object where the old object still is; the next journal's helper then finds its own condition failed, looks again
-   and goes on.
-3. A condition that fails while the journal is still there means only that someone interfered: look again, put again.
-   An object is done when one's own put succeeded, for nobody with older sightings can undo it. If the journal is gone
-   or another, others have finished it: stop.
+2. A process that puts objects in place puts all of them, each on the condition of a generation that it read BETWEEN two
+   reads of the same journal. A process that was suspended until after the end of its journal, and of the next one, has
+   generations that the next journal's objects no longer have, or will lose: it fails, or at most rewrites an old object
+   that is still in place; then the condition of the next journal's process fails, and that process retries.
+3. A condition that fails while the journal still exists means that another process interfered: read and put again.
+   An object is done when the process's own put succeeded, because no process with older generations can undo it. If
+   the journal was deleted or replaced, others have finished it: stop.
 4. When all are done the journal is removed, on the condition that it is still the one put in place.
 5. Objects are never removed, so that "not there" cannot come back after it was seen (a generation never does): the
    set of names is fixed, and empty objects are used where there is nothing.
-6. A whole month is read as: generations, then no journal, then the same generations; then those generations' bytes.
+6. A complete month is read as: generations, then no journal, then the same generations; then those generations' bytes.
 """
 
 from __future__ import annotations
@@ -41,7 +40,7 @@ from taxi_assets.sinks.storage.bucket import Bucket, ObjectMissing, Precondition
 from taxi_assets.sinks.storage.month_objects import ATTEMPTS, PARQUET
 
 JOURNALS = "_journal"
-"""Folder of the journals: beside the datasets, so that no reader of a dataset takes one for trips."""
+"""Folder of the journals: outside the datasets, so that no reader of a dataset reads a journal as trips."""
 AT_ONCE = 8
 """Objects moved at the same time, at most."""
 UNDER_WAY = 16 << 20
@@ -66,11 +65,11 @@ class MonthOfObjects:
     """Folder for temporary files."""
 
     def publish(self, files: Mapping[dt.date, Path], folder: Path, log: Callable[[str], None]) -> None:
-        """Make the month's objects exactly these files, all or none; the files are used up. `folder` is for scratch.
+        """Replace the month's objects with exactly these files, all or none; the files are moved. `folder` is for scratch files.
 
         Raises:
-            TransientError, PermanentError: the month is as it was, or new at the next look, where the sentence says so
-            or the server's answer was lost.
+            TransientError, PermanentError: the month is unchanged; or it is new at the next read, if the message says so or
+            the server's response was lost.
         """
         tar = folder / "journal.tar"
         _pack(files, tar)

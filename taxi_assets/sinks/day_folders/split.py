@@ -16,19 +16,19 @@ from taxi_assets.core.staging import MonthWriter, stage
 from taxi_assets.core.table import Table
 
 PENDING_ROWS = 393_216
-"""Rows held before the fullest day is written: about 60 MB, in whatever order the rows come."""
+"""Rows buffered before the fullest day is written: about 60 MB, for any order of the rows."""
 _DAY = np.timedelta64(1, "D")
 
 
 def split_days(
     month_file: MonthFile, table: Table, folder: Path, only: Collection[dt.date] | None = None
 ) -> dict[dt.date, MonthFile]:
-    """Write the month's days (or `only` some of them) as files in `folder`, each in the month's own order.
+    """Write the month's days (or `only` some of them) as files in `folder`, each in the order of the month.
 
     A day without rows is a file without rows. The caller removes the files.
 
     Raises:
-        PermanentError: a row has no time or one outside the month, so that no day's file would hold it.
+        PermanentError: a row has no time or one outside the month, so that no day's file would contain it.
     """
     month = month_file.month
     wanted = set(month.days if only is None else only)
@@ -49,7 +49,7 @@ def split_days(
             present = np.flatnonzero(rows)
             if len(present) == 1:
                 _write(days[present[0]], batch)
-            else:  # taken day by day: a slice would keep the whole batch in memory with it
+            else:  # copied day by day: a slice would keep the complete batch in memory
                 order = np.split(np.argsort(index, kind="stable"), np.cumsum(rows)[:-1])
                 for day in present:
                     if days[day]:

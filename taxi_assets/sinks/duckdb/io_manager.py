@@ -1,8 +1,8 @@
-"""The local warehouse: a month replaced in one transaction of a DuckDB file, standing in for BigQuery.
+"""The local warehouse: a month replaced in one transaction of a DuckDB file, instead of BigQuery.
 
-DuckDB lets one process at a time open a file for writing and then shuts out readers too. So every call waits for
+Only one process at a time can open a DuckDB file for writing, and then no other can read it. So every call waits for
 the file, opens it, runs one short transaction and closes it again. A month is read through a temporary Parquet file, so that
-a slow reader blocks nobody.
+a slow reader does not block others.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ class DuckDBIOManager(ConfigurableSink):
         }
 
     def measure(self, table: Table, month: Month) -> Manifest | None:
-        """Ask the table for the month's rows, sums and span; None when there is no table."""
+        """Query the table for the month's rows, sums and time span; None when there is no table."""
         with self._open_to_read(table, month) as connection:
             return None if connection is None else self._measure(connection, table, month)
 
@@ -188,7 +188,7 @@ class DuckDBIOManager(ConfigurableSink):
         )
 
     def _require_whole(self, connection: duckdb.DuckDBPyConnection, table: Table, month_file: MonthFile) -> None:
-        """Count what the month now holds: a row outside it, or without a time, would survive the next replacement."""
+        """Count the rows of the month: a row outside it, or without a time, would survive the next replacement."""
         query = f"SELECT count(*) FROM {self._sql(table)} WHERE {_in_month(table)}"
         (rows,) = _one(connection, query, _range(month_file.month))
         if rows != month_file.rows:
@@ -288,7 +288,7 @@ def _transaction(connection: duckdb.DuckDBPyConnection) -> Generator[None]:
         yield
         connection.execute("COMMIT")
     except BaseException:
-        connection.close()  # rolls back, also where a failed statement has made ROLLBACK an error itself
+        connection.close()  # rolls back, even if ROLLBACK would fail after a failed statement
         raise
 
 
@@ -309,14 +309,14 @@ def _spill_folder(staging: Path, path: str, read_only: bool) -> Generator[str]:
 def _insert(
     connection: duckdb.DuckDBPyConnection, table: str, month_file: MonthFile, path: Path, converted: Mapping[str, str]
 ) -> None:
-    """Insert from the file itself where there is one and nothing is converted; else from a stream of batches."""
+    """Insert from the file if there is one and no conversion is needed; else from a stream of batches."""
     is_pattern = bool(set(str(path)) & set("*?[{"))  # to DuckDB
     if not converted and not is_pattern:
         source = f"read_parquet('{_escaped(path)}', hive_partitioning = false)"
     else:
         import pyarrow as pa
 
-        if converted:  # checked first: DuckDB would wrap the error in one of its own
+        if converted:  # checked first: DuckDB would wrap the error in another one
             for _ in converted_batches(month_file, converted):
                 pass
         types = {field.name: field.type for field in month_file.schema}

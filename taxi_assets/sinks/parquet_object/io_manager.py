@@ -1,7 +1,7 @@
-"""One Parquet object a month, in a bucket or in a directory used as one.
+"""One Parquet object per month, in a bucket or in a directory used as one.
 
-The object is the month's file, uploaded as it is. It appears under its name whole, in one step, on the condition that its
-predecessor is the one this writer saw: the last complete writer wins.
+The object is the month's file, uploaded unchanged. It replaces its predecessor in one step, on the condition that the
+predecessor has the generation that this writer read: the last complete writer wins.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class ParquetObjectIOManager(ConfigurableSink):
     key_file: str | None = Field(None, description="Service account key; unset: Application Default Credentials.")
 
     def bucket(self) -> Bucket:
-        """The bucket, for objects beside the months', too."""
+        """The bucket; it also stores other objects than months."""
         return open_bucket(self.location, self.key_file)
 
     def where(self, table: Table, month: Month) -> str:

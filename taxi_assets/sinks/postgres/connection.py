@@ -1,6 +1,6 @@
-"""Connections to Postgres, and what its errors mean for the person who must act. What is done over them is not here.
+"""Connections to Postgres, and the translation of its errors into actionable messages.
 
-No sentence holds a password: libpq's texts are scrubbed of it, and an address that cannot be read is not repeated.
+No message contains a password: it is removed from libpq's texts, and an invalid URL is not repeated.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _OPTIONS = {
     "keepalives_idle": "30",  # seconds; a load balancer forgets a silent connection after some minutes
     "keepalives_interval": "10",
     "keepalives_count": "3",
-    "tcp_user_timeout": "60000",  # milliseconds until sent data that nobody acknowledges is an error
+    "tcp_user_timeout": "60000",  # milliseconds until unacknowledged data is an error
     "application_name": "taxi_assets",
 }
 """Used where the address does not say otherwise."""
@@ -41,11 +41,11 @@ _LASTING = {
     "certificate verify failed": "name the server's certificate authority: &sslrootcert=FILE in TAXI_POSTGRES_URL",
     "does not match host name": "use the host name of its certificate in TAXI_POSTGRES_URL",
 }
-"""What is wrong when connecting fails and would fail again (libpq gives no code then, only text), and what to do."""
+"""Permanent connection errors (libpq reports them as text without a code), and what to do."""
 
 
 class Server:
-    """A server and database that can be connected to; `address` is asked at every attempt (it may start the server)."""
+    """A server and database that can be connected to; `address` is called at every attempt (it may start the server)."""
 
     def __init__(self, address: Callable[[], str], statement_timeout: float) -> None:
         self._address, self._statement_timeout = address, statement_timeout
@@ -54,11 +54,11 @@ class Server:
 
     @contextmanager
     def connected(self, what: str) -> Generator[psycopg.Connection]:
-        """A connection in autocommit mode, closed at the end; Postgres' errors become ours, about `what` (a month).
+        """A connection in autocommit mode, closed at the end; Postgres errors become the package's, about `what` (a month).
 
         Raises:
             TransientError: the server cannot be reached or went away.
-            PermanentError: it refuses us, or what we asked.
+            PermanentError: the server refused the connection or the statement.
         """
         import psycopg
 
@@ -70,7 +70,7 @@ class Server:
 
     @contextmanager
     def transaction(self, what: str) -> Generator[psycopg.Cursor]:
-        """A transaction on a connection of its own: whole when the block ends, undone when it raises."""
+        """A transaction on a new connection: committed when the block ends, rolled back when it raises."""
         with self.connected(what) as connection, connection.transaction(), connection.cursor() as cursor:
             yield cursor
 
@@ -129,15 +129,15 @@ class Server:
         elif isinstance(error, errors.ReadOnlySqlTransaction):
             kind, remedy = PermanentError, "name the primary server in TAXI_POSTGRES_URL"
         elif isinstance(error, (errors.OperationalError, errors.InterfaceError, errors.InternalError)):
-            kind, remedy = TransientError, "the month is whole, as it was before or as it is now; run it again"
+            kind, remedy = TransientError, "the month is complete, in the old or the new version; run it again"
         else:
-            kind, remedy = PermanentError, "the month is as it was; mend the cause, then run it again"
+            kind, remedy = PermanentError, "the month is unchanged; fix the cause, then run it again"
         said = error.diag.message_primary or str(error).strip().partition("\n")[0]
         return kind(f"{what}: {self.name} says: {said.rstrip('.')}; {remedy}.")
 
 
 def _scrubbed(error: Exception, parameters: dict[str, Any]) -> str:
-    """What libpq said, in one line and without the password."""
+    """The message of libpq in one line, without the password."""
     lines: Iterator[str] = (line.strip() for line in str(error).splitlines())
     text = " ".join(line for line in lines if line).replace("connection failed: ", "").rstrip(".")
     for secret in ("password", "sslpassword"):

@@ -1,7 +1,7 @@
-"""The embedded Postgres: a server of this project's own in a folder, so that a laptop needs no installation.
+"""The embedded Postgres: a server in a folder of this project, so that a laptop needs no installation.
 
-Whoever asks for its `url()` connects to it, or starts it and leaves it running; there is no owner process. Where its
-files can lie and as which user it runs is in `embedded_postgres_home`; tables are no business of this module.
+`url()` connects to the server, or starts it and leaves it running; there is no owner process. `embedded_home` decides
+where its files are and which user it runs as.
 
     python -m taxi_assets.sinks.postgres.embedded start|stop|status|url FOLDER
 """
@@ -32,19 +32,19 @@ SETTINGS = {
     "listen_addresses": "127.0.0.1",
     "unix_socket_directories": "",
     "fsync": "on",
-    "synchronous_commit": "on",  # off lost a whole load to kill -9 after its commit
-    "wal_level": "minimal",  # a month copied into a table of its own transaction is not logged, only synced
+    "synchronous_commit": "on",  # with off, kill -9 after a commit lost the complete load
+    "wal_level": "minimal",  # a COPY into a table created in the same transaction skips the WAL and only syncs the table
     "max_wal_senders": "0",
-    "shared_buffers": "128MB",  # touched as needed: an idle server holds about 30 MB
+    "shared_buffers": "128MB",  # allocated on use: an idle server needs about 30 MB
     "max_wal_size": "1GB",
     "max_connections": "100",
     "io_method": "sync",  # the default keeps three worker processes
     "log_checkpoints": "off",
 }
-"""Given at every start, so that a new version's settings reach an old folder."""
+"""Passed at every start, so that the settings of a new version apply to an existing folder."""
 
 START_SECONDS = 120.0
-"""How long a start may take in all; recovering from kill -9 in the middle of a load took 0.2 to 2.2 s."""
+"""Timeout of a start; recovery after kill -9 during a load took 0.2 to 2.2 s."""
 
 _LOG_BYTES = 5_000_000
 _BUSY = ("too many clients", "remaining connection slots")
@@ -54,23 +54,23 @@ _logger = logging.getLogger(__name__)
 
 
 class EmbeddedPostgres:
-    """The server whose password, port and log are in `folder`, and its data too where the server's user can get there.
+    """The server whose password, port and log are in `folder`, and also its data if the server's user can access it.
 
-    The file `alive` is locked while the server is made, and by its own processes for as long as one of them lives, for
-    they inherit it: unlike a pid in a file, a lock cannot be stale, another program's, or another container's.
+    The file `alive` is locked while the server is initialized, and then by the server's processes, which inherit the lock.
+    Unlike a pid in a file, a lock cannot be stale or belong to another program or container.
     """
 
     def __init__(self, folder: Path, log: Callable[[str], Any] = _logger.info) -> None:
         self.folder, self._log = Path(folder).resolve(), log
 
     def url(self) -> str:
-        """Connect to the server or start it, and return its address with the password: postgresql://...
+        """Connect to the server or start it, and return its URL with the password: postgresql://...
 
-        Any number of processes may ask at once; one server results.
+        Any number of processes may call it at once; only one server is started.
 
         Raises:
             PermanentError: it cannot run here, or the folder cannot be used.
-            TransientError: it did not answer in time.
+            TransientError: it did not respond in time.
         """
         with self._explained():
             return self._answering() or self._start()
@@ -89,7 +89,7 @@ class EmbeddedPostgres:
             return self._answering() is not None
 
     def stop(self) -> None:
-        """Stop the server and wait until its last process is gone; nothing happens when none runs.
+        """Stop the server and wait until its last process has exited; does nothing if it is not running.
 
         Raises:
             TransientError: it did not stop in time.
@@ -116,7 +116,7 @@ class EmbeddedPostgres:
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def _answering(self) -> str | None:
-        """The address of the server if it answers there and knows the password, which no stranger does."""
+        """The URL of the server if it responds there and knows the password, as only this server does."""
         import psycopg
 
         try:
@@ -125,7 +125,7 @@ class EmbeddedPostgres:
             return None
         url = f"postgresql://{USER}:{password}@127.0.0.1:{port}/{DATABASE}"
         try:
-            # scram only: it proves the server's knowledge too, and a stranger on the port is not told the password
+            # scram only: it also authenticates the server, and does not send the password to another server on the port
             psycopg.connect(
                 url, connect_timeout=3, require_auth="scram-sha-256", sslmode="disable", gssencmode="disable"
             ).close()
@@ -183,7 +183,7 @@ class EmbeddedPostgres:
             raise _refusal(self.folder, said or done.stderr, f"see {home.log}")
 
     def _make(self, alive: int) -> Home:
-        """Initialize the server's files; the half-made ones of an earlier attempt are cleared away."""
+        """Initialize the server's files; incomplete files of an earlier attempt are deleted."""
         home = find_home(self.folder, self._log)
         try:
             _ = home.programs
@@ -212,7 +212,7 @@ class EmbeddedPostgres:
         return home
 
     def _home(self) -> Home | None:
-        """Where the server was made; None if it was not, or not to the end."""
+        """The folder of the initialized server; None if the initialization is missing or incomplete."""
         if not (self.folder / "server.json").exists():
             return None
         home = Home(self.folder / self._state().get("home", "."))

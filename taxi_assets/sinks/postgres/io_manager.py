@@ -41,7 +41,7 @@ _READ_BYTES = 8_000_000
 class PostgresIOManager(MonthSink, dg.IOManager):
     """Keeps months in a Postgres database.
 
-    It has no Dagster config: Dagster shows config in its UI, and the address holds a password.
+    It has no Dagster config: Dagster shows config in its UI, and the URL contains a password.
 
     Args:
         url: `postgresql://user:password@host:port/database`, or a function that returns it (and may start the server).
@@ -112,7 +112,7 @@ class PostgresIOManager(MonthSink, dg.IOManager):
         }
 
     def measure(self, table: Table, month: Month) -> Manifest | None:
-        """Ask the table for the month's rows, sums and span; None when it does not have the month."""
+        """Query the table for the month's rows, sums and time span; None if it does not have the month."""
         from psycopg import sql
 
         own = self._table(table)
@@ -170,7 +170,7 @@ class PostgresIOManager(MonthSink, dg.IOManager):
         )
         with self._server().transaction(str(month)) as cursor:
             cursor.execute("SET LOCAL datestyle = 'ISO'")
-            cursor.execute("SET LOCAL extra_float_digits = 1")  # as many digits as tell the number apart
+            cursor.execute("SET LOCAL extra_float_digits = 1")  # the shortest digits that identify the number
             with cursor.copy(query) as copy:
                 lines: list[bytes] = []
                 held = 0
@@ -191,7 +191,7 @@ class PostgresIOManager(MonthSink, dg.IOManager):
 
 
 def _parsed(lines: list[bytes], schema: pa.Schema) -> list[pa.RecordBatch]:
-    """Batches from whole lines of CSV; an empty field is a null, a quoted empty one is empty text."""
+    """Batches from complete CSV lines; an empty field is NULL, a quoted empty field is an empty string."""
     import pyarrow as pa
     from pyarrow import csv
 

@@ -1,6 +1,6 @@
-"""One month into Postgres: built beside the table, swapped in as its partition, all in one transaction.
+"""Loads one month into Postgres: built as a separate table and attached as a partition, in one transaction.
 
-Building holds no lock that anybody waits for; the swap needs the table for a moment, and lets readers go first.
+Building blocks no other session. The swap locks the table briefly, and gives way to readers.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ from taxi_assets.sinks.postgres.table import (
 T = TypeVar("T")
 
 LOCK_WAIT = "1200ms"
-"""How long a swap may stand in line for the table, and new readers behind it. More than Postgres' deadlock_timeout of a
-second, after which an autovacuum that is in the way is canceled."""
+"""lock_timeout of the swap, during which new readers also wait. Longer than Postgres' deadlock_timeout of one second,
+after which a blocking autovacuum is canceled."""
 
 _PROGRESS_SECONDS = 2.0
 _SEND_ROWS = 16_384
-"""Rows encoded at a time. The encoder holds Python's lock, and the socket's buffer lasts the server for milliseconds."""
+"""Rows encoded at a time. The encoder holds the GIL, and the socket buffer keeps the server busy for milliseconds only."""
 
 _BLOCKERS = """
     SELECT DISTINCT a.pid, a.usename, nullif(a.application_name, ''), to_char(a.query_start, 'YYYY-MM-DD HH24:MI:SS')
@@ -49,20 +49,20 @@ _BLOCKERS = """
       AND l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database())
     ORDER BY 1 LIMIT 3
 """
-"""Who holds the table. Their queries' texts are left out: they may hold secrets."""
+"""The sessions that lock the table. Their query texts are omitted because they may contain secrets."""
 
 
 def lock_month(
     cursor: psycopg.Cursor, table: PostgresTable, month: Month, patience: float, log: Callable[[str], Any]
 ) -> None:
-    """Take the month's advisory lock: for the rest of the transaction no other load of it can run.
+    """Acquire the month's advisory lock; until the end of the transaction no other load of the month can run.
 
     Raises:
         TransientError: another load holds it after `patience` seconds.
     """
     key, deadline, logged = lock_key(f"{table.schema}.{table.partition(month)}"), time.monotonic() + patience, False
     while True:
-        # asked again and again, as a server process that waits in line does not notice that its client was killed
+        # polled, because a server process that waits for a lock does not notice that its client was killed
         (locked,) = cursor.execute("SELECT pg_try_advisory_xact_lock(%s)", [key]).fetchone() or (False,)
         if locked:
             return
@@ -112,7 +112,7 @@ def build(
 
 
 def swap(cursor: psycopg.Cursor, table: PostgresTable, month: Month, name: str) -> None:
-    """Make the table `name` the month's partition and drop the one before.
+    """Attach the table `name` as the month's partition and drop the previous one.
 
     Raises:
         psycopg.errors.LockNotAvailable: readers held the table for `LOCK_WAIT`; nothing was changed.
@@ -141,7 +141,7 @@ def swap(cursor: psycopg.Cursor, table: PostgresTable, month: Month, name: str) 
 def replace_rows(
     cursor: psycopg.Cursor, table: PostgresTable, shape: Shape, month_file: MonthFile, log: Callable[[str], Any]
 ) -> None:
-    """Delete the month's rows of a table with a key and insert the new ones; a table without a time is replaced whole."""
+    """Delete the month's rows of a table with a key and insert the new ones; without a time column, replace all rows."""
     delete = sql.SQL("DELETE FROM {}").format(table.sql)
     if table.table.time:
         start, end = _bounds(month_file.month)
@@ -216,7 +216,7 @@ def copy(
     *,
     freeze: bool,
 ) -> None:
-    """Stream the month in COPY's binary form; with FREEZE into a table of the same transaction: nothing is to be vacuumed.
+    """Stream the month as binary COPY; into a table of the same transaction with FREEZE, so that no vacuum is needed.
 
     Raises:
         PermanentError: a row is missing.
@@ -254,7 +254,7 @@ def copy(
 
 
 def _ahead(items: Iterator[tuple[int, bytes]]) -> Iterator[tuple[int, bytes]]:
-    """The items, each made in another thread while the one before is sent: the server need not wait for us."""
+    """The items, each produced in another thread while the previous one is sent, so that the server does not wait."""
 
     def make() -> tuple[int, bytes] | None:
         return next(items, None)
@@ -267,7 +267,7 @@ def _ahead(items: Iterator[tuple[int, bytes]]) -> Iterator[tuple[int, bytes]]:
 
 
 def _encodable(month_file: MonthFile, schema: pa.Schema, converted: Mapping[str, str]) -> Iterator[pa.RecordBatch]:
-    """The month's batches in exactly these columns; text without NUL, which Postgres cannot hold."""
+    """The month's batches in exactly these columns; text without NUL, which Postgres cannot store."""
     texts = [index for index, field in enumerate(schema) if field.type == pa.string()]
     for batch in converted_batches(month_file, converted, _SEND_ROWS):
         if not batch.num_rows:

@@ -1,7 +1,7 @@
-"""The Postgres table: partitioned by month, created when missing, extended by new columns, otherwise left as it is.
+"""The Postgres table: partitioned by month, created when missing, extended by new columns, otherwise unchanged.
 
-Many months are loaded at once. So the table is prepared in a short transaction before a load: the load's long transaction
-must hold no lock on the table while it copies, or loads would wait for each other's swaps.
+Many months are loaded concurrently, so the table is prepared in a short transaction before a load. The load's long
+transaction must not lock the table while it copies; otherwise loads would wait for each other's swaps.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ _RELATION = """
 
 
 def lock_key(name: str) -> int:
-    """A number for the advisory lock on `name`: a schema while its tables are made, a partition while it is written."""
+    """A number for the advisory lock on `name`: a schema while its tables are created, a partition while it is written."""
     return int.from_bytes(hashlib.sha256(f"taxi_assets {name}".encode()).digest()[:8], "big", signed=True)
 
 
@@ -79,7 +79,7 @@ class PostgresTable:
 
     @property
     def name(self) -> str:
-        """`schema.table`, for people."""
+        """`schema.table`, for display."""
         return f"{self.schema}.{self.table.name}"
 
     @property
@@ -89,7 +89,7 @@ class PostgresTable:
 
     @property
     def time(self) -> Identifier:
-        """The column that says the month."""
+        """The column that contains the month."""
         from psycopg import sql
 
         assert self.table.time is not None
@@ -131,7 +131,7 @@ class ExistingColumn(NamedTuple):
 class Shape:
     """What a month's table must look like to become a partition: columns and index definitions.
 
-    `difference` is what the table has other than the month that is loaded.
+    `difference` is the difference between the table and the month that is loaded.
     """
 
     columns: list[ExistingColumn]

@@ -1,7 +1,7 @@
-"""A bucket: named immutable objects, each replaced completely or not at all, on the condition that nobody was faster.
+"""A bucket: named immutable objects, each replaced atomically, on the condition that no other writer was faster.
 
-The interface has what the bucket sinks need and no more: `local_bucket.LocalBucket` implements it with a directory,
-`gcs_bucket.GcsBucket` with Google Cloud Storage. What objects mean is not known here.
+The interface has only what the bucket sinks need: `local_bucket.LocalBucket` implements it with a directory,
+`gcs_bucket.GcsBucket` with Google Cloud Storage. It does not interpret the objects.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from taxi_assets.core.errors import PermanentError
 
 
 class PreconditionFailed(Exception):
-    """The object is not of the generation that the caller had seen: look again."""
+    """The object does not have the generation that the caller read: read again."""
 
 
 class ObjectMissing(Exception):
@@ -37,10 +37,10 @@ class Stat:
 
 
 class Bucket(ABC):
-    """Objects by name (`a/b/c.parquet`). `if_generation=0` means "must not exist", None "whatever is there".
+    """Objects by name (`a/b/c.parquet`). `if_generation=0` means "must not exist", None "any state".
 
-    Every method raises PermanentError or TransientError, in a sentence that names the bucket, when the bucket cannot be
-    used; nothing is changed then, unless the answer alone was lost.
+    Every method raises PermanentError or TransientError, with the name of the bucket, when the bucket cannot be used;
+    then nothing was changed, unless only the response was lost.
     """
 
     is_local = False
@@ -48,7 +48,7 @@ class Bucket(ABC):
 
     @abstractmethod
     def uri(self, name: str = "") -> str:
-        """The object's address, for people and other programs."""
+        """The URL or path of the object, for display and other programs."""
 
     @abstractmethod
     def put(
@@ -80,10 +80,10 @@ class Bucket(ABC):
 
     @abstractmethod
     def download(self, name: str, path: Path, generation: int | None = None) -> None:
-        """Have the whole object as a file at `path`, which must not exist and must not be written to.
+        """Download the complete object to a file at `path`, which must not exist and must not be written to.
 
         Raises:
-            ObjectMissing: nothing is left at `path`.
+            ObjectMissing: no file remains at `path`.
         """
 
     @abstractmethod

@@ -1,11 +1,10 @@
 """A bucket of Google Cloud Storage, through google-cloud-storage.
 
 Imported only when a bucket is `gs://…`: the client takes a second to import. dagster-gcp's GCSResource is not used:
-all it does is `storage.Client(project=…)`, and it takes no key file.
+it only calls `storage.Client(project=…)`, without a key file.
 
-Every upload carries its CRC32C, which Google refuses to store damaged bytes under and the client compares again;
-downloads are compared likewise. Requests are repeated after faults only when a precondition makes the repetition
-harmless.
+Every upload has a CRC32C, which Google verifies before it stores the object and the client compares again; downloads are
+verified likewise. After errors, requests are repeated only when a precondition makes the repetition safe.
 """
 
 from __future__ import annotations
@@ -165,7 +164,7 @@ class GcsBucket(Bucket):
 
     @contextmanager
     def _explained(self, name: str, missing: Exception | None = None) -> Generator[None]:
-        """Turn the client's errors into sentences; `missing` is what a 404 means, the bucket itself by default."""
+        """Translate the client's errors; `missing` is the meaning of a 404, the bucket itself by default."""
         try:
             yield
         except _KNOWN as error:
@@ -193,9 +192,9 @@ class GcsBucket(Bucket):
 
 
 class _Parts(io.RawIOBase):
-    """Parts of one generation of an object of `size` bytes, a request each.
+    """Parts of one generation of an object of `size` bytes, one request each.
 
-    google-cloud-storage's own reader is not used: it may ask for the object's link again, and then read what is there.
+    google-cloud-storage's own reader is not used: it may request the object's link again, and then read another generation.
     """
 
     def __init__(self, fetch: Callable[[int, int], bytes], size: int) -> None:

@@ -20,11 +20,11 @@ class LocalBucket(Bucket):
     """A directory used as a bucket.
 
     An object is written under a hidden name, flushed to disk and renamed. Preconditions are checked under a lock that
-    the operating system drops with its process, held for the rename alone. Hidden files of killed writers are removed
-    by whoever writes next: a living writer holds a lock on its own.
+    is held during the rename only and that the operating system releases when the process exits. The next writer removes
+    hidden files of killed writers: a running writer holds a lock on its own file.
 
-    An object's generation is made of its modification time, which is set to increase, and its inode. The directory
-    must be on a file system that this machine's processes lock together (any local one).
+    An object's generation consists of its modification time, which is set to increase, and its inode. The directory
+    must be on a file system whose locks work across the processes of this machine (any local one).
     """
 
     is_local = True
@@ -132,7 +132,7 @@ class LocalBucket(Bucket):
         return found
 
     def _locked(self) -> AbstractContextManager[IO[str]]:
-        """Hold the bucket's lock: for threads, too, as every holder opens the file for itself."""
+        """Hold the bucket's lock; it also excludes threads, because every holder opens the file separately."""
         self._hidden.mkdir(parents=True, exist_ok=True)
         return file_lock(self._hidden / "lock")
 

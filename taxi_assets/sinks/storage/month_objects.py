@@ -1,4 +1,4 @@
-"""Months as objects in a bucket: named by a template, replaced whole, measured, and read back. What the bucket sinks
+"""Months as objects in a bucket: named by a template, replaced atomically, measured, and read back. What the bucket sinks
 share."""
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ PARQUET = "application/vnd.apache.parquet"
 ATTEMPTS = 50
 """Number of attempts of a writer or reader while others replace the same object at the same time."""
 COPIED = ("source", "version", "generated")
-"""What an object's metadata repeats from the manifest of the month that it holds."""
+"""The part of the month's manifest that is also stored in the object's metadata."""
 
 
 def object_file(bucket: Bucket, found: Stat, month: Month, staging: str) -> MonthFile:
-    """One object, of one generation: never a mixture of two. It is downloaded when its rows are first read.
+    """One object of one generation, never a mixture of two. It is downloaded when its rows are first read.
 
-    From a directory the file is a link to the object, made at once: it costs nothing, and a replacement cannot take the
-    rows away any more. Reading raises TransientError when the object was replaced before.
+    From a directory the file is a link to the object, created immediately without a copy, so that a replacement cannot
+    remove the rows. Reading raises TransientError when the object was replaced before.
     """
     scratch, uri = Scratch(staging, "object"), bucket.uri(found.name)
 
@@ -70,7 +70,7 @@ def fill(template: str, *required: str, **parts: str) -> str:
     """An object's name from its template.
 
     Raises:
-        PermanentError: the template lacks a required part, names another part, or gives a name no bucket can keep.
+        PermanentError: the template lacks a required part, contains an unknown part, or produces an invalid object name.
     """
     for part in required:
         if f"{{{part}}}" not in template:
@@ -94,10 +94,10 @@ def object_metadata(month_file: MonthFile, period: str, write: WriteContext) -> 
 def replace_object(
     bucket: Bucket, name: str, month_file: MonthFile, period: str, write: WriteContext
 ) -> dict[str, Any]:
-    """Make the object exactly this file and return metadata about it; `period` is the month or day, for people.
+    """Replace the object with exactly this file and return metadata about it; `period` is the month or day, for display.
 
-    The condition on the object's generation lets the client repeat the request after a lost answer: a second upload of
-    its own fails, as does one over a rival's, and is then made again.
+    The condition on the object's generation lets the client repeat the request after a lost response: an upload over
+    its own first one, or over that of another writer, fails and is then retried.
 
     Raises:
         TransientError: others kept replacing the same object.
@@ -128,7 +128,7 @@ def replace_object(
 
 
 def link(bucket: Bucket, name: str) -> dict[str, dg.UrlMetadataValue]:
-    """Where a browser opens the object: Google asks for the reader's account; a directory has no such place."""
+    """The URL of the object for a browser, with a Google login; a directory has none."""
     if not bucket.uri().startswith("gs://"):
         return {}
     return {"link": dg.MetadataValue.url(f"https://storage.cloud.google.com/{bucket.uri(name)[len('gs://') :]}")}

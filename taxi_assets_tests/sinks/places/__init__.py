@@ -8,6 +8,7 @@ from pathlib import Path
 
 from taxi_assets_tests.sinks.places.base import Place, Servers
 from taxi_assets_tests.sinks.places.buckets import ObjectsPlace
+from taxi_assets_tests.sinks.places.lake import LakePlace
 from taxi_assets_tests.sinks.places.postgres import PostgresPlace
 from taxi_assets_tests.sinks.places.warehouses import BigQueryPlace, DuckDBPlace
 
@@ -20,6 +21,8 @@ SINKS: dict[str, type[Place]] = {
     "gcs-days": ObjectsPlace,
     "gcs-daily": ObjectsPlace,
     "bigquery": BigQueryPlace,
+    "lake": LakePlace,
+    "lake-copied": LakePlace,
 }
 
 

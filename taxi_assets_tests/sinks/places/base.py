@@ -32,7 +32,10 @@ from pyarrow import csv
 from taxi_assets.core import folders
 from taxi_assets.core.month import Month
 from taxi_assets.core.month_file import MonthFile
+from taxi_assets.core.staging import stage
 from taxi_assets.datasets.schema import YELLOW
+from taxi_assets.lake.io_manager import LakeIOManager
+from taxi_assets.settings import Settings
 from taxi_assets.sinks.contract import WriteContext
 from taxi_assets.sinks.daily_object.io_manager import DailyObjectIOManager
 from taxi_assets.sinks.day_folders import journal as month_journal
@@ -106,6 +109,30 @@ class _FirstOfMonth:
         return self._daily.read(table, month.start.date())
 
 
+LAKE_ASSET = "clean_trips"
+
+
+class _Lake:
+    """The lake. With `staged`, the month is first written to a staged file, as assets do, and the lake moves that file
+    into place. Otherwise the lake copies the month's file."""
+
+    def __init__(self, home: str, *, staged: bool) -> None:
+        settings = Settings(home=home)
+        folder, self._staging = str(settings.lake_folder), settings.staging_folder
+        self._lake = LakeIOManager(folder=folder, asset=LAKE_ASSET, staging=str(self._staging))
+        self._staged = staged
+        self.measure, self.read, self.manifest = self._lake.measure, self._lake.read, self._lake.manifest
+
+    def replace(self, table: Any, trips: MonthFile, writing: WriteContext) -> Any:
+        if not self._staged:
+            return self._lake.replace(table, MonthFile(trips.path, trips.month), writing)
+        with stage(self._staging, trips.month, trips.schema, table, "clean") as writer:
+            for batch in trips.batches():
+                writer.write(batch)
+            staged = writer.close()
+        return self._lake.replace(table, staged, writing)
+
+
 def on_the_first(batch: pa.RecordBatch) -> pa.RecordBatch:
     """The batch with all its pickups on the first of the month."""
     index = batch.schema.get_field_index(YELLOW.pickup)
@@ -121,6 +148,8 @@ MAKE: dict[str, Callable[[str], Any]] = {
     "daily": _FirstOfMonth,
     "duckdb": lambda where: DuckDBIOManager(path=where),
     "bigquery": lambda where: bigquery_sink(*where.split(), retry_seconds=PATIENCE),
+    "lake": lambda where: _Lake(where, staged=True),
+    "lake-copied": lambda where: _Lake(where, staged=False),
 }
 """A sink, in whatever process, from one word that says where."""
 
@@ -144,6 +173,10 @@ class Place:
     environment: dict[str, str] = {}
     rows = 2_000
     """Rows of a month that takes long enough to be broken in the middle."""
+    records_manifest = False
+    """Whether the sink records a month's manifest, which `sink.manifest` returns."""
+    housekeeping_after_kill = False
+    """Whether files of killed writers stay until the housekeeping removes them. Otherwise the next load leaves none."""
     where: str
     faults: dict[str, Fault]
     pace = 1.0
@@ -178,6 +211,9 @@ class Place:
 
     def settle(self, month: Month) -> None:
         """Wait for, or do, what a reader through the sink never notices."""
+
+    def housekeeping(self) -> None:
+        """Remove the files of killed writers, as the scheduled job does a day later."""
 
     def extra(self) -> list[str]:
         """What is in the place besides months."""
