@@ -94,14 +94,14 @@ def same_month(month: Month, sink: str, expected: Manifest | None, found: Manife
         return [f"{month}: there is no clean month to compare {sink} with; materialize clean_trips."], {}
     if found is None:
         return [f"{month}: {sink} has no such month."], {}
-    told = {
+    compared = {
         "expected": expected.compared(),
         "found": found.compared(),
     }
     return [
         f"{month}: {sink} has {name} {found.value(name)}, clean_trips has {expected.value(name)}."
         for name in expected.differences(found)
-    ], told
+    ], compared
 
 
 def summary_is_whole(month: Month, clean: Manifest | None, held: Mapping[str, "pa.Table"]) -> Problems:

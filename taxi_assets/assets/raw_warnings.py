@@ -140,8 +140,8 @@ def unknown_codes(kind: TaxiKind, month: Month, raw: MonthFile) -> Problems:
         f"{month}: {name} has codes that no data dictionary lists: {_listed(counts)}. They are loaded as they are."
         for name, counts in unknown.items()
     ]
-    told = {name: {str(code): count for code, count in counts.most_common(100)} for name, counts in unknown.items()}
-    return sentences, {CAUSES: causes, **told}
+    listed = {name: {str(code): count for code, count in counts.most_common(100)} for name, counts in unknown.items()}
+    return sentences, {CAUSES: causes, **listed}
 
 
 def _listed(counts: Counter[Any]) -> str:

@@ -1,11 +1,25 @@
-"""Where files are staged by default."""
+"""The default folder for staged files, and making files and folders durable."""
 
 from __future__ import annotations
 
+import os
 import tempfile
 from pathlib import Path
 
 
 def default_staging() -> str:
-    """Where sinks stage files that are not told where: a folder for temporary files."""
+    """The folder in which sinks stage files by default: a subfolder of the system's temporary folder."""
     return str(Path(tempfile.gettempdir()) / "taxi_assets")
+
+
+def flush(path: Path) -> None:
+    """Make a file's bytes, or a folder's entries after a rename, durable.
+
+    Raises:
+        OSError: the path cannot be opened, or the disk reports an error.
+    """
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

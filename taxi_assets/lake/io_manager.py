@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 from pydantic import Field
 
 from taxi_assets.core.errors import PermanentError
+from taxi_assets.core.folders import flush
 from taxi_assets.core.manifest import Manifest, compared_columns, count
 from taxi_assets.core.month import Month
 from taxi_assets.core.month_file import MonthFile
@@ -44,12 +44,12 @@ class LakeIOManager(ConfigurableSink):
             if copied:
                 shutil.copyfile(month_file.path, staged)
             rows, size = MonthFile(staged, month_file.month).rows, staged.stat().st_size  # fails if the file is damaged
-            _flush(staged)
+            flush(staged)
             staged.replace(target)
         finally:
             staged.unlink(missing_ok=True)
             month_file.discard()
-        _flush(target.parent)
+        flush(target.parent)
         return {"path": str(target), "dagster/partition_row_count": rows, "bytes": size}
 
     def manifest(self, table: Table, month: Month) -> Manifest | None:
@@ -70,12 +70,3 @@ class LakeIOManager(ConfigurableSink):
                 f"{month} has no {self.asset} yet ({path} does not exist); materialize {self.asset} for it first."
             )
         return MonthFile(path, month)
-
-
-def _flush(path: Path) -> None:
-    """Make a file or a folder's entries durable."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from taxi_assets.core.errors import PermanentError, TransientError, disk_full
+from taxi_assets.core.folders import flush
 from taxi_assets.core.locks import file_lock
 from taxi_assets.publisher.published import Published
 
@@ -77,11 +78,7 @@ class PartialFile:
         After a kill in between, the old record does not match the new bytes, and the file is downloaded again.
         """
         os.replace(self.path, target)
-        folder = os.open(target.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        flush(target.parent)
         _write_record(target, published, sha256=sha256)
         self.discard()
 

@@ -52,7 +52,7 @@ def profile_month(
     by_day = count.hours.reshape(-1, 24)
     by_weekday = np.zeros((7, 24), np.int64)
     np.add.at(by_weekday, [day.weekday() for day in month.days], by_day)
-    facts, told = clean.manifest, clean.manifest.extra
+    facts, extra = clean.manifest, clean.manifest.extra
     requested = {*count.request_sources, *rejected_sources} - {None}
     return MonthProfile(
         kind=kind.name,
@@ -78,8 +78,8 @@ def profile_month(
         first_pickup=facts.first,
         last_pickup=facts.last,
         origin=Origin(
-            *(_public(str(told.get(name) or "not recorded")) for name in ("source", "location", "version")),
-            generated=bool(told.get("generated")),
+            *(_public(str(extra.get(name) or "not recorded")) for name in ("source", "location", "version")),
+            generated=bool(extra.get("generated")),
         ),
         request_sources=_by_code(count.request_sources) if requested else {},
         rejected_request_sources=_by_code(rejected_sources) if requested else {},

@@ -12,6 +12,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO, BinaryIO
 
 from taxi_assets.core.errors import PermanentError, TransientError, disk_full
+from taxi_assets.core.folders import flush
 from taxi_assets.core.locks import file_lock, try_lock
 from taxi_assets.sinks.storage.bucket import Bucket, ObjectMissing, PreconditionFailed, Stat, checked_name
 
@@ -60,7 +61,7 @@ class LocalBucket(Bucket):
                 target.parent.mkdir(parents=True, exist_ok=True)
                 os.rename(staged.name, target)
                 new = _stat(name, os.fstat(staged.fileno()))
-            _flush_folder(target.parent)
+            flush(target.parent)
         return new
 
     def stat(self, name: str) -> Stat | None:
@@ -104,7 +105,7 @@ class LocalBucket(Bucket):
             path.unlink()
             for folder in path.parents:
                 if folder == self.root or any(folder.iterdir()):
-                    _flush_folder(folder)
+                    flush(folder)
                     break
                 folder.rmdir()
 
@@ -178,11 +179,3 @@ def _generation(found: os.stat_result) -> int:
 
 def _stat(name: str, found: os.stat_result) -> Stat:
     return Stat(name, found.st_size, _generation(found))
-
-
-def _flush_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
