@@ -145,6 +145,8 @@ class Wire:
     endpoint: str
     requests: list[Request] = field(default_factory=list)
     disturb: Callable[[Request], Any] = field(default=lambda request: None)
+    lose: Callable[[], bool] = field(default=lambda: False)
+    """Whether a response that has just come from the emulator is lost."""
 
     def sent(self, method: str, ending: str) -> list[Request]:
         """The requests of that method whose path, without its query, ends so."""
@@ -179,7 +181,7 @@ def wire_to(endpoint: str) -> Iterator[Wire]:
                 return self.reset()
             finally:
                 connection.close()
-            if trouble == "lost":
+            if trouble == "lost" or wire.lose():
                 return self.reset()
             if callable(trouble):
                 content = json.dumps(trouble(json.loads(content))).encode()

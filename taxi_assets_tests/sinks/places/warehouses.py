@@ -108,9 +108,22 @@ class BigQueryPlace(Place):
         faults = [(503, "backendError"), "reset", "lost"]
         return disturbed(self.wire, lambda _: chance.choice(faults) if chance.random() < 0.2 else None)
 
-    def _gone(self, chance: random.Random, seconds: float) -> AbstractContextManager[Event]:
-        ends = time.monotonic() + chance.uniform(0, seconds)
-        return disturbed(self.wire, lambda _: "reset" if time.monotonic() > ends else None)
+    @contextmanager
+    def _gone(self, chance: random.Random, seconds: float) -> Generator[Event]:
+        """From a moment on requests are refused, and the response to one in progress is lost: a load is one long request."""
+        ends, usual = time.monotonic() + chance.uniform(0, seconds), self.wire.lose
+        with disturbed(self.wire, lambda _: "reset" if time.monotonic() > ends else None) as happened:
+
+            def lose() -> bool:
+                if gone := time.monotonic() > ends:
+                    happened.set()
+                return gone
+
+            self.wire.lose = lose
+            try:
+                yield happened
+            finally:
+                self.wire.lose = usual
 
     @contextmanager
     def _kill_server(self, chance: random.Random, seconds: float) -> Generator[Event]:
