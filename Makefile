@@ -47,7 +47,6 @@ summary: $(VENV)/.ready  ## query every sink for a month's row counts: make summ
 	@$(BIN)/taxi-assets summary $(MONTH)
 
 dev: $(VENV)/.ready  ## start the Dagster UI and daemon on http://127.0.0.1:3000 (PORT=3000)
-	@$(BIN)/taxi-assets init
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/dagster dev --host 127.0.0.1 --port $${PORT:-3000}
 
 stop: $(VENV)/.ready  ## stop the embedded Postgres

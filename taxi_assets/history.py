@@ -8,18 +8,25 @@ dagster.yaml, and this is the one place that imports them.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from dagster._core.storage.local_compute_log_manager import LocalComputeLogManager
 from dagster._core.storage.root import LocalArtifactStorage
 from dagster._core.storage.sqlite_storage import DagsterSqliteStorage
 
+from taxi_assets.core.locks import file_lock
 from taxi_assets.settings import HomeSettings, project_folder
+
+
+def history_folder() -> Path:
+    """Return the folder of Dagster's history."""
+    return HomeSettings(_env_file=project_folder() / ".env").history_folder
 
 
 def base_dir(name: str) -> Any:
     """Return the configuration of a storage in the folder `name` of Dagster's history."""
-    return {"base_dir": str(HomeSettings(_env_file=project_folder() / ".env").history_folder / name)}
+    return {"base_dir": str(history_folder() / name)}
 
 
 class Storage(DagsterSqliteStorage):
@@ -32,8 +39,11 @@ class Storage(DagsterSqliteStorage):
 
     @classmethod
     def from_config_value(cls, inst_data: Any, config_value: Mapping[str, Any]) -> Any:
-        """Open the databases."""
-        return super().from_config_value(inst_data, {**config_value, **base_dir("storage")})
+        """Open the databases, one process at a time: Dagster creates them here, and two processes at once break them."""
+        folder = history_folder()
+        folder.mkdir(parents=True, exist_ok=True)
+        with file_lock(folder / "storage.lock"):
+            return super().from_config_value(inst_data, {**config_value, **base_dir("storage")})
 
 
 class Artifacts(LocalArtifactStorage):

@@ -54,14 +54,6 @@ def remove_orphans(settings: Settings, log: Callable[[str], object], now: float 
     return len(found), sum(size for _, size in found)
 
 
-def create_storage(instance: dg.DagsterInstance) -> None:
-    """Create Dagster's SQLite databases if they are missing: two processes cannot initialize them concurrently."""
-    instance.get_runs(limit=1)
-    instance.event_log_storage.get_materialized_partitions(dg.AssetKey("raw_trips"))
-    instance.all_instigator_state()
-    instance.get_daemon_statuses()
-
-
 def end_dead_runs(instance: dg.DagsterInstance, log: Callable[[str], object]) -> list[str]:
     """Mark runs of `make run` and `make backfill` on this machine as failed if their process is gone; return their ids.
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import dagster as dg
 
-from taxi_assets.automation.housekeeping import create_storage, end_dead_runs
+from taxi_assets.automation.housekeeping import end_dead_runs
 from taxi_assets.cli.backfill_report import Report, Task, summarize
 from taxi_assets.cli.backfill_worker import Worker
 from taxi_assets.core import run_tags
@@ -54,7 +54,6 @@ def backfill(settings: Settings, kind: TaxiKind, months: Sequence[Month], jobs: 
         PermanentError: another backfill is running in the same TAXI_HOME, or the publisher cannot be reached.
     """
     with backfill_lock(settings.home_folder) as lock, dg.DagsterInstance.get() as instance:
-        create_storage(instance)  # before several workers use it
         end_dead_runs(instance, print)
         records, results = examine(settings, kind, months, instance)
         if results.error and not results.published:

@@ -11,7 +11,6 @@ import dagster as dg
 from taxi_assets.assets.checks import same_month
 from taxi_assets.assets.reports import report_address
 from taxi_assets.assets.sinks import sinks
-from taxi_assets.automation.housekeeping import create_storage
 from taxi_assets.cli.backfill import backfill, default_jobs, months_between, status
 from taxi_assets.core import run_tags
 from taxi_assets.core.errors import PermanentError
@@ -122,12 +121,6 @@ def _print_summary(settings: Settings, month: Month, kind: TaxiKind) -> int:
     return 0 if matches else 1
 
 
-def _init(_: Namespace) -> int:
-    with dg.DagsterInstance.get() as instance:
-        create_storage(instance)
-    return 0
-
-
 def _embedded(settings: Settings) -> EmbeddedPostgres:
     return EmbeddedPostgres(settings.home_folder / "postgres")
 
@@ -169,5 +162,4 @@ COMMANDS = {
     "postgres-url": _postgres_url,
     "stop": _stop,
     "clean-data": _clean_data,
-    "init": _init,
 }

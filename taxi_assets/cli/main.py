@@ -83,7 +83,6 @@ def parser() -> argparse.ArgumentParser:
         "objects on servers of your own stay.",
     )
     clean.add_argument("--yes", action="store_true", help="do not ask for confirmation")
-    command("init", "create Dagster's storage, before several processes use it")
     return main
 
 

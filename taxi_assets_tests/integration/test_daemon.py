@@ -123,7 +123,6 @@ def machine(home: Path, **settings: object) -> Generator[Machine, None, None]:
     env |= {f"TAXI_{name.upper()}": str(value) for name, value in settings.items()}
     postgres = EmbeddedPostgres(home / ".taxi" / "postgres")
     command = ("-m", "dagster", "dev", "-h", "127.0.0.1", "-p", str(port), "-w", "workspace.yaml")
-    subprocess.run([sys.executable, "-m", "taxi_assets", "init"], env={**os.environ, **env}, cwd=home, check=True)
     try:
         with running(*command, env=env, cwd=home, log=home / "dagster.log"):
             made = Machine(home, f"http://127.0.0.1:{port}", postgres)

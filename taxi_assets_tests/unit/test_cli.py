@@ -1,6 +1,9 @@
 """The command `taxi-assets` works from any folder, and so does Dagster's history."""
 
+import os
 import shutil
+import subprocess
+import sys
 
 import dagster as dg
 import pytest
@@ -62,3 +65,17 @@ def test_dagsters_history_is_in_taxi_home_whatever_the_working_directory_is(tmp_
     assert (tmp_path / "data" / "dagster" / "storage").is_dir()
     assert list(elsewhere.iterdir()) == []
     assert [path.name for path in home.iterdir()] == ["dagster.yaml"]
+
+
+def test_several_processes_create_dagsters_storage_at_once(tmp_path):
+    code = "import dagster as dg; dg.DagsterInstance.get().all_instigator_state()"
+    for attempt in ("one", "two"):
+        home = tmp_path / attempt
+        home.mkdir()
+        shutil.copy(REPOSITORY / "dagster.yaml", home)
+        environment = {**os.environ, "DAGSTER_HOME": str(home), "TAXI_HOME": str(home / "data")}
+        processes = [
+            subprocess.Popen([sys.executable, "-c", code], env=environment, stderr=subprocess.PIPE, text=True)
+            for _ in range(4)
+        ]
+        assert [(process.communicate()[1], process.returncode) for process in processes] == [("", 0)] * 4
