@@ -46,10 +46,21 @@ def _sink(name: str, upstream: str) -> dg.AssetsDefinition:
     return deliver
 
 
-def _check(asset: str, name: str, blocking: bool = True) -> dg.AssetChecksDefinition:
-    @dg.asset_check(asset=asset, name=name, blocking=blocking, partitions_def=MONTHS)
-    def check(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
-        return dg.AssetCheckResult(passed=bool(context.op_execution_context.partition_keys), metadata={"rows": 1})
+def _checks(asset: str, blocking: int, warnings: int) -> dg.AssetChecksDefinition:
+    """The checks of an asset: one step, as ours."""
+    names = [f"{asset}_{number}" for number in range(blocking + warnings)]
+
+    @dg.multi_asset_check(
+        name=f"{asset}_checks",
+        specs=[
+            dg.AssetCheckSpec(name, asset=asset, blocking=number < blocking, partitions_def=MONTHS)
+            for number, name in enumerate(names)
+        ],
+    )
+    def check(context: dg.AssetCheckExecutionContext) -> Iterator[dg.AssetCheckResult]:
+        for name in names:
+            passed = bool(context.op_execution_context.partition_keys)
+            yield dg.AssetCheckResult(check_name=name, passed=passed, metadata={"rows": 1})
 
     return check
 
@@ -60,15 +71,11 @@ SINKS = {
     "gcs_partitioned": "clean_trips",
     "bq_table": "gcs_parquet",
 }
-CHECKS = [("raw_trips", "a"), ("clean_trips", "a"), ("clean_trips", "b"), *((sink, "a") for sink in SINKS)]
-WARNINGS = [("raw_trips", "b"), ("raw_trips", "c"), ("clean_trips", "c")]
+CHECKS = [("raw_trips", 1, 2), ("clean_trips", 2, 1), *((sink, 1, 0) for sink in SINKS)]
 
 defs = dg.Definitions(
     assets=[raw_trips, clean_trips, *(_sink(name, upstream) for name, upstream in SINKS.items())],
-    asset_checks=[
-        *(_check(*names) for names in CHECKS),
-        *(_check(*names, blocking=False) for names in WARNINGS),
-    ],
+    asset_checks=[_checks(*each) for each in CHECKS],
     jobs=[dg.define_asset_job("load_month", selection="*")],
     resources={"io_manager": NoopIOManager()},
     loggers={"terminal": dg.LoggerDefinition(terminal_logger)},

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -37,8 +34,6 @@ def live_ui(home: Path, rows: int = 2000, source: str = "sample", kinds: str = "
     (home / ".taxi").mkdir(exist_ok=True)
     port, log = free_port(), home / "dagster-dev.log"
     env = {"DAGSTER_HOME": str(home), "TAXI_SOURCE": source, "TAXI_SAMPLE_ROWS": str(rows), "TAXI_KINDS": kinds}
-    here = {"cwd": home, "env": {**os.environ, **env}, "check": True}
-    subprocess.run([sys.executable, "-m", "taxi_assets", "init"], **here)  # as make dev does
     try:
         with running("-m", "dagster", "dev", "-h", "127.0.0.1", "-p", str(port), env=env, cwd=home, log=log):
             address = f"http://127.0.0.1:{port}"

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
-from taxi_assets.assets.month_check import Problems, month_check
-from taxi_assets.assets.month_warnings import month_warnings
+from taxi_assets.assets.month_check import MonthCheck, Problems, define_checks
+from taxi_assets.assets.month_warnings import few_trips_are_rejected
 from taxi_assets.assets.raw_warnings import raw_warnings
 from taxi_assets.assets.sinks import Sink, sinks
 from taxi_assets.core.errors import PermanentError
@@ -135,58 +135,61 @@ def held(summary: SeveralSinks, kind: TaxiKind, month: Month) -> dict[str, "pa.T
 
 
 def month_checks(kind: TaxiKind, settings: Settings) -> Iterable[dg.AssetChecksDefinition]:
-    """All checks of a kind of taxi."""
+    """All checks of a kind of taxi, by asset."""
     lakes = ("raw_lake", "clean_lake", "rejected_lake")
-    yield month_check(
+    yield define_checks(
         kind,
         "raw_trips",
-        RAW_SCHEMA,
-        {"raw_lake"},
-        "Red: the published file is empty, mostly unreadable, or in columns we do not know. Look at the publisher's file "
-        "before loading it.",
-        lambda month, io: raw_has_rows(kind, month, io["raw_lake"].read(kind.raw_table, month)),
+        MonthCheck(
+            RAW_SCHEMA,
+            "Fails if the published file is empty, mostly unreadable, or in columns that are not known. Look at the "
+            "publisher's file before loading it.",
+            frozenset({"raw_lake"}),
+            lambda month, io: raw_has_rows(kind, month, io["raw_lake"].read(kind.raw_table, month)),
+        ),
+        *raw_warnings(kind, settings),
     )
-    yield month_check(
+    yield define_checks(
         kind,
         "clean_trips",
-        CLEAN_RULES,
-        {"clean_lake"},
-        "Red: a trip that the rules reject is in the clean month (no passengers, or picked up in another month).",
-        lambda month, io: clean_is_clean(kind, month, io["clean_lake"].read(kind.table, month)),
-    )
-    yield month_check(
-        kind,
-        "clean_trips",
-        NO_ROW_LOST,
-        set(lakes),
-        "Red: a published row is neither clean nor rejected. Do not use the month; materialize it from raw_trips again.",
-        lambda month, io: nothing_lost(month, *(io[lake].manifest(kind.table, month) for lake in lakes)),
+        MonthCheck(
+            CLEAN_RULES,
+            "Fails if a trip that the rules reject is in the clean month (no passengers, or a pickup in another month).",
+            frozenset({"clean_lake"}),
+            lambda month, io: clean_is_clean(kind, month, io["clean_lake"].read(kind.table, month)),
+        ),
+        MonthCheck(
+            NO_ROW_LOST,
+            "Fails if a published row is neither clean nor rejected. Do not use the month; materialize it from raw_trips "
+            "again.",
+            frozenset(lakes),
+            lambda month, io: nothing_lost(month, *(io[lake].manifest(kind.table, month) for lake in lakes)),
+        ),
+        few_trips_are_rejected(kind),
     )
     for sink in sinks(settings):
-        yield _sink_check(kind, sink)
-    yield month_check(
+        yield define_checks(kind, sink.name, _sink_check(kind, sink))
+    yield define_checks(
         kind,
         "daily_summary",
-        SUMMARY_WHOLE,
-        {"clean_lake", "summary"},
-        "Red: the summary in Postgres, the bucket or the warehouse is not that of the clean month, or they differ. "
-        "Materialize daily_summary again, and bq_table before it if that is red, too.",
-        lambda month, io: summary_is_whole(
-            month, io["clean_lake"].manifest(kind.table, month), held(io["summary"], kind, month)
+        MonthCheck(
+            SUMMARY_WHOLE,
+            "Fails if the summary in Postgres, the bucket or the warehouse is not that of the clean month, or if they differ. "
+            "Materialize daily_summary again, and bq_table before it if its check failed, too.",
+            frozenset({"clean_lake", "summary"}),
+            lambda month, io: summary_is_whole(
+                month, io["clean_lake"].manifest(kind.table, month), held(io["summary"], kind, month)
+            ),
         ),
     )
-    yield from raw_warnings(kind, settings)
-    yield from month_warnings(kind)
 
 
-def _sink_check(kind: TaxiKind, sink: Sink) -> dg.AssetChecksDefinition:
-    return month_check(
-        kind,
-        sink.name,
+def _sink_check(kind: TaxiKind, sink: Sink) -> MonthCheck:
+    return MonthCheck(
         MATCHES.format(sink=sink.name),
-        {"clean_lake", sink.io_manager},
-        "Red: what is read back from the sink is not the clean month (rows, sum of total_amount, first and last pickup). "
-        "Materialize the sink's month again; if it stays red, something else writes to it.",
+        "Fails if what is read back from the sink is not the clean month (rows, sum of total_amount, first and last pickup). "
+        "Materialize the sink's month again; if it still fails, something else writes to the sink.",
+        frozenset({"clean_lake", sink.io_manager}),
         lambda month, io: same_month(
             month,
             sink.name,

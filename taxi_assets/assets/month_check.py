@@ -1,9 +1,10 @@
-"""Defines an asset check per month: blocking, or a warning.
+"""Defines the checks of an asset's month: blocking ones and warnings.
 
-The blocking checks are in `checks`, the warnings in `month_warnings`.
+The blocking checks are in `checks`, the warnings in `month_warnings` and `raw_warnings`.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import dagster as dg
@@ -20,65 +21,80 @@ Problems = tuple[list[str], dict[str, Any]]
 """What is wrong with a month, one sentence each (none: the check passes), and metadata to show, among it `CAUSES`."""
 
 
-def month_check(
-    kind: TaxiKind,
-    asset: str,
-    name: str,
-    io_managers: set[str],
-    description: str,
-    look: Callable[[Month, dict[str, Any]], Problems],
-    warn: bool = False,
-) -> dg.AssetChecksDefinition:
-    """Define a check of one asset per month.
+@dataclass(frozen=True)
+class MonthCheck:
+    """A check of an asset's month.
 
-    Args:
-        kind: the taxi kind of the asset.
-        asset: the asset's name without the kind's prefix.
+    Attributes:
         name: the check's name.
-        io_managers: the resources that `look` reads from.
         description: when it fails, and what to do.
+        io_managers: the resources that `look` reads from.
         look: finds the problems of a month; of several months in a run the distinct messages are joined.
         warn: the check does not block; its problems are a warning in the log and in the UI.
     """
 
-    @dg.asset_check(
-        asset=key(kind, asset),
-        name=name,
-        description=description,
-        blocking=not warn,
-        partitions_def=monthly(kind),
-        required_resource_keys=io_managers,
-        retry_policy=RETRY,
-    )
-    def check(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
-        managers = {name: getattr(context.resources, name) for name in io_managers}
-        problems: list[str] = []
-        found: dict[str, dict[str, Any]] = {}
-        causes: dict[str, str] = {}
-        with explained(f"check {name}"):
-            for month in _months(context):
-                sentences, metadata = look(month, managers)
-                problems += sentences
-                found[str(month)] = {k: v for k, v in metadata.items() if k != CAUSES}
-                for cause, sentence in metadata.get(CAUSES, {}).items():
-                    causes[cause] = f"{causes[cause]} {sentence}" if cause in causes else sentence
-        text = " ".join(dict.fromkeys(problems))
-        if warn and problems:
-            context.log.warning(text)
-        shown = next(iter(found.values())) if len(found) == 1 else found
-        return dg.AssetCheckResult(
-            passed=not problems,
-            severity=dg.AssetCheckSeverity.WARN if warn else dg.AssetCheckSeverity.ERROR,
-            description=text or None,
-            metadata={k: _shown(v) for k, v in (shown | ({CAUSES: causes} if causes else {})).items()},
-        )
+    name: str
+    description: str
+    io_managers: frozenset[str]
+    look: Callable[[Month, Mapping[str, Any]], Problems]
+    warn: bool = False
 
-    return check
+
+def define_checks(kind: TaxiKind, asset: str, *checks: MonthCheck) -> dg.AssetChecksDefinition:
+    """Define the checks of the asset with this name (without the kind's prefix) as one step: a step of their own each would
+    cost Dagster more time than their work."""
+    asset_key = key(kind, asset)
+
+    @dg.multi_asset_check(
+        name="_".join([*asset_key.path, "checks"]),
+        specs=[
+            dg.AssetCheckSpec(
+                check.name,
+                asset=asset_key,
+                description=check.description,
+                blocking=not check.warn,
+                partitions_def=monthly(kind),
+            )
+            for check in checks
+        ],
+        required_resource_keys=set().union(*(check.io_managers for check in checks)),
+        retry_policy=RETRY,
+        can_subset=True,
+    )
+    def check_month(context: dg.AssetCheckExecutionContext) -> Iterator[dg.AssetCheckResult]:
+        selected = {each.name for each in context.op_execution_context.selected_asset_check_keys}
+        months = [Month.parse(partition) for partition in context.op_execution_context.partition_keys]
+        for check in checks:
+            if check.name in selected:
+                managers = {name: getattr(context.resources, name) for name in check.io_managers}
+                with explained(f"check {check.name}"):
+                    result = _result(check, {month: check.look(month, managers) for month in months})
+                if check.warn and not result.passed:
+                    context.log.warning(result.description)
+                yield result
+
+    return check_month
+
+
+def _result(check: MonthCheck, found: Mapping[Month, Problems]) -> dg.AssetCheckResult:
+    problems = [problem for problems, _ in found.values() for problem in problems]
+    metadata: dict[str, Any] = {
+        str(month): {name: value for name, value in each.items() if name != CAUSES}
+        for month, (_, each) in found.items()
+    }
+    causes: dict[str, str] = {}
+    for _, each in found.values():
+        for cause, sentence in each.get(CAUSES, {}).items():
+            causes[cause] = f"{causes[cause]} {sentence}" if cause in causes else sentence
+    shown = next(iter(metadata.values())) if len(metadata) == 1 else metadata
+    return dg.AssetCheckResult(
+        check_name=check.name,
+        passed=not problems,
+        severity=dg.AssetCheckSeverity.WARN if check.warn else dg.AssetCheckSeverity.ERROR,
+        description=" ".join(dict.fromkeys(problems)) or None,
+        metadata={name: _shown(value) for name, value in (shown | ({CAUSES: causes} if causes else {})).items()},
+    )
 
 
 def _shown(value: Any) -> Any:
     return dg.MetadataValue.json(value) if isinstance(value, dict) else value
-
-
-def _months(context: dg.AssetCheckExecutionContext) -> Iterator[Month]:
-    yield from (Month.parse(partition) for partition in context.op_execution_context.partition_keys)

@@ -1,12 +1,8 @@
-"""Warning checks: unusual properties of a month that do not stop its load."""
+"""The warning about a month of which many rows are rejected; it does not stop the load."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
-import dagster as dg
-
-from taxi_assets.assets.month_check import CAUSES, Problems, month_check
+from taxi_assets.assets.month_check import CAUSES, MonthCheck, Problems
 from taxi_assets.core.manifest import Manifest
 from taxi_assets.core.month import Month
 from taxi_assets.datasets.rules import RULES, CleaningRules, Rule
@@ -26,15 +22,13 @@ APP_TRIPS = {
 """What trips without a passenger count are, by kind (published Parquet files of 2025 and 2026)."""
 
 
-def month_warnings(kind: TaxiKind) -> Iterable[dg.AssetChecksDefinition]:
-    """The warning checks of a kind of taxi."""
-    yield month_check(
-        kind,
-        "clean_trips",
+def few_trips_are_rejected(kind: TaxiKind) -> MonthCheck:
+    """The warning about rejected trips."""
+    return MonthCheck(
         FEW_REJECTED,
-        {"clean_lake", "rejected_lake"},
         f"Warns when more than {WARN_SHARE:.0%} of a month's rows are rejected, with the share of each reason and the "
         "setting that keeps those trips.",
+        frozenset({"clean_lake", "rejected_lake"}),
         lambda month, io: few_rejected(
             kind,
             month,

@@ -6,9 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-import dagster as dg
-
-from taxi_assets.assets.month_check import CAUSES, Problems, month_check
+from taxi_assets.assets.month_check import CAUSES, MonthCheck, Problems
 from taxi_assets.core.month import Month
 from taxi_assets.core.month_file import MonthFile
 from taxi_assets.datasets.encodings import KNOWN_CODES
@@ -28,26 +26,22 @@ DISTINCT = 1000
 LISTED = 10
 
 
-def raw_warnings(kind: TaxiKind, settings: Settings) -> Iterable[dg.AssetChecksDefinition]:
+def raw_warnings(kind: TaxiKind, settings: Settings) -> Iterable[MonthCheck]:
     """The warning checks of `raw_trips`."""
-    yield month_check(
-        kind,
-        "raw_trips",
+    yield MonthCheck(
         COLUMNS,
-        {"raw_lake"},
         "Warns when the published file has a column that is not known, lacks an optional one, or has one of another type than "
         "before. The month is loaded; the description says what to do.",
+        frozenset({"raw_lake"}),
         lambda month, io: unexpected_columns(
             kind, month, io["raw_lake"].read(kind.raw_table, month), settings.new_columns
         ),
         warn=True,
     )
-    yield month_check(
-        kind,
-        "raw_trips",
+    yield MonthCheck(
         CODES,
-        {"raw_lake"},
         "Warns when a column of codes has one that no data dictionary lists. The rows are loaded as they are.",
+        frozenset({"raw_lake"}),
         lambda month, io: unknown_codes(kind, month, io["raw_lake"].read(kind.raw_table, month)),
         warn=True,
     )

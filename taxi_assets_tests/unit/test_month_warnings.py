@@ -7,8 +7,8 @@ import dagster as dg
 import pytest
 
 from taxi_assets.assets.ingest import cleaning_config
-from taxi_assets.assets.month_check import month_check
-from taxi_assets.assets.month_warnings import FEW_REJECTED, few_rejected, month_warnings
+from taxi_assets.assets.month_check import MonthCheck, define_checks
+from taxi_assets.assets.month_warnings import FEW_REJECTED, few_rejected, few_trips_are_rejected
 from taxi_assets.core.manifest import Manifest
 from taxi_assets.core.month import Month
 from taxi_assets.datasets.rules import RULES, CleaningRules
@@ -72,7 +72,7 @@ def test_a_warning_does_not_stop_the_run_and_is_logged(months):
     @dg.asset(name="clean_trips", partitions_def=monthly(YELLOW), backfill_policy=dg.BackfillPolicy.single_run())
     def clean_trips() -> None: ...
 
-    check = month_check(YELLOW, "clean_trips", "no_new_column", set(), "", look, warn=True)
+    check = define_checks(YELLOW, "clean_trips", MonthCheck("no_new_column", "", frozenset(), look, warn=True))
     job = dg.Definitions([clean_trips], asset_checks=[check], jobs=[dg.define_asset_job("load")]).resolve_job_def(
         "load"
     )
@@ -90,15 +90,37 @@ def test_a_warning_does_not_stop_the_run_and_is_logged(months):
 
 
 def test_a_check_that_blocks_still_stops_the_run():
-    check = month_check(YELLOW, "clean_trips", "wrong", set(), "", lambda month, _: ([f"{month} is wrong."], {}))
+    wrong = MonthCheck("wrong", "", frozenset(), lambda month, _: ([f"{month} is wrong."], {}))
+    check = define_checks(YELLOW, "clean_trips", wrong)
     spec = next(iter(check.check_specs))
     assert spec.blocking
     assert spec.asset_key == key(YELLOW, "clean_trips")
 
 
+def test_some_checks_of_an_asset_can_be_selected():
+    @dg.asset(name="clean_trips", partitions_def=monthly(YELLOW))
+    def clean_trips() -> None: ...
+
+    good, bad = (
+        MonthCheck(name, "", frozenset(), lambda month, _, problems=problems: (problems, {}))
+        for name, problems in (("good", []), ("bad", ["bad."]))
+    )
+    only = dg.AssetSelection.assets(clean_trips).without_checks() | dg.AssetSelection.checks(
+        dg.AssetCheckKey(clean_trips.key, "good")
+    )
+    job = dg.Definitions(
+        [clean_trips],
+        asset_checks=[define_checks(YELLOW, "clean_trips", good, bad)],
+        jobs=[dg.define_asset_job("load", selection=only)],
+    ).resolve_job_def("load")
+    with dg.DagsterInstance.ephemeral() as instance:
+        result = job.execute_in_process(instance=instance, partition_key="2026-06-01")
+    assert [(each.check_name, each.passed) for each in result.get_asset_check_evaluations()] == [("good", True)]
+
+
 def test_the_check_of_rejected_trips_only_warns():
-    (spec,) = (spec for check in month_warnings(YELLOW) for spec in check.check_specs if spec.name == FEW_REJECTED)
-    assert not spec.blocking
+    check = few_trips_are_rejected(YELLOW)
+    assert (check.name, check.warn) == (FEW_REJECTED, True)
 
 
 def test_the_run_config_has_the_settings_as_defaults():
