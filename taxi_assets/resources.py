@@ -42,8 +42,14 @@ def resources(settings: Settings) -> dict[str, Any]:
     url = settings.postgres_url
     embedded = EmbeddedPostgres(settings.home_folder / "postgres")
     lakes = {
-        f"{layer}_lake": LakeIOManager(folder=str(settings.lake_folder), asset=f"{layer}_trips", staging=staging)
-        for layer in ("raw", "clean", "rejected")
+        f"{layer}_lake": LakeIOManager(
+            folder=str(settings.lake_folder), asset=f"{layer}_trips", staging=staging, **together
+        )
+        for layer, together in (
+            ("raw", {}),
+            ("clean", {"follower": "rejected_trips"}),
+            ("rejected", {"leader": "clean_trips"}),
+        )
     }
     return {
         "publisher": Publisher(source=settings.source, sample_rows=settings.sample_rows, folder=str(settings.folder)),

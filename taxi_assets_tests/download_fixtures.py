@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from taxi_assets.publisher.download import Downloaded, Downloader, DownloadPolicy, DownloadProgress
+from taxi_assets.publisher.download import Downloader, DownloadPolicy, DownloadProgress
+from taxi_assets.publisher.published import Fetched
 from taxi_assets_tests.misbehaving_server import MisbehavingServer, Offer, misbehaving_server
 
 MONTH = "/yellow_tripdata_2021-01.parquet"
@@ -51,7 +52,7 @@ def fetch(
     policy: DownloadPolicy = QUICK,
     address: str | None = None,
     progress: DownloadProgress | None = None,
-) -> Downloaded:
+) -> Fetched:
     """Probe and fetch a file of the server, or of another address."""
     downloader, address, label = Downloader(policy), address or server.address + path, "yellow 2021-01"
     published = downloader.probe(address, label).published

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from taxi_assets.core.month import Month
 from taxi_assets.datasets.schema import YELLOW, TaxiKind
-from taxi_assets.publisher.sample import SampleFacts, write_sample
+from taxi_assets.publisher.sample import write_sample
 
 
 class FakePublisher:
@@ -34,14 +34,13 @@ class FakePublisher:
 
     def publish(
         self, month: str, rows: int = 300, variant: int = 0, kind: TaxiKind = YELLOW, days_ago: float = 0
-    ) -> SampleFacts:
+    ) -> None:
         """Publish or republish a month."""
         path = self._folder / f"{kind.name}-{month}-{rows}-{variant}.csv.gz"
-        facts = write_sample(path, kind, Month.parse(month), rows, variant=variant)
+        write_sample(path, kind, Month.parse(month), rows, variant=variant)
         content = path.read_bytes()
         etag = f'"{hashlib.sha256(content).hexdigest()[:16]}"'
         self._files[self._path(month, kind)] = (content, etag, time.time() - days_ago * 86400)
-        return facts
 
     def publish_page(self, month: str) -> None:
         """Publish a web page under the month's name."""

@@ -6,6 +6,7 @@ import datetime as dt
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -31,6 +32,7 @@ def month_of_trips(
     seed: int = 0,
     kind: TaxiKind = YELLOW,
     change: Callable[[pa.RecordBatch], pa.RecordBatch] = lambda batch: batch,
+    extra: dict[str, Any] | None = None,
 ) -> MonthFile:
     """A month in a file of `folder`; `change` may spoil its batches."""
     wanted = Month.parse(month)
@@ -43,6 +45,7 @@ def month_of_trips(
             writer.write(batch)
         for size in sizes[1:]:
             writer.write(change(_batch(kind, wanted, size, chance)))
+        writer.extra = extra or {}
         return writer.close()
 
 

@@ -40,7 +40,7 @@ def relations(url: str) -> set[str]:
 
 
 def parts(*months: str) -> set[str]:
-    return {"load_history", "yellow_cab_data", *(f"yellow_cab_data_{month}" for month in months)}
+    return {"load_history", "month_manifests", "yellow_cab_data", *(f"yellow_cab_data_{month}" for month in months)}
 
 
 class Streamed(MonthFile):

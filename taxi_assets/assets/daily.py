@@ -1,4 +1,4 @@
-"""`gcs_daily`: the export of single days, the original's pipeline with a date as its parameter; here it is the partition."""
+"""`gcs_daily`: the export of single days. The day, a parameter of the original pipeline, is the partition."""
 
 import datetime as dt
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ from taxi_assets.settings import Settings
 
 
 def daily_asset(kind: TaxiKind, settings: Settings) -> dg.AssetsDefinition:
-    """`gcs_daily` for a kind of taxi."""
+    """Return `gcs_daily` for a kind of taxi."""
 
     @dg.asset(
         name="gcs_daily",
@@ -37,18 +37,19 @@ def daily_asset(kind: TaxiKind, settings: Settings) -> dg.AssetsDefinition:
     )
     def gcs_daily(context: dg.AssetExecutionContext, trips: Any) -> dg.Output:
         days = [dt.date.fromisoformat(partition) for partition in context.partition_keys]
-        return dg.Output(_days_of(trips if isinstance(trips, list) else [trips], kind, days, settings.staging_folder))
+        months = trips if isinstance(trips, list) else [trips]
+        return dg.Output(_split(months, kind, days, settings.staging_folder))
 
     return gcs_daily
 
 
-def _days_of(
+def _split(
     months: list[MonthFile], kind: TaxiKind, days: list[dt.date], staging: Path
 ) -> Iterator[tuple[dt.date, Any]]:
-    """The selected days of each month, split in one pass per month."""
+    """Yield the selected days of each month, split in one pass per month."""
     from taxi_assets.sinks.day_folders.split import split_days
 
     for trips in months:
-        wanted = [day for day in days if (day.year, day.month) == tuple(trips.month)]
+        selected = [day for day in days if (day.year, day.month) == trips.month]
         with explained(f"gcs_daily {trips.month}"):
-            yield from split_days(trips, kind.table, staging, wanted).items()
+            yield from split_days(trips, kind.table, staging, selected).items()

@@ -8,6 +8,8 @@ import dagster as dg
 from pydantic import Field, create_model
 
 from taxi_assets.assets.common import RateLimiter, backfill_policy, metadata, share
+from taxi_assets.assets.guards import Replacing, loaded_month, require_replaceable
+from taxi_assets.assets.sinks import sinks
 from taxi_assets.core.failures import RETRY, explained
 from taxi_assets.core.month import Month
 from taxi_assets.core.month_file import MonthFile
@@ -138,6 +140,7 @@ def ingest_assets(kind: TaxiKind, settings: Settings) -> list[dg.AssetsDefinitio
     """`raw_trips`, and `clean_trips` with `rejected_trips`, for a kind of taxi."""
     partitions, policy = monthly(kind), backfill_policy(settings)
     CleaningConfig = cleaning_config(settings.cleaning_rules)
+    keepers = [sink.io_manager for sink in sinks(settings)]
 
     @dg.asset(
         name="raw_trips",
@@ -152,16 +155,24 @@ def ingest_assets(kind: TaxiKind, settings: Settings) -> list[dg.AssetsDefinitio
         retry_policy=RETRY,
         backfill_policy=policy,
         metadata=metadata(kind.raw_table),
+        required_resource_keys={"publisher", "raw_lake", *keepers},
         description=f"Every row of the {kind.name} file published for the month, in the canonical schema. A line that could not "
         "be read is a row with its reason, line number and text: nothing is lost.",
     )
-    def raw_trips(context: dg.AssetExecutionContext, publisher: Publisher) -> dg.Output:
+    def raw_trips(context: dg.AssetExecutionContext, config: Replacing) -> dg.Output:
         months = [Month.parse(partition) for partition in context.partition_keys]
-        source = publisher.open()
+        source = context.resources.publisher.open()
 
         def load(month: Month) -> MonthFile:
             with explained(f"raw_trips {month}"):
-                return load_raw_month(context, settings, source, kind, month)
+                loaded = loaded_month(kind, month, context.resources, keepers)
+                raw = load_raw_month(context, settings, source, kind, month)
+                try:
+                    require_replaceable(raw, loaded, kind, config)
+                except BaseException:
+                    raw.discard()
+                    raise
+                return raw
 
         if len(months) > 1:
             return dg.Output(_each(context, months, load))
@@ -233,6 +244,7 @@ def ingest_assets(kind: TaxiKind, settings: Settings) -> list[dg.AssetsDefinitio
                     settings.staging_folder,
                     lambda done, total: progress(lambda: f"{raw.month}: {done:,} rows cleaned{share(done, total)}"),
                     settings.new_columns,
+                    own_rules=rules != settings.cleaning_rules,
                 )
             _add_seconds(context, key(kind, "clean_trips"), raw.month, clean_seconds=time.monotonic() - started)
             zero = cleaned.reasons.get("zero_passengers", 0)
@@ -253,7 +265,7 @@ def ingest_assets(kind: TaxiKind, settings: Settings) -> list[dg.AssetsDefinitio
                 yield cleaned.clean
 
         if len(raws) > 1:
-            yield dg.Output(months(), "clean_trips")
+            yield dg.Output(months(), "clean_trips")  # publishing a month publishes its rejected rows, too
             yield dg.Output(rejected, "rejected_trips")
         else:
             cleaned = clean(raws[0])

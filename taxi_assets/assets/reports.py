@@ -1,12 +1,12 @@
-"""The reports: `daily_summary`, by SQL on the warehouse, and `month_report`, a page with the month's pictures.
+"""The reports: `daily_summary`, by SQL on the warehouse, and `month_report`, an HTML page with charts of the month.
 
 `taxi_assets.reports` computes and formats them; this module adds partitions, resources and metadata.
 """
 
 import base64
-import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from fnmatch import fnmatch
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 from taxi_assets.assets.common import backfill_policy, lineage
+from taxi_assets.assets.report_manifests import PAGE, page_with_manifest
 from taxi_assets.assets.sinks import Sink, sinks
 from taxi_assets.core.errors import PermanentError
 from taxi_assets.core.failures import RETRY, explained
@@ -34,17 +35,16 @@ from taxi_assets.reports.figures import MonthProfile
 from taxi_assets.settings import Settings
 from taxi_assets.sinks.contract import table_metadata
 from taxi_assets.sinks.parquet_object.io_manager import ParquetObjectIOManager
-from taxi_assets.sinks.storage.bucket import Bucket, Stat
-from taxi_assets.sinks.storage.month_objects import link
+from taxi_assets.sinks.storage.bucket import Bucket, ObjectMissing
+from taxi_assets.sinks.storage.month_objects import MANIFEST, link
 
 if TYPE_CHECKING:
     import pandas as pd
 
-PAGE, PROFILE = "reports/{kind}/{month}.html", "reports/{kind}/{month}.json"
-"""Names of the objects: the page, and the month's figures for the pages of other years."""
+PROFILE = "reports/{kind}/{month}.json"
+"""Name of the object with the month's figures, for the pages of other years."""
 
-
-MADE_FROM = {
+SUMMED_FROM = {
     "payment": "payment_type",
     "borough": "pulocationid",
     "passengers": "passenger_count",
@@ -53,7 +53,7 @@ MADE_FROM = {
     "tips": "tip_amount",
     "revenue": "total_amount",
 }
-"""The column lineage from the trips to the summary."""
+"""The column lineage: the column of the trips from which each column of the summary is computed."""
 
 
 def report_assets(kind: TaxiKind, settings: Settings) -> list[dg.AssetsDefinition]:
@@ -79,26 +79,35 @@ def _daily_summary(kind: TaxiKind, settings: Settings) -> dg.AssetsDefinition:
         backfill_policy=backfill_policy(settings),
         metadata={
             **table_metadata(summary_table(kind)),
-            "dagster/column_lineage": lineage(key(kind, "bq_table"), {**MADE_FROM, "pickup_date": kind.pickup}),
+            "dagster/column_lineage": lineage(key(kind, "bq_table"), {**SUMMED_FROM, "pickup_date": kind.pickup}),
         },
-        description="MonthFile, passengers, miles, fares, tips and revenue by day, way of payment and borough of pickup: "
+        description="Trips, passengers, miles, fares, tips and revenue by day, way of payment and borough of pickup: "
         "summed by SQL in the warehouse, checked, and kept as a table "
         f"`{settings.postgres_schema}.{kind.name}_daily_summary` in Postgres, as one in the warehouse, and as an "
         "object in the bucket.",
     )
     def daily_summary(context: dg.AssetExecutionContext, clean_trips: Any) -> dg.Output:
-        def summarized(clean: MonthFile) -> "pd.DataFrame":
-            with explained(f"daily_summary {clean.month}"):
-                answer = context.resources.warehouse.select(
-                    kind.table, clean.month, lambda table: summary_sql(kind, clean.month, table)
-                )
-                summary = as_summary(answer)
-                require_reconciled(summary, clean.manifest, clean.month)
-                return _checked(as_frame(summary), clean.month)
+        def summarize(clean: MonthFile) -> MonthFile:
+            from taxi_assets.core.staging import stage
 
-        if not isinstance(clean_trips, list):
-            return dg.Output(summarized(clean_trips))
-        return dg.Output((clean.month, summarized(clean)) for clean in clean_trips)
+            month, warehouse, table = clean.month, context.resources.warehouse, summary_table(kind)
+            with explained(f"daily_summary {month}"):
+                summary = as_summary(warehouse.select(kind.table, month, lambda name: summary_sql(kind, month, name)))
+                require_reconciled(summary, clean.manifest, month)
+                _require_typed(as_frame(summary), month)
+                with stage(settings.staging_folder, month, summary.schema, table, f"{kind.name}-summary") as writer:
+                    for batch in summary.to_batches():
+                        writer.write(batch)
+                    writer.extra = clean.manifest.extra  # the summary is of this version of the month
+                    return writer.close()
+
+        def summaries() -> Iterator[MonthFile]:
+            for clean in clean_trips if isinstance(clean_trips, list) else [clean_trips]:
+                summary = summarize(clean)
+                yield summary
+                summary.discard()
+
+        return dg.Output(summaries())
 
     return daily_summary
 
@@ -109,16 +118,15 @@ def _frame_type() -> dg.DagsterType:
     return summary_type()
 
 
-def _checked(frame: "pd.DataFrame", month: Month) -> "pd.DataFrame":
-    """The frame, if it is of the type that describes summaries.
+def _require_typed(frame: "pd.DataFrame", month: Month) -> None:
+    """Check the frame against the type that describes summaries.
 
     Raises:
-        PermanentError: it is not; the sentence is the constraint's.
+        PermanentError: it is not of the type; the sentence is the constraint's.
     """
-    verdict = dg.check_dagster_type(_frame_type(), frame)
-    if not verdict.success:
-        raise PermanentError(f"{month}: the daily summary is not as it must be ({verdict.description}).")
-    return frame
+    checked = dg.check_dagster_type(_frame_type(), frame)
+    if not checked.success:
+        raise PermanentError(f"{month}: the daily summary is not as it must be ({checked.description}).")
 
 
 def _month_report(kind: TaxiKind, settings: Settings) -> dg.AssetsDefinition:
@@ -140,7 +148,7 @@ def _month_report(kind: TaxiKind, settings: Settings) -> dg.AssetsDefinition:
         retry_policy=RETRY,
         backfill_policy=backfill_policy(settings),
         description="The month on one page: trips per day with the rejected share, hours and weekdays, distances and "
-        "fares, top zones, the same month of other years, rejects by reason, and every sink asked what it holds. An "
+        "fares, top zones, the same month of other years, rejects by reason, and what every sink holds. An "
         f"HTML file in the bucket, `{PAGE.format(kind=kind.name, month='YYYY-MM')}`, that needs nothing beside itself.",
     )
     def month_report(context: dg.AssetExecutionContext, clean_trips: Any, rejected_trips: Any) -> dg.MaterializeResult:
@@ -174,22 +182,22 @@ def _report(
     states = []
     for sink in compared:
         manager = getattr(resources, sink.io_manager)
-        found = manager.measure(kind.table, month)
-        states.append(SinkState.compare(sink.name, clean.manifest, found, manager.where(kind.table, month)))
-    asked = time.monotonic()
-    bucket: Bucket = resources.parquet_object.bucket()
-    staging = resources.parquet_object.staging
+        actual, where = manager.measure(kind.table, month), manager.where(kind.table, month)
+        states.append(SinkState.compare(sink.name, clean.manifest, actual, where))
+    measured = time.monotonic()
+    objects: ParquetObjectIOManager = resources.parquet_object
+    bucket, page = objects.bucket(), PAGE.format(kind=kind.name, month=month)
     others = list(_other_years(context, bucket, kind, month))
-    names = {template: template.format(kind=kind.name, month=month) for template in (PAGE, PROFILE)}
-    _put(bucket, staging, names[PROFILE], profile.to_json(), "application/json")
-    page = render(profile, earlier=others, sinks=states)
-    size = _put(bucket, staging, names[PAGE], page, "text/html; charset=utf-8").size
-    context.log.info(f"{month}: report in {bucket.uri(names[PAGE])} after {time.monotonic() - started:.1f} s.")
+    _put(objects, PROFILE.format(kind=kind.name, month=month), profile.to_json(), "application/json")
+    recorded = clean.manifest.loaded_by(context.run_id)
+    html = page_with_manifest(render(profile, earlier=others, sinks=states), recorded)
+    size = _put(objects, page, html, "text/html; charset=utf-8", {MANIFEST: recorded.to_json()})
+    context.log.info(f"{month}: report in {bucket.uri(page)} after {time.monotonic() - started:.1f} s.")
     return {
         "trips_per_day": _picture(trips_per_day_bars(profile), f"{month}: trips per day, kept and rejected"),
         "trips_per_day_chart": _picture(trips_per_day_svg(profile), f"Trips per day of {month}"),
-        "page": _address(bucket, names[PAGE]),
-        "dagster/uri": bucket.uri(names[PAGE]),
+        "page": _address(bucket, page),
+        "dagster/uri": bucket.uri(page),
         "bytes": size,
         "trips": profile.totals.trips,
         "rejected_share": round(profile.rejected_share, 6),
@@ -197,43 +205,49 @@ def _report(
         "other_years": ", ".join(other.month for other in others) or "none loaded",
         "sinks_that_differ": sum(bool(state.differences) for state in states),
         "count_seconds": round(counted - started, 3),
-        "ask_sinks_seconds": round(asked - counted, 3),
-        "write_seconds": round(time.monotonic() - asked, 3),
+        "ask_sinks_seconds": round(measured - counted, 3),
+        "write_seconds": round(time.monotonic() - measured, 3),
     }
 
 
-def _picture(svg: str, words: str) -> dg.MarkdownMetadataValue:
-    """An SVG image that Dagster's UI shows, from a data address."""
-    return dg.MetadataValue.md(f"![{words}](data:image/svg+xml;base64,{base64.b64encode(svg.encode()).decode()})")
+def _picture(svg: str, text: str) -> dg.MarkdownMetadataValue:
+    """Return an SVG image that Dagster's UI shows, from a data address."""
+    return dg.MetadataValue.md(f"![{text}](data:image/svg+xml;base64,{base64.b64encode(svg.encode()).decode()})")
 
 
 def report_address(objects: ParquetObjectIOManager, kind: TaxiKind, month: Month) -> str | None:
-    """Where the month's page is, as a browser opens it; None when there is none."""
+    """Return the address of the month's page, as a browser opens it; None if there is none."""
     bucket, name = objects.bucket(), PAGE.format(kind=kind.name, month=month)
     return _address(bucket, name).value if bucket.stat(name) else None
 
 
 def _address(bucket: Bucket, name: str) -> dg.UrlMetadataValue | dg.PathMetadataValue:
-    """The URL of the page for a browser: on Google with a login, or a file in a directory."""
+    """Return the URL of the page for a browser: on Google with a login, or a file in a directory."""
     return link(bucket, name).get("link") or dg.MetadataValue.path(Path(bucket.uri(name)).as_uri())
 
 
 def _other_years(
     context: dg.AssetExecutionContext, bucket: Bucket, kind: TaxiKind, month: Month
 ) -> Iterator[MonthProfile]:
-    """The figures of the same month in other years, if this release wrote their reports."""
-    for stat in bucket.list(PROFILE.format(kind=kind.name, month="")[: -len(".json")]):
-        found = re.search(r"/(\d{4})-(\d{2})\.json$", stat.name)
-        if found and int(found[2]) == month.month and int(found[1]) != month.year:
+    """Yield the figures of the same month in other years, if this release wrote their reports."""
+    own, pattern = (PROFILE.format(kind=kind.name, month=each) for each in (month, f"????-{month.month:02}"))
+    for stat in bucket.list(own.removesuffix(f"{month}.json")):
+        if fnmatch(stat.name, pattern) and stat.name != own:
             try:
-                with bucket.open(stat.name, stat.generation) as file:
+                with bucket.open(stat.name) as file:
                     yield MonthProfile.from_json(file.read().decode())
-            except PermanentError as error:
+            except (PermanentError, ObjectMissing) as error:  # another run may replace it at the same time
                 context.log.warning(f"{month}: {stat.name} is left out of the comparison. {error}")
 
 
-def _put(bucket: Bucket, staging: str, name: str, text: str, content_type: str) -> Stat:
-    """Replace an object atomically; the last complete writer wins."""
-    with Scratch(staging, "report") as folder:
+def _put(
+    objects: ParquetObjectIOManager,
+    name: str,
+    text: str,
+    content_type: str,
+    metadata: Mapping[str, str] | None = None,
+) -> int:
+    """Replace an object atomically and return its size in bytes; the last complete writer wins."""
+    with Scratch(objects.staging, "report") as folder:
         (folder / "object").write_text(text, encoding="utf-8")
-        return bucket.put(name, folder / "object", content_type=content_type)
+        return objects.bucket().put(name, folder / "object", metadata=metadata, content_type=content_type).size

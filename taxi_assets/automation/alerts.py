@@ -20,7 +20,7 @@ from taxi_assets.automation.alert_channels import Message, channels, deliver
 from taxi_assets.automation.deadlines import DEADLINE
 from taxi_assets.automation.outcomes import Problem, month_of, outcomes
 from taxi_assets.settings import Settings
-from taxi_assets.status.month_records import RETRY_SECONDS, retry
+from taxi_assets.status.run_history import RETRY_SECONDS, retry
 
 INTERVAL_SECONDS = 30
 GROUP_SECONDS = 900.0

@@ -8,7 +8,7 @@ import datetime as dt
 
 import dagster as dg
 
-from taxi_assets.assets.ingest import Publisher
+from taxi_assets.assets.month_status import RESOURCES, month_status
 from taxi_assets.assets.sinks import sinks
 from taxi_assets.automation.schedules import LOOK_BACK, TIMEZONE, status
 from taxi_assets.core import run_tags
@@ -16,8 +16,7 @@ from taxi_assets.core.month import Month
 from taxi_assets.datasets.schema import TaxiKind
 from taxi_assets.keys import key, monthly
 from taxi_assets.settings import Settings
-from taxi_assets.status.decide import MonthRecord, changed, unfinished
-from taxi_assets.status.month_records import MonthRecords
+from taxi_assets.status.decide import Cell, Decision, State
 from taxi_assets.status.probing import ProbeResults, newest_published
 
 DEADLINE = "newest_published_month_is_loaded"
@@ -44,32 +43,29 @@ def deadline_checks(kind: TaxiKind, settings: Settings) -> dg.AssetChecksDefinit
             )
             for check in check_keys(kind, settings)
         ],
+        required_resource_keys=set(RESOURCES),
         can_subset=True,
     )
-    def deadlines(context: dg.AssetCheckExecutionContext, publisher: Publisher):
+    def deadlines(context: dg.AssetCheckExecutionContext):
         months = [Month.parse(each) for each in monthly(kind).get_partition_keys()]
-        results = newest_published(publisher.open(), kind, months[-LOOK_BACK:])
+        results = newest_published(context.resources.publisher.open(), kind, months[-LOOK_BACK:])
         assets = context.op_execution_context.job_def.asset_layer.asset_graph
         while assets is not assets.source_asset_graph:  # from the job's part to the whole graph
             assets = assets.source_asset_graph
-        records = MonthRecords(context.op_execution_context.instance, assets, kind)
-        newest = results.newest
-        record = records.read([newest])[newest] if newest else MonthRecord()
+        months_status = month_status(context.op_execution_context.instance, assets, kind, settings, context.resources)
+        recorded = months_status.read([results.newest] if results.newest else [])
+        decisions = months_status.decide(results.published, recorded)
         for check in sorted(context.op_execution_context.selected_asset_check_keys):
-            loaded = newest is not None and is_loaded(results, newest, record, check.asset_key, records)
+            loaded = any(is_loaded(decision, check.asset_key) for decision in decisions)
             yield check_result(check, results, loaded=loaded, days=settings.deadline_days, now=dt.datetime.now(dt.UTC))
 
     return deadlines
 
 
-def is_loaded(
-    results: ProbeResults, newest: Month, record: MonthRecord, sink: dg.AssetKey, records: MonthRecords
-) -> bool:
-    """Return whether the sink has the published version of the month, with every check passed."""
-    published, name = results.published[newest], sink.to_user_string()
-    if published is None or changed(published, record):
-        return False
-    return name in record.materialized and name not in unfinished(records.graph, record.materialized, records.code)
+def is_loaded(decision: Decision, sink: dg.AssetKey) -> bool:
+    """Return whether the sink has the published version of the month, loaded by the current code."""
+    has_it = decision.cells.get(sink.to_user_string()) in (Cell.LOADED, Cell.GENERATED)
+    return has_it and decision.state not in (State.CHANGED, State.OTHER_SOURCE)
 
 
 def check_result(

@@ -14,7 +14,7 @@ from taxi_assets.automation.schedules import TIMEZONE, status
 from taxi_assets.core import run_tags
 from taxi_assets.core.locks import is_locked
 from taxi_assets.settings import Settings
-from taxi_assets.status.month_records import IN_PROGRESS
+from taxi_assets.status.run_history import IN_PROGRESS
 
 HOUSEKEEPING = "housekeeping"
 HOUR = 3600.0

@@ -7,15 +7,16 @@ import datetime as dt
 
 import dagster as dg
 
-from taxi_assets.assets.ingest import Publisher
-from taxi_assets.automation.sensors import tags_of_run
+from taxi_assets.assets.month_status import RESOURCES, month_status, run_config
+from taxi_assets.automation.sensors import loaded_version, tags_of_run
 from taxi_assets.core.month import Month
 from taxi_assets.datasets.schema import TaxiKind
-from taxi_assets.keys import job_name, key, monthly
+from taxi_assets.keys import job_name, monthly
 from taxi_assets.settings import Settings
 from taxi_assets.status.decide import TO_LOAD, Decision, State, by_urgency, ranges
-from taxi_assets.status.month_records import MonthRecords, attempt
+from taxi_assets.status.months import MonthStatus
 from taxi_assets.status.probing import ProbeResults, newest_published, probe_months
+from taxi_assets.status.run_history import attempt
 
 TIMEZONE = "America/New_York"
 LOOK_BACK = 12
@@ -39,11 +40,12 @@ def monthly_schedule(kind: TaxiKind, settings: Settings) -> dg.ScheduleDefinitio
         cron_schedule=settings.monthly_cron,
         execution_timezone=TIMEZONE,
         default_status=status(settings),
+        required_resource_keys=set(RESOURCES),
         description=f"Loads the newest published {kind.name} month unless that version is loaded.",
     )
-    def newest_month(context: dg.ScheduleEvaluationContext, publisher: Publisher):
+    def newest_month(context: dg.ScheduleEvaluationContext):
         months = [Month.parse(each) for each in monthly(kind).get_partition_keys()]
-        results = newest_published(publisher.open(), kind, months[-LOOK_BACK:])
+        results = newest_published(context.resources.publisher.open(), kind, months[-LOOK_BACK:])
         if results.newest is None:
             return dg.SkipReason(results.error or f"None of the last {LOOK_BACK} months is published.")
         return _launch(context, kind, settings, name, results, [results.newest], max_runs=1)
@@ -61,22 +63,29 @@ def reconciliation(kind: TaxiKind, settings: Settings) -> dg.ScheduleDefinition:
         cron_schedule=settings.reconcile_cron,
         execution_timezone=TIMEZONE,
         default_status=status(settings),
+        required_resource_keys=set(RESOURCES),
         description=f"Checks the newest {settings.reconcile_months} months and every loaded month. Loads up to "
         f"{settings.reconcile_runs} that are missing, republished, incomplete or loaded by an older code version, and lists "
         "the others.",
     )
-    def reconcile(context: dg.ScheduleEvaluationContext, publisher: Publisher):
+    def reconcile(context: dg.ScheduleEvaluationContext):
         keys = list(monthly(kind).get_partition_keys())
-        loaded = context.instance.get_materialized_partitions(key(kind, "raw_trips"))
+        recorded = _status(context, kind, settings).read()
         window = set(keys[-settings.reconcile_months - LOOK_BACK :])
+        loaded = {month.key for month in recorded}
         months = [Month.parse(each) for each in reversed(keys) if each in window or each in loaded]
-        results = probe_months(publisher.open(), kind, months)
+        results = probe_months(context.resources.publisher.open(), kind, months)
         newest = results.newest
         first = keys[max(keys.index(newest.key) + 1 - settings.reconcile_months, 0)] if newest else keys[-1]
         selected = [month for month in months if month.key in loaded or month.key >= first]
         return _launch(context, kind, settings, name, results, selected, max_runs=settings.reconcile_runs)
 
     return reconcile
+
+
+def _status(context: dg.ScheduleEvaluationContext, kind: TaxiKind, settings: Settings) -> MonthStatus:
+    assert context.repository_def is not None
+    return month_status(context.instance, context.repository_def.asset_graph, kind, settings, context.resources)
 
 
 def _launch(
@@ -89,14 +98,13 @@ def _launch(
     max_runs: int,
 ):
     """Return run requests for the most urgent months, or a SkipReason."""
-    assert context.repository_def is not None
-    records = MonthRecords(context.instance, context.repository_def.asset_graph, kind, settings.new_columns)
+    records = _status(context, kind, settings)
     recorded = records.read(months)
     decisions = records.decide(results.published, recorded)
     due, failed = [], []
     for decision in by_urgency(decisions):
         record = recorded[decision.month]
-        tags = tags_of_run(f"schedule {name}", results.version(decision.month) or record.version)
+        tags = tags_of_run(f"schedule {name}", results.version(decision.month) or loaded_version(record))
         if record.failures.get(attempt(tags), 0) >= ATTEMPTS:
             failed.append(decision.month)
         else:
@@ -109,11 +117,12 @@ def _launch(
     requests = []
     for decision, tags in due[:max_runs]:
         context.log.info(f"Loading {decision}.")
-        resume_tags = records.resume_tags(decision.month) if decision.assets else {}
+        resume_tags = records.history.resume_tags(decision.month) if decision.assets else {}
         requests.append(
             dg.RunRequest(
                 run_key=f"{kind.name}-{decision.month}-{moment:%Y%m%dT%H%M}",
                 partition_key=decision.month.key,
+                run_config=run_config(kind, decision),
                 tags={**tags, **resume_tags},
                 **records.request_arguments(decision.assets),
             )

@@ -7,14 +7,13 @@ from dataclasses import asdict, dataclass, field
 
 import dagster as dg
 
-from taxi_assets.assets.ingest import Publisher
+from taxi_assets.assets.month_status import RESOURCES, month_status, run_config
 from taxi_assets.core import run_tags
 from taxi_assets.core.month import Month
 from taxi_assets.datasets.schema import TaxiKind
 from taxi_assets.keys import CODE_VERSION, REPORTS, SINKS, group, job_name, monthly
 from taxi_assets.settings import Settings
-from taxi_assets.status.decide import Decision, State, count, ranges, rotate
-from taxi_assets.status.month_records import MonthRecords
+from taxi_assets.status.decide import Decision, MonthRecord, State, count, ranges, rotate
 from taxi_assets.status.probing import ProbeResults, probe_months
 
 NEWEST = 4
@@ -70,23 +69,27 @@ def new_months_sensor(kind: TaxiKind, settings: Settings) -> dg.SensorDefinition
         job_name=job_name(kind),
         minimum_interval_seconds=settings.sensor_seconds,
         default_status=status(settings),
+        required_resource_keys=set(RESOURCES),
         description=f"Loads a {kind.name} month when it is published or republished. Each tick checks the {NEWEST} newest "
         f"months and {OLDER} older ones, in rotation. Older months that were never loaded are listed, not loaded.",
     )
-    def new_months(context: dg.SensorEvaluationContext, publisher: Publisher):
+    def new_months(context: dg.SensorEvaluationContext):
         cursor = Cursor.parse(context.cursor)
         months = [Month.parse(key) for key in monthly(kind).get_partition_keys()]
         newest, rotation = months[-NEWEST:], rotate(months[:-NEWEST], cursor.after, OLDER)
-        results = probe_months(publisher.open(), kind, [*reversed(newest), *rotation])
+        results = probe_months(context.resources.publisher.open(), kind, [*reversed(newest), *rotation])
         assert context.repository_def is not None
-        records = MonthRecords(context.instance, context.repository_def.asset_graph, kind, settings.new_columns)
-        recorded = records.read(list(results.published))
-        decisions = records.decide(results.published, recorded)
+        months_status = month_status(
+            context.instance, context.repository_def.asset_graph, kind, settings, context.resources
+        )
+        recorded = months_status.read(list(results.published))
+        decisions = months_status.decide(results.published, recorded)
         cursor.update(rotation, [decision for decision in decisions if decision.month not in newest])
         context.update_cursor(cursor.dump())
         to_load = [d for d in decisions if d.state is State.CHANGED or (d.state is State.MISSING and d.month in newest)]
         keys = {
-            d.month: f"{kind.name}-{d.month}-{recorded[d.month].version}->{results.version(d.month)}" for d in to_load
+            d.month: f"{kind.name}-{d.month}-{loaded_version(recorded[d.month])}->{results.version(d.month)}"
+            for d in to_load
         }
         launched = launched_keys(context.instance, name, keys.values())
         attempted = [month for month, key in keys.items() if key in launched]
@@ -95,15 +98,18 @@ def new_months_sensor(kind: TaxiKind, settings: Settings) -> dg.SensorDefinition
         if not due:
             return dg.SkipReason(text)
         context.log.info(text)
-        assets = ingest_names(records) if settings.automation == "declarative" else None
+        lake = months_status.assets
+        assets = (lake.raw, lake.clean, lake.rejected) if settings.automation == "declarative" else None
         return [
             dg.RunRequest(
-                run_key=keys[month],
-                partition_key=month.key,
-                tags=tags_of_run(f"sensor {name}", results.version(month)),
-                **records.request_arguments(assets),
+                run_key=keys[decision.month],
+                partition_key=decision.month.key,
+                run_config=run_config(kind, decision),
+                tags=tags_of_run(f"sensor {name}", results.version(decision.month)),
+                **months_status.request_arguments(assets),
             )
-            for month in due
+            for decision in to_load
+            if decision.month in due
         ]
 
     return new_months
@@ -156,9 +162,10 @@ def tags_of_run(starter: str, source_version: str | None) -> dict[str, str]:
     return {**tags, run_tags.SOURCE_VERSION: source_version} if source_version else tags
 
 
-def ingest_names(records: MonthRecords) -> list[str]:
-    """Return raw_trips and the assets that depend on it alone; the sinks after them follow by conditions."""
-    return [name for name, parents in records.graph.items() if all(not records.graph[parent] for parent in parents)]
+def loaded_version(record: MonthRecord) -> str | None:
+    """Return the version of the published file that the month was loaded from, where it is recorded."""
+    versions = (manifest.extra.get("version") for manifest in record.manifests.values())
+    return next((version for version in versions if version), None)
 
 
 def sinks_follow(kind: TaxiKind, settings: Settings) -> dg.AutomationConditionSensorDefinition:

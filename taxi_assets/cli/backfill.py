@@ -7,6 +7,7 @@ each imports Dagster once; they exit with this process, however it ends.
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import queue
 import threading
@@ -17,6 +18,8 @@ from pathlib import Path
 
 import dagster as dg
 
+from taxi_assets.assets.guards import Replacing
+from taxi_assets.assets.month_status import month_status, run_config
 from taxi_assets.automation.housekeeping import end_dead_runs
 from taxi_assets.cli.backfill_report import Report, Task, summarize
 from taxi_assets.cli.backfill_worker import Worker
@@ -28,8 +31,8 @@ from taxi_assets.datasets.schema import TaxiKind
 from taxi_assets.definitions import build_defs
 from taxi_assets.resources import resources
 from taxi_assets.settings import Settings
-from taxi_assets.status.decide import Decision, State, count, ranges, unfinished
-from taxi_assets.status.month_records import MonthRecords
+from taxi_assets.status.decide import Decision, State, count, ranges
+from taxi_assets.status.months import MonthStatus
 from taxi_assets.status.probing import ProbeResults, probe_months
 
 PROBE_SECONDS = 600.0
@@ -45,17 +48,25 @@ MILLION_ROWS = {
 """Yellow rows of an average month by year: the weight of months whose size the publisher does not report."""
 
 
-def backfill(settings: Settings, kind: TaxiKind, months: Sequence[Month], jobs: int, *, again: bool = False) -> int:
+def backfill(
+    settings: Settings,
+    kind: TaxiKind,
+    months: Sequence[Month],
+    jobs: int,
+    *,
+    again: bool = False,
+    replacing: Replacing | None = None,
+) -> int:
     """Load the months with `jobs` workers and return the exit code: 0 success, 1 failure, 130 interrupted.
 
-    `again` reloads months that are up to date, too.
+    `again` reloads months that are up to date, too; `replacing` is what may be replaced.
 
     Raises:
         PermanentError: another backfill is running in the same TAXI_HOME, or the publisher cannot be reached.
     """
-    with backfill_lock(settings.home_folder) as lock, dg.DagsterInstance.get() as instance:
+    with backfill_lock(settings.home_folder) as lock, dg.DagsterInstance.get() as instance, ExitStack() as stack:
         end_dead_runs(instance, print)
-        records, results = examine(settings, kind, months, instance)
+        records, results = stack.enter_context(examine(settings, kind, months, instance))
         if results.error and not results.published:
             raise PermanentError(results.error)
         if results.error:
@@ -67,37 +78,22 @@ def backfill(settings: Settings, kind: TaxiKind, months: Sequence[Month], jobs: 
         if tasks:
             log = settings.home_folder / "backfill.log"
             workers = [Worker(kind, lock, log) for _ in range(min(jobs, len(tasks)))]
-            interrupted = _load(tasks, workers, records, instance, report)
+            interrupted = _load(tasks, kind, replacing, workers, records, instance, report)
         other_runs = [decision.month for decision in decisions if decision.state is State.RUNNING]
         return summarize(report, other_runs, interrupted=interrupted)
 
 
+@contextmanager
 def examine(
-    settings: Settings, kind: TaxiKind, months: Sequence[Month], instance: dg.DagsterInstance
-) -> tuple[MonthRecords, ProbeResults]:
-    """Return the reader of what is recorded about months, and what the source publishes of them."""
-    assets = build_defs(settings).get_repository_def().asset_graph
-    print(f"Checking {count(len(months))} at the source ...", flush=True)
-    source = resources(settings)["publisher"].open()
-    return (
-        MonthRecords(instance, assets, kind, settings.new_columns),
-        probe_months(source, kind, months, PROBE_SECONDS, max_errors=3),
-    )
-
-
-def status(settings: Settings, kind: TaxiKind, months: Sequence[Month]) -> int:
-    """Print what is known of each month, months with the same reason in one line, with their number; return 0."""
-    with dg.DagsterInstance.get() as instance:
-        records, results = examine(settings, kind, months, instance)
-        decisions = records.decide(results.published, records.read(months))
-    if results.error:
-        print(f"{results.error} Of months that could not be checked, only what was loaded is shown.")
-    groups: dict[tuple[int, str], list[Month]] = {}
-    for decision in decisions:
-        groups.setdefault((list(State).index(decision.state), decision.reason), []).append(decision.month)
-    for (_, reason), members in sorted(groups.items()):
-        print(f"  {len(members):>3}  {reason}: {ranges(members)}")
-    return 0
+    settings: Settings, kind: TaxiKind, months: Sequence[Month], instance: dg.DagsterInstance, *, quiet: bool = False
+) -> Generator[tuple[MonthStatus, ProbeResults]]:
+    """Yield the reader of what is recorded about months, and what the source publishes of them."""
+    graph = build_defs(settings).get_repository_def().asset_graph
+    if not quiet:
+        print(f"Checking {count(len(months))} at the source ...", flush=True)
+    with dg.build_resources(resources(settings), instance) as opened:
+        results = probe_months(opened.publisher.open(), kind, months, PROBE_SECONDS, max_errors=3)
+        yield month_status(instance, graph, kind, settings, opened), results
 
 
 @contextmanager
@@ -158,7 +154,7 @@ def plan(decisions: Sequence[Decision], results: ProbeResults, *, again: bool) -
             print(f"  {title}: {ranges(months)}: {reason}")
     sizes = {month: published.size if published else None for month, published in results.published.items()}
     weights = weigh([decision.month for decision in selected], sizes)
-    tasks = [Task(decision, weights[decision.month], results.version(decision.month)) for decision in selected]
+    tasks = [Task(d, weights[d.month], results.version(d.month), results.published.get(d.month)) for d in selected]
     return sorted(tasks, key=lambda task: (-task.weight, task.month))
 
 
@@ -171,7 +167,13 @@ def weigh(months: Iterable[Month], sizes: Mapping[Month, int | None]) -> dict[Mo
 
 
 def _load(
-    tasks: list[Task], workers: list[Worker], records: MonthRecords, instance: dg.DagsterInstance, report: Report
+    tasks: list[Task],
+    kind: TaxiKind,
+    replacing: Replacing | None,
+    workers: list[Worker],
+    records: MonthStatus,
+    instance: dg.DagsterInstance,
+    report: Report,
 ) -> bool:
     """Load the tasks; return whether it was interrupted. The first Ctrl-C lets the months in progress finish."""
     waiting: queue.SimpleQueue[Task] = queue.SimpleQueue()
@@ -183,7 +185,7 @@ def _load(
     def work(worker: Worker) -> None:
         try:
             while not stop.is_set():
-                if outcome := _load_month(waiting.get_nowait(), worker, stop, records, instance):
+                if outcome := _load_month(waiting.get_nowait(), kind, replacing, worker, stop, records, instance):
                     report.add(*outcome)
         except queue.Empty:
             pass
@@ -210,14 +212,21 @@ def _load(
 
 
 def _load_month(
-    task: Task, worker: Worker, stop: threading.Event, records: MonthRecords, instance: dg.DagsterInstance
+    task: Task,
+    kind: TaxiKind,
+    replacing: Replacing | None,
+    worker: Worker,
+    stop: threading.Event,
+    records: MonthStatus,
+    instance: dg.DagsterInstance,
 ) -> tuple[Task, dict] | None:
     """Load a month and return its result; None if the backfill was aborted. If the worker is killed, resume it once."""
     assets = task.decision.assets
     tags = {run_tags.SOURCE_VERSION: task.version} if task.version else {}
     for attempt in range(ATTEMPTS):
-        resume_tags = records.resume_tags(task.month) if assets or attempt else {}
-        result = worker.load(task.month, assets, {**tags, **resume_tags})
+        resume_tags = records.history.resume_tags(task.month) if assets or attempt else {}
+        config = run_config(kind, dataclasses.replace(task.decision, assets=assets), replacing)
+        result = worker.load(task.month, assets, {**tags, **resume_tags}, config)
         if result is not None:
             return task, result
         if stop.is_set():
@@ -225,10 +234,11 @@ def _load_month(
         end_dead_runs(instance, lambda _: None)
         worker.end()
         worker.start()
-        record = records.read([task.month])[task.month]
-        left = unfinished(records.graph, record.materialized, records.code, record.outdated)
-        if left and task.decision.state is not State.CHANGED:
-            assets = frozenset(left)
+        (decision,) = records.decide({task.month: task.published}, records.read([task.month]))
+        if decision.state is State.CURRENT:
+            assets = frozenset(records.assets.derived)  # all of it is loaded; the run only has to succeed
+        elif decision.state is State.UNFINISHED:
+            assets = decision.assets
     return task, {"failures": [f"{task.month}: its worker was killed {ATTEMPTS} times (out of memory?)."]}
 
 

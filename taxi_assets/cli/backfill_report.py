@@ -9,16 +9,18 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from taxi_assets.core.month import Month
+from taxi_assets.publisher.published import Published
 from taxi_assets.status.decide import Decision, count, ranges
 
 
 @dataclass(frozen=True)
 class Task:
-    """A month to load, with its weight (bytes, or millions of rows if sizes are unknown) and published version."""
+    """A month to load, with its weight (bytes, or millions of rows if sizes are unknown), and what is published of it."""
 
     decision: Decision
     weight: float
     version: str | None
+    published: Published | None = None
 
     @property
     def month(self) -> Month:

@@ -20,6 +20,7 @@ from typing import Any
 
 import dagster as dg
 
+from taxi_assets.assets.month_status import assets
 from taxi_assets.core import run_tags
 from taxi_assets.core.failures import run_failures
 from taxi_assets.core.month import Month
@@ -27,7 +28,7 @@ from taxi_assets.datasets.schema import KINDS, TaxiKind
 from taxi_assets.definitions import build_defs
 from taxi_assets.keys import CODE_VERSION, job_name, key
 from taxi_assets.settings import load_settings
-from taxi_assets.status.month_records import MonthRecords
+from taxi_assets.status.months import MonthGraph
 
 ROWS = "dagster/partition_row_count"
 
@@ -52,9 +53,12 @@ class Worker:
                 start_new_session=True,  # Ctrl-C must reach the parent only, which lets months finish
             )
 
-    def load(self, month: Month, assets: Iterable[str] | None, tags: dict[str, str]) -> dict[str, Any] | None:
+    def load(
+        self, month: Month, assets: Iterable[str] | None, tags: dict[str, str], run_config: dict[str, Any]
+    ) -> dict[str, Any] | None:
         """Load a month, or some assets of it; return `rows`, `seconds` and `failures`, or None if the worker was killed."""
-        request = {"month": str(month), "assets": None if assets is None else sorted(assets), "tags": tags}
+        selected = None if assets is None else sorted(assets)
+        request = {"month": str(month), "assets": selected, "tags": tags, "run_config": run_config}
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         try:
@@ -88,9 +92,9 @@ def main(kind_name: str, lock: str) -> None:
     settings, kind = load_settings(), KINDS[kind_name]
     defs = build_defs(settings)
     with dg.DagsterInstance.get() as instance:
-        records = MonthRecords(instance, defs.get_repository_def().asset_graph, kind, settings.new_columns)
+        graph = MonthGraph(defs.get_repository_def().asset_graph, assets(kind, settings))
         while True:
-            results.write(json.dumps(_load(instance, defs, kind, records, **json.loads(requests.get()))) + "\n")
+            results.write(json.dumps(_load(instance, defs, kind, graph, **json.loads(requests.get()))) + "\n")
             results.flush()
 
 
@@ -98,15 +102,16 @@ def _load(
     instance: dg.DagsterInstance,
     defs: dg.Definitions,
     kind: TaxiKind,
-    records: MonthRecords,
+    graph: MonthGraph,
     month: str,
     assets: list[str] | None,
     tags: dict[str, str],
+    run_config: dict[str, Any],
 ) -> dict[str, Any]:
     started, job = time.monotonic(), defs.resolve_job_def(job_name(kind))
     if assets is not None:
-        keys = records.selection(assets)
-        job = job.get_subset(asset_selection=set(keys), asset_check_selection=set(records.checks(keys)))
+        keys = graph.selection(assets)
+        job = job.get_subset(asset_selection=set(keys), asset_check_selection=set(graph.checks(keys)))
     result = job.execute_in_process(
         partition_key=Month.parse(month).key,
         instance=instance,
@@ -117,7 +122,7 @@ def _load(
             run_tags.PROCESS: run_tags.this_process(),
             **tags,
         },
-        run_config={"loggers": {"terminal": {}}},
+        run_config={"loggers": {"terminal": {}}, **run_config},
     )
     rows = [
         event.materialization.metadata[ROWS].value

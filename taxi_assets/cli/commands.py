@@ -9,9 +9,12 @@ from argparse import Namespace
 import dagster as dg
 
 from taxi_assets.assets.checks import same_month
+from taxi_assets.assets.guards import Replacing
+from taxi_assets.assets.month_status import run_config
 from taxi_assets.assets.reports import report_address
 from taxi_assets.assets.sinks import sinks
-from taxi_assets.cli.backfill import backfill, default_jobs, months_between, status
+from taxi_assets.cli.backfill import backfill, default_jobs, months_between
+from taxi_assets.cli.status import status
 from taxi_assets.core import run_tags
 from taxi_assets.core.errors import PermanentError
 from taxi_assets.core.failures import run_failures
@@ -54,7 +57,7 @@ def _run(options: Namespace) -> int:
                 partition_key=month.key,
                 instance=instance,
                 raise_on_error=False,
-                run_config={"loggers": {"terminal": {}}},
+                run_config={"loggers": {"terminal": {}}, **run_config(kind, replacing=_replacing(options))},
                 tags={run_tags.STARTED_BY: "make run", run_tags.PROCESS: run_tags.this_process()},
             )
         )
@@ -65,6 +68,10 @@ def _run(options: Namespace) -> int:
     return _print_summary(settings, month, kind)
 
 
+def _replacing(options: Namespace) -> Replacing:
+    return Replacing(accept_smaller=options.accept_smaller, replace_real=options.replace_real)
+
+
 def _backfill(options: Namespace) -> int:
     settings, first, last = load_settings(), Month.parse(options.first), Month.parse(options.last)
     kind = _kind(options, settings)
@@ -72,7 +79,8 @@ def _backfill(options: Namespace) -> int:
     if options.jobs is not None and options.jobs < 1:
         raise PermanentError("--jobs must be at least 1.")
     jobs = options.jobs or default_jobs()
-    return backfill(settings, kind, months_between(first, last), jobs, again=options.again)
+    months = months_between(first, last)
+    return backfill(settings, kind, months, jobs, again=options.again, replacing=_replacing(options))
 
 
 def _status(options: Namespace) -> int:
@@ -81,7 +89,7 @@ def _status(options: Namespace) -> int:
     keys = monthly(kind).get_partition_keys()
     first, last = Month.parse(options.first or keys[0][:7]), Month.parse(options.last or keys[-1][:7])
     _require_partitions(kind, settings, first, last)
-    return status(settings, kind, months_between(first, last))
+    return status(settings, kind, months_between(first, last), as_json=options.json)
 
 
 def _summary(options: Namespace) -> int:

@@ -55,8 +55,9 @@ def parser() -> argparse.ArgumentParser:
     backfill = command("backfill", "load a range of months; run it again to resume", BACKFILL)
     status = command(
         "status",
-        "show which months are loaded, missing, republished, outdated or incomplete",
-        "Check months at the source, compare them with what was loaded, and print their states with the reasons.",
+        "show what each sink has of each month, and what the next backfill would do",
+        "Check months at the source, compare them with what the lake and the sinks hold, and print a grid with one mark for each "
+        "month and sink, the reasons, and what a backfill of these months would do.",
     )
     summary = command(
         "summary",
@@ -68,10 +69,18 @@ def parser() -> argparse.ArgumentParser:
     backfill.add_argument("--to", dest="last", required=True, metavar="YYYY-MM", help="last month")
     backfill.add_argument("--jobs", type=int, help="months loaded at a time (default: half the number of CPUs)")
     backfill.add_argument("--again", action="store_true", help="reload months that are up to date, too")
+    for each in (run, backfill):
+        each.add_argument(
+            "--accept-smaller",
+            action="store_true",
+            help="load a month although it has over 10 %% fewer rows than are loaded",
+        )
+        each.add_argument("--replace-real", action="store_true", help="replace real trips by generated ones")
     for each in (run, summary):
         each.add_argument("month", help="the month, YYYY-MM")
     status.add_argument("--from", dest="first", metavar="YYYY-MM", help="first month (default: the first partition)")
     status.add_argument("--to", dest="last", metavar="YYYY-MM", help="last month (default: the last complete month)")
+    status.add_argument("--json", action="store_true", help="print the months, their states and sinks as JSON")
     for each in (run, backfill, status, summary):
         each.add_argument("--kind", choices=list(KINDS), help="kind of taxi (default: the first of TAXI_KINDS)")
     command("postgres-url", "start the embedded Postgres if necessary, and print its URL")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import datetime as dt
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,6 +15,10 @@ from taxi_assets.core.table import Table
 if TYPE_CHECKING:
     import pyarrow as pa
 
+CONTENT = ("version", "sha256", "generated", "code_version", "rules", "loaded_columns")
+"""What of `Manifest.extra` decides about the rows: which published file, read by which code, cleaned by which rules."""
+WHOLE_MONTH = "month"
+"""In `Manifest.extra` of a day's file: the manifest of its month."""
 FOOTER_KEY = b"taxi_assets"
 """Where the manifest is in a Parquet footer's metadata."""
 
@@ -40,6 +46,16 @@ class Manifest:
             if not math.isclose(value, other.sums.get(name, math.nan), rel_tol=1e-9, abs_tol=0.01)
         ]
 
+    def stale(self, current: Manifest) -> list[str]:
+        """Return the entries of `CONTENT` that both record and that differ: none if this is a copy of `current`."""
+        mine, other = self.extra, current.extra
+        return [name for name in CONTENT if name in mine and name in other and mine[name] != other[name]]
+
+    def loaded_by(self, run_id: str) -> Manifest:
+        """Return what a sink records: the month's manifest, with the run and the time (UTC)."""
+        now = dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
+        return dataclasses.replace(self, extra={**self.extra, "run_id": run_id, "loaded_at": now})
+
     def value(self, name: str) -> Any:
         """What `differences` calls by this name."""
         return self.sums.get(name) if name in self.sums else getattr(self, name, None)
@@ -49,7 +65,7 @@ class Manifest:
         return {"rows": self.rows, **self.sums, "first": self.first, "last": self.last}
 
     def to_json(self) -> str:
-        """As text, for a Parquet footer."""
+        """As text, for a Parquet footer, an object's metadata or a column."""
         return json.dumps(self.__dict__)
 
     @classmethod

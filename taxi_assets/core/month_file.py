@@ -52,6 +52,8 @@ class MonthFile:
     ) -> None:
         self._path, self.month, self.staged, self.uri, self.generation = path, month, staged, uri, generation
         self._manifest, self._bytes, self._remote_footer, self._schema = manifest, bytes, footer, schema
+        self.companion: MonthFile | None = None
+        """A staged file of the same month that the lake publishes together with this one: the rejected rows of clean trips."""
 
     def __repr__(self) -> str:
         return f"MonthFile({self.month}, {self.uri or self._path})"
@@ -137,6 +139,11 @@ class MonthFile:
     def to_pandas(self) -> pd.DataFrame:
         """Read the whole month as a frame; for people and small months."""
         return self.to_arrow().to_pandas()
+
+    def moved(self, path: Path) -> None:
+        """Take note that the staged file was published as `path`."""
+        self._path, self.staged = path, False
+        self.__dict__.pop("path", None)
 
     def discard(self) -> None:
         """Remove a staged file; a file that is kept elsewhere stays."""

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections import Counter
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -22,6 +23,9 @@ from taxi_assets.datasets.schema import REJECT_COLUMNS, TaxiKind
 from taxi_assets.lake import raw_month
 from taxi_assets.lake.raw_month import loaded_columns
 from taxi_assets.publisher.columns import NewColumns
+
+ORIGIN = ("source", "location", "version", "sha256", "published_bytes", "generated", "code_version", "columns")
+"""What of a raw month's manifest is also in that of the clean month, and so in every sink's."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +85,7 @@ def split(case: Case) -> tuple[pa.RecordBatch, pa.RecordBatch]:
 
 @dataclass(frozen=True)
 class Cleaned:
-    """The two outcomes of a month, staged, and how many rows each reason hit."""
+    """The two outcomes of a month, staged, which the lake publishes together, and how many rows each reason hit."""
 
     clean: MonthFile
     rejected: MonthFile
@@ -95,11 +99,14 @@ def clean_month(
     folder: Path,
     progress: Callable[[int, int], None] | None = None,
     new_columns: NewColumns = "keep",
+    *,
+    own_rules: bool = False,
 ) -> Cleaned:
     """Clean a month in one streaming pass.
 
     `progress(done, total)` is called after each batch with rows. Both files are staged in `folder`; on an error both are
-    removed. With `add` both also have the columns unknown to this version, after those of the kind.
+    removed. With `add` both also have the columns unknown to this version, after those of the kind. `own_rules`: the rules
+    are those of this run, and not of the settings.
     """
     reasons: Counter[str] = Counter()
     done = 0
@@ -121,11 +128,16 @@ def clean_month(
             done += batch.num_rows
             if progress:
                 progress(done, raw.rows)
-        origin = {
-            name: raw.manifest.extra[name]
-            for name in ("source", "location", "version", "generated", "code_version")
-            if name in raw.manifest.extra
+        origin = {name: raw.manifest.extra[name] for name in ORIGIN if name in raw.manifest.extra}
+        decided = {
+            "pair": uuid.uuid4().hex[:12],
+            "raw_rows": raw.rows,
+            "rules": rules.model_dump(),
+            "own_rules": own_rules,
+            "reasons": dict(reasons),
+            "loaded_columns": loaded.names(),
         }
-        decided = {"rules": rules.model_dump(), "reasons": dict(reasons), "loaded_columns": loaded.names()}
         clean.extra = rejected.extra = {**origin, **decided}
-        return Cleaned(clean.close(), rejected.close(), dict(reasons))
+        cleaned = Cleaned(clean.close(), rejected.close(), dict(reasons))
+        cleaned.clean.companion = cleaned.rejected
+        return cleaned

@@ -1,13 +1,13 @@
 """Matches the columns of a published file: known ones to their canonical names, new ones by their published names.
 
 The publisher adds a column about once a year. A new one does not fail the month: its values are kept in the raw month,
-and `raw_month` loads them when TAXI_NEW_COLUMNS says so, or when a later version knows the column.
+and `raw_month` loads them if TAXI_NEW_COLUMNS is `add`, or when a later version knows the column.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from taxi_assets.datasets.eras import ALIASES, IGNORED, METER, era_of
@@ -20,24 +20,18 @@ to every sink, or the file is rejected."""
 
 
 @dataclass(frozen=True)
-class NewColumn:
-    """A column unknown to this version, or the second one of a known name: its position and published name."""
-
-    position: int
-    published: str
-
-
-@dataclass(frozen=True)
 class MatchedColumns:
     """The columns of a file.
 
-    `known` maps canonical names to positions in the header; `new` maps the names of columns in the raw month; `missing` are
-    the canonical names of optional columns that other files of the month's era have and this one does not.
+    `header` has their published names, blanks included. `known` maps canonical names, and `new` the names of columns in
+    the raw month, to positions in the header. A new column is unknown to this version, or the second one of a known name.
+    `missing` are the canonical names of columns that other files of the month's era have and this one does not.
     """
 
+    header: Sequence[str]
     known: Mapping[str, int]
-    new: Mapping[str, NewColumn] = field(default_factory=dict)
-    missing: tuple[str, ...] = ()
+    new: Mapping[str, int]
+    missing: Sequence[str]
 
     def record(self, types: Mapping[str, str], changed_types: Mapping[str, list[str]]) -> dict[str, Any]:
         """Return the record of the file's columns in a raw month's manifest, as JSON values.
@@ -46,13 +40,8 @@ class MatchedColumns:
             types: the type of each new column.
             changed_types: expected and actual type family of each known column, by published name, where they differ.
         """
-        new = {name: {"published": c.published, "type": types[name]} for name, c in self.new.items()}
-        return {
-            "known": list(self.known),
-            "new": new,
-            "missing": list(self.missing),
-            "changed_types": dict(changed_types),
-        }
+        new = {name: {"published": self.header[i], "type": types[name]} for name, i in self.new.items()}
+        return {"known": [*self.known], "new": new, "missing": [*self.missing], "changed_types": {**changed_types}}
 
 
 def recorded_columns(manifest: Mapping[str, Any]) -> dict[str, Any]:
@@ -96,52 +85,40 @@ def match_columns(
         PermanentError: a required column is missing, or the file belongs to another dataset; with `refuse` also when a
             column is unknown or duplicated.
     """
-    era = era_of(file.kind.name, publication, str(file.month))
-    known: dict[str, int] = {}
-    new: dict[str, NewColumn] = {}
-    taken = set(file.kind.raw_schema.names)
+    kind, known, new = file.kind, dict[str, int](), dict[str, int]()
+    era = era_of(kind.name, publication, str(file.month))
+    published = era.header if era else ()
     positions = [i for i, name in enumerate(names) if not IGNORED.fullmatch(name.strip().lower())]
-    exact = set(era.header) if era else set()
     # of two columns of one name, the one in the publisher's spelling is the known one, else the first
-    for position in sorted(positions, key=lambda i: names[i] not in exact):
-        published = names[position]
-        name = canonical_name(published, file.kind)
-        if name in file.kind.schema.names and name not in known:
+    for position in sorted(positions, key=lambda i: names[i] not in published):
+        name = canonical_name(names[position], kind)
+        if name in kind.schema.names and name not in known:
             known[name] = position
             continue
         if new_columns == "refuse":
-            raise file.error(_why_refused(file.kind, names, position, known.get(name), name))
-        unique = _unique(published, taken)
-        taken.add(unique)
-        new[unique] = NewColumn(position, published)
-    if missing := [column.name for column in file.kind.columns if column.required and column.name not in known]:
-        raise file.error(_other_kind(file.kind, names) or _missing(names, missing))
-    expected = [canonical_name(name, file.kind) for name in era.header] if era else []
-    return MatchedColumns(known, new, tuple(name for name in expected if name not in known))
-
-
-def _unique(name: str, taken: Collection[str]) -> str:
-    number, unique = 1, name
-    while unique in taken:
-        number += 1
-        unique = f"{name}_{number}"
-    return unique
+            raise file.error(_why_refused(kind, names, position, known.get(name), name))
+        number, unique = 1, names[position]
+        while unique in new or unique in kind.raw_schema.names:
+            number += 1
+            unique = f"{names[position]}_{number}"
+        new[unique] = position
+    if missing := [column.name for column in kind.columns if column.required and column.name not in known]:
+        raise file.error(
+            _other_kind(kind, names)
+            or f"has no column for {', '.join(missing)} (its header is {_short(', '.join(names), 300)!r}); if the publisher "
+            "renamed it, add the new name to ALIASES in taxi_assets.datasets.eras"
+        )
+    expected = [canonical_name(name, kind) for name in published]
+    return MatchedColumns(names, known, new, [name for name in expected if name not in known])
 
 
 def _other_kind(kind: TaxiKind, names: Sequence[str]) -> str | None:
     """Return the error for a header that belongs to another dataset, or None."""
     for other in KINDS.values():
-        for published in (name.strip() for name in names):
-            if other is not kind and published.lower() in (other.pickup, other.dropoff):
-                return f"is a {other.name} file (it has the column {published!r}); use the {kind.name} file"
+        for name in names:
+            if other is not kind and name.strip().lower() in (other.pickup, other.dropoff):
+                return f"is a {other.name} file (it has the column {name.strip()!r}); use the {kind.name} file"
     return None
-
-
-def _missing(names: Sequence[str], missing: Sequence[str]) -> str:
-    return (
-        f"has no column for {', '.join(missing)} (its header is {_short(', '.join(names), 300)!r}); if the publisher "
-        "renamed it, add the new name to ALIASES in taxi_assets.datasets.eras"
-    )
 
 
 def _why_refused(kind: TaxiKind, names: Sequence[str], position: int, first: int | None, name: str) -> str:

@@ -75,8 +75,6 @@ def _coded(table: dict[str, str], target: pa.DataType, values: pa.Array) -> tupl
 
 def _code(value: Any, table: dict[str, str], target: pa.DataType) -> Any:
     """Return the meaning of a published code: a number, or text when `target` is text; None for a missing value."""
-    if value is None:
-        return None
     text = (plain_text(value) if isinstance(value, bytes) else f"{value:g}").strip(" \t")
     word = text.upper()
     if word in NULL_TEXTS and word not in table:
@@ -130,10 +128,8 @@ def _invalid(values: pa.Array, target: pa.DataType) -> list[int]:
 def _cast(values: pa.Array, target: pa.DataType) -> pa.Array:
     """Cast exactly; raise ArrowInvalid when any value does not fit. NaN becomes null; infinity is invalid."""
     if is_text(values.type):
-        if (
-            pt.is_timestamp(target)
-            and (pc.min(pc.binary_length(values)).as_py() or TIMESTAMP_LENGTH) < TIMESTAMP_LENGTH
-        ):
+        shortest = pc.min(pc.binary_length(values)).as_py() if pt.is_timestamp(target) else None
+        if shortest is not None and shortest < TIMESTAMP_LENGTH:
             raise pa.ArrowInvalid("not a full timestamp")
         values = values.cast(target)
     if pt.is_floating(values.type):
@@ -151,14 +147,14 @@ def is_text(kind: pa.DataType) -> bool:
 
 
 def valid_text(values: pa.Array) -> pa.Array:
-    """Return the values as valid UTF-8, decoded by `plain_text` where they are not."""
+    """Return the values as text that every sink can store, decoded by `plain_text` if one is not."""
     try:
         values.validate(full=True)
+        if not pc.any(pc.match_substring(values, "\0")).as_py():
+            return values
     except pa.ArrowInvalid:
-        return pa.array(
-            [None if v is None else plain_text(v) for v in values.cast(pa.binary()).to_pylist()], pa.string()
-        )
-    return values
+        pass
+    return pa.array([None if v is None else plain_text(v) for v in values.cast(pa.binary()).to_pylist()], pa.string())
 
 
 def plain_text(value: bytes) -> str:

@@ -9,10 +9,8 @@ belong to one file, and their errors contain the address with its secrets.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import random
-import re
 import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -24,16 +22,10 @@ from typing import NamedTuple, TypeVar
 import requests
 
 from taxi_assets.core.errors import PermanentError, TransientError
+from taxi_assets.core.locks import file_lock
 from taxi_assets.publisher.http_client import HttpClient, RetryableError, chunks, describe
-from taxi_assets.publisher.local_copy import (
-    FREE_SPACE,
-    PartialFile,
-    cached_file,
-    content_error,
-    disk_errors,
-    target_lock,
-)
-from taxi_assets.publisher.published import Published, host, redact
+from taxi_assets.publisher.local_copy import FREE_SPACE, PartialFile, cached_file
+from taxi_assets.publisher.published import Fetched, Published, host, redact
 
 T = TypeVar("T")
 DownloadProgress = Callable[[int, int | None], None]
@@ -68,14 +60,6 @@ class ProbeResult(NamedTuple):
     published: Published | None
 
 
-class Downloaded(NamedTuple):
-    """A file on disk; `fresh` when it was downloaded now."""
-
-    published: Published
-    sha256: str
-    fresh: bool
-
-
 class Downloader:
     """Probes and downloads files. `label` names a file in messages: `yellow 2021-01`."""
 
@@ -87,7 +71,7 @@ class Downloader:
         """Request a file's headers.
 
         Raises:
-            TransientError, PermanentError: no response says whether the file exists.
+            TransientError, PermanentError: no response shows whether the file exists.
         """
         return self._with_retries(label, lambda _: self._probe(address))
 
@@ -102,25 +86,32 @@ class Downloader:
 
     def fetch(
         self, address: str, target: Path, label: str, published: Published, progress: DownloadProgress | None = None
-    ) -> Downloaded:
+    ) -> Fetched:
         """Download `address` to `target`, unless that is a current copy of what is `published`.
+
+        Another process that wants the same file waits and then finds it cached.
 
         Raises:
             TransientError: the server did not send the whole file within the policy; a later call resumes.
             PermanentError: what it sends is not the file, or the disk is full.
         """
-        part = PartialFile(target)
-        with disk_errors(label, part, published.size):
+        part, seconds = PartialFile(target), self._policy.total_seconds
+        try:
             target.parent.mkdir(parents=True, exist_ok=True)
-            with target_lock(target, self._policy.total_seconds, label):
+            with file_lock(target.with_name(target.name + ".lock"), seconds):
                 if cached := cached_file(target, published):
-                    return Downloaded(*cached, fresh=False)
+                    return cached
                 if part.published is None or not part.published.unchanged_since(published):
                     part.discard()
-                transfer = _Transfer(self._policy, self._http, address, target, part, published, progress)
-                received, sha256 = self._with_retries(label, transfer.attempt, lambda: part.size)
-                part.finish(target, received, sha256)
-                return Downloaded(received, sha256, fresh=True)
+                transfer = _Transfer(self._policy, self._http, address, part, published, progress)
+                return part.finish(self._with_retries(label, transfer.attempt, lambda: part.size))
+        except TimeoutError:
+            raise TransientError(
+                f"{label}: another process has been downloading {target} for {seconds:,.0f} seconds; run it again when "
+                "that process has ended."
+            ) from None
+        except OSError as error:
+            raise part.disk_error(error, label, published.size) from None
 
     def _with_retries(self, label: str, attempt: Callable[[float], T], received: Callable[[], int] = lambda: 0) -> T:
         """Call `attempt` with its deadline until it succeeds, with exponential back-off and full jitter."""
@@ -157,28 +148,42 @@ class _Transfer:
     policy: DownloadPolicy
     http: HttpClient
     address: str
-    target: Path
     part: PartialFile
     published: Published
     progress: DownloadProgress | None
 
-    def attempt(self, deadline: float) -> tuple[Published, str]:
-        """Start or resume; return what the complete, verified partial file is, and its SHA-256."""
-        previous, size, digest = self.part.published, self.part.size, self.part.digest()
+    def attempt(self, deadline: float) -> Published:
+        """Start or resume; return what the complete, verified partial file is."""
+        previous, size = self.part.published, self.part.size
         if previous and size == previous.size:  # killed between the last byte and the rename
-            return self._verified(previous, resumed=True), digest.hexdigest()
+            received, resumed = previous, True
+        else:
+            received, resumed = self._transfer(previous, size, deadline)
+        if not (error := self.part.content_error()):
+            return received
+        self.part.discard()
+        if resumed:  # the parts may belong to different files
+            raise RetryableError(f"the file that {host(self.address)} sent in several parts {error}")
+        raise PermanentError(
+            f"the file at {received.location} {error}; open the address in a browser and check TAXI_SOURCE, or run it "
+            "again later."
+        )
+
+    def _transfer(self, previous: Published | None, size: int, deadline: float) -> tuple[Published, bool]:
+        """Receive the file, or what is missing of it; return what it is, and whether it was resumed after `size` bytes."""
         validator = _validator(previous) if previous and size else None
         headers = {"Range": f"bytes={size}-", "If-Range": validator} if validator else {}
         with self.http.request("GET", self.address, headers) as response:
             offered = self._checked(response, previous if validator else None, size)
             resumed = response.status_code == 206
             if not resumed:  # a first attempt, or the server ignores Range, or the file has changed
-                size, digest = 0, hashlib.sha256()
-            self._check_space((offered.size or 0) - size)
+                size = 0
+            needed, folder = (offered.size or 0) - size, self.part.path.parent
+            if (free := shutil.disk_usage(folder).free) < needed:
+                raise PermanentError(f"{needed:,} bytes are needed in {folder}, {free:,} are free; {FREE_SPACE}.")
             with self.part.path.open("ab") if resumed else self.part.create(offered) as file:
                 for chunk in self._timely(chunks(response, self.address), deadline):
                     file.write(chunk)
-                    digest.update(chunk)
                     size += len(chunk)
                     if self.progress:
                         self.progress(size, offered.size)
@@ -186,7 +191,7 @@ class _Transfer:
                 os.fsync(file.fileno())
         if offered.size is not None and size != offered.size:
             raise RetryableError(f"{host(self.address)} sent {size:,} of {offered.size:,} bytes")
-        return self._verified(replace(offered, size=size), resumed=resumed), digest.hexdigest()
+        return replace(offered, size=size), resumed
 
     def _checked(self, response: requests.Response, previous: Published | None, size: int) -> Published:
         """Return what the body is: the whole file (200), or exactly what is missing of `previous` (206).
@@ -198,41 +203,26 @@ class _Transfer:
         offered, status, server = describe(response, self.address), response.status_code, host(self.address)
         if status == 416:
             self.part.discard()
-        if status not in (200, 206):  # the probe has just found the file
+        if status not in (200, 206):  # after a probe that returned 200
             raise RetryableError(f"{server} answers {status} {response.reason} to GET after it listed the file")
         encoding = response.headers.get("Content-Encoding", "").strip().lower()
-        is_gz = encoding in ("gzip", "x-gzip") and self.target.name.endswith(".gz")  # many servers declare a .gz so
+        is_gz = encoding in ("gzip", "x-gzip") and self.part.target.suffix == ".gz"  # many servers declare a .gz so
         if encoding not in ("", "identity") and not is_gz:
             raise PermanentError(
                 f"{server} compresses {redact(self.address)} ({encoding}) despite Accept-Encoding: identity, so it "
                 "cannot be verified; download the file manually and set TAXI_SOURCE to its path."
             )
-        if status == 206 and not (previous and _is_rest(response, size) and offered.unchanged_since(previous)):
-            self.part.discard()
-            raise RetryableError(f"{server} sent another range than the one requested")
+        if status == 206:
+            rest = f"bytes {size}-{(offered.size or 0) - 1}/{offered.size}"  # from byte `size` to the end
+            is_rest = response.headers.get("Content-Range") == rest
+            if not (previous and is_rest and offered.unchanged_since(previous)):
+                self.part.discard()
+                raise RetryableError(f"{server} sent another range than the one requested")
         same = (offered.version, offered.modified) == (self.published.version, self.published.modified)
         return replace(offered, size=self.published.size) if offered.size is None and same else offered
 
-    def _verified(self, received: Published, *, resumed: bool) -> Published:
-        """Return `received` if the content matches the file's name; else discard the partial file and raise."""
-        error = content_error(self.part.path, self.target.name)
-        if not error:
-            return received
-        self.part.discard()
-        if resumed:  # the parts may belong to different files
-            raise RetryableError(f"the file that {host(self.address)} sent in several parts {error}")
-        raise PermanentError(
-            f"the file at {received.location} {error}; open the address in a browser and check TAXI_SOURCE, or run it "
-            "again later."
-        )
-
-    def _check_space(self, needed: int) -> None:
-        folder = self.target.parent
-        if (free := shutil.disk_usage(folder).free) < needed:
-            raise PermanentError(f"{needed:,} bytes are needed in {folder}, {free:,} are free; {FREE_SPACE}.")
-
     def _timely(self, parts: Iterable[bytes], deadline: float) -> Iterator[bytes]:
-        """Pass chunks on; raise RetryableError if they come too slowly or after the deadline."""
+        """Pass chunks on; raise RetryableError if they arrive too slowly or after the deadline."""
         server, start, received = host(self.address), time.monotonic(), 0
         for chunk in parts:
             yield chunk
@@ -251,9 +241,3 @@ def _validator(previous: Published) -> str | None:
     if previous.version:
         return None if previous.version.startswith("W/") else previous.version
     return format_datetime(previous.modified, usegmt=True) if previous.modified else None
-
-
-def _is_rest(response: requests.Response, start: int) -> bool:
-    """Return whether a 206 is the file from byte `start` to its end: `Content-Range: bytes 100-199/200`."""
-    match = re.fullmatch(r"bytes (\d+)-(\d+)/(\d+)", response.headers.get("Content-Range", ""))
-    return bool(match) and (int(match[1]), int(match[2])) == (start, int(match[3]) - 1)

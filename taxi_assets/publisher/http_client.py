@@ -27,11 +27,11 @@ RETRYABLE_STATUSES = {408, 425, 429, *range(500, 600)} - {501, 505}
 
 
 class RetryableError(Exception):
-    """A failed attempt that another one may not repeat; `retry_after` is how many seconds the server asked to wait."""
+    """A failed attempt after which another may succeed; `retry_after` is the wait that the server requests, in seconds."""
 
     def __init__(self, cause: str, remedy: str = "run it again later", retry_after: float = 0.0):
         super().__init__(cause)
-        self.cause, self.remedy, self.retry_after = cause, remedy, retry_after
+        self.remedy, self.retry_after = remedy, retry_after
 
 
 class HttpClient:
@@ -86,7 +86,7 @@ def chunks(response: requests.Response, address: str) -> Iterator[bytes]:
 
 
 def describe(response: requests.Response, address: str) -> Published:
-    """Return what the headers of a 200 or 206 say about the whole file."""
+    """Return the description of the whole file in the headers of a 200 or 206."""
     headers = response.headers
     total = headers.get("Content-Range", "").rpartition("/")[2]
     size = total if response.status_code == 206 else headers.get("Content-Length", "")
@@ -95,7 +95,7 @@ def describe(response: requests.Response, address: str) -> Published:
 
 
 def retry_after(response: requests.Response) -> float:
-    """Return the seconds that a Retry-After header asks to wait, given as a number or as a date; 0 without one."""
+    """Return the seconds that a Retry-After header requests, as a number or as a date; 0 without one."""
     text = response.headers.get("Retry-After", "").strip()
     if text.isdigit():
         return float(text)
@@ -147,8 +147,8 @@ def _translate(error: BaseException, address: str) -> PermanentError | Retryable
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
     """Yield the error and what caused it: requests keeps causes in `args`, urllib3 in `reason` and as exception causes."""
-    found = [error]
-    for item in found:
-        yield item
-        inner = (*item.args, getattr(item, "reason", None), item.__cause__, item.__context__)
-        found += [new for new in inner if isinstance(new, BaseException) and not any(new is old for old in found)]
+    errors = [error]
+    for each in errors:
+        yield each
+        causes = (*each.args, getattr(each, "reason", None), each.__cause__, each.__context__)
+        errors += [new for new in causes if isinstance(new, BaseException) and not any(new is old for old in errors)]

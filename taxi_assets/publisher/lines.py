@@ -31,8 +31,6 @@ EXPANSION_FROM = 32 << 20
 MAX_BYTES = 20 << 30
 """Maximum size of a decompressed month; the largest published CSV has 2.9 GB."""
 
-_DAMAGE = (OSError, EOFError, zlib.error, isal_zlib.IsalError)
-
 
 class Block(NamedTuple):
     """`lines` whole lines from `first_line` (counted from 1) on, the longest with `longest` bytes; or one line that is
@@ -46,11 +44,7 @@ class Block(NamedTuple):
 
 
 class LineStream:
-    """Reads a file's header line, and then its other lines in blocks. Every error is a PermanentError.
-
-    `header` has its names, blanks included; `first_line` is the first row without its line end. Blank lines after the
-    header are skipped (2009 to 2014, 2017 and 2018 have one).
-    """
+    """Reads a file's header line, and then its other lines in blocks. Every error is a PermanentError."""
 
     def __init__(self, file: SourceFile) -> None:
         self._file = file
@@ -61,11 +55,7 @@ class LineStream:
             igzip.IGzipFile(fileobj=self._disk) if self._compressed else io.BufferedReader(self._disk, 1 << 20)
         )
         self.bytes_total = file.path.stat().st_size
-        try:
-            self._start()
-        except BaseException:
-            self._disk.close()
-            raise
+        self._line = 2
 
     def close(self) -> None:
         """Close the file."""
@@ -76,7 +66,11 @@ class LineStream:
         """Bytes of the (compressed) file read so far."""
         return self._disk.tell()
 
-    def _start(self) -> None:
+    def read_header(self) -> tuple[list[str], bytes]:
+        """Return the header's names, blanks included, and the first row without its line end.
+
+        Blank lines in between are skipped (2009 to 2014, 2017 and 2018 have one).
+        """
         data = self._read()
         if not data:
             raise self._file.error("is empty when decompressed; download the month again")
@@ -88,20 +82,19 @@ class LineStream:
                 f"has no header (its first line is longer than {HEADER_BYTES >> 10} KiB); download the month again"
             )
         try:
-            self.header = next(csv.reader([header.rstrip(b"\r").decode("utf-8", "backslashreplace")], strict=True), [])
+            names = next(csv.reader([header.rstrip(b"\r").decode("utf-8", "backslashreplace")], strict=True), [])
         except csv.Error as error:
             raise self._file.error(f"has an invalid header ({error}); download the month again") from None
-        self._line = 2
         blank = self._rest[: len(self._rest) - len(self._rest.lstrip(b"\r\n"))]
         self._line += blank.count(b"\n")
         self._rest = self._rest[blank.rfind(b"\n") + 1 :]
-        self.first_line = self._rest[:LINE_BYTES].partition(b"\n")[0].rstrip(b"\r")
+        return names, self._rest[:LINE_BYTES].partition(b"\n")[0].rstrip(b"\r")
 
     def _read(self) -> bytes:
         """Return the next bytes, at most BLOCK_BYTES; none at the end."""
         try:
             data = self._stream.read(BLOCK_BYTES)
-        except _DAMAGE as error:  # ty: ignore[invalid-exception-caught]
+        except (OSError, EOFError, zlib.error, isal_zlib.IsalError) as error:  # ty: ignore[invalid-exception-caught]
             raise self._file.damaged(error) from None
         self._decompressed += len(data)
         if self._decompressed > MAX_BYTES or self._decompressed > max(EXPANSION_FROM, EXPANSION * self.bytes_read):
@@ -134,7 +127,7 @@ class LineStream:
         starts = np.concatenate([[0], ends[:-1]])
         for first in range(0, len(ends), BLOCK_LINES):
             last = min(first + BLOCK_LINES, len(ends))
-            part = data if last - first == len(ends) else data[starts[first] : ends[last - 1]]
+            part = data[starts[first] : ends[last - 1]]
             longest = int((ends[first:last] - starts[first:last]).max())
             if longest > 2 or part.strip(b"\r\n"):  # else every line is blank, and blank lines are no rows
                 yield Block(part, self._line, last - first, longest)

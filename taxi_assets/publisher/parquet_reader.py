@@ -42,7 +42,7 @@ def open_parquet(file: SourceFile, new_columns: NewColumns, progress: ReadProgre
     except PermanentError:
         parquet.close()
         raise
-    fields = [pa.field(name, _plain_type(schema.field(c.position).type)) for name, c in columns.new.items()]
+    fields = [pa.field(name, _plain_type(schema.field(i).type)) for name, i in columns.new.items()]
     raw_schema = pa.schema([*file.kind.raw_schema, *fields])
     record = columns.record({f.name: str(f.type) for f in fields}, _changed_types(file, schema, columns))
     return OpenedFile(raw_schema, record, _rows(file, parquet, raw_schema, columns, progress))
@@ -56,7 +56,7 @@ def _rows(
         for batch in _batches(file, parquet):
             names = batch.schema.names
             known = {name: (names[i], batch.column(i)) for name, i in columns.known.items()}
-            new = {name: _plain_values(batch.column(c.position)) for name, c in columns.new.items()}
+            new = {name: batch.column(i).cast(schema.field(name).type) for name, i in columns.new.items()}
             lines = np.arange(rows + 1, rows + batch.num_rows + 1)
             yield raw_rows(schema, ParsedRows(known, new, lines, lambda row, batch=batch: _row_text(batch, row)))
             rows += batch.num_rows
@@ -80,7 +80,7 @@ def _batches(file: SourceFile, parquet: pq.ParquetFile) -> Iterator[pa.RecordBat
 def _check_type(file: SourceFile, published: pa.Field, target: pa.DataType) -> None:
     if is_readable_type(published.type, target):
         return
-    if pa.types.is_timestamp(published.type):
+    if pt.is_timestamp(published.type):
         raise file.error(
             f"has a time zone in {published.name!r} ({published.type}), so its times are ambiguous: published times are "
             "New York wall clock without a zone"
@@ -128,17 +128,10 @@ def _plain_type(type_: pa.DataType) -> pa.DataType:
     return type_.storage_type if isinstance(type_, pa.BaseExtensionType) else type_
 
 
-def _plain_values(values: pa.Array) -> pa.Array:
-    if pt.is_dictionary(values.type):
-        return values.dictionary_decode()
-    return values.storage if isinstance(values, pa.ExtensionArray) else values
-
-
 def _row_text(batch: pa.RecordBatch, row: int) -> str:
-    columns = zip(batch.schema.names, batch.columns, strict=True)
-    values = {name: _json(published_value(column, row)) for name, column in columns}
+    """Return a row as JSON; NaN and infinity are strings in it."""
+    values: dict[str, Any] = {}
+    for name, column in zip(batch.schema.names, batch.columns, strict=True):
+        value = published_value(column, row)
+        values[name] = str(value) if isinstance(value, float) and not math.isfinite(value) else value
     return source_text(json.dumps(values, default=str, ensure_ascii=False).encode("utf-8", "backslashreplace"))
-
-
-def _json(value: Any) -> Any:
-    return str(value) if isinstance(value, float) and not math.isfinite(value) else value

@@ -8,6 +8,7 @@ from __future__ import annotations
 import datetime as dt
 import re
 from dataclasses import dataclass
+from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from taxi_assets.core.errors import PermanentError
@@ -34,6 +35,21 @@ class Published:
         if self.version or other.version:
             return self.version == other.version and (self.size == other.size or None in (self.size, other.size))
         return None not in (self.modified, self.size) and (self.modified, self.size) == (other.modified, other.size)
+
+
+@dataclass(frozen=True)
+class Fetched:
+    """A month on local disk.
+
+    `sha256` is of the file as published. `downloaded` is False when the local copy was still current or the source is a
+    path; `generated` is True only for the sample.
+    """
+
+    path: Path
+    published: Published
+    sha256: str
+    downloaded: bool
+    generated: bool = False
 
 
 def redact(address: str) -> str:

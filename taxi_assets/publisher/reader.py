@@ -32,15 +32,14 @@ def open_trips(
 ) -> OpenedFile:
     """Open a published file: CSV, gzipped CSV or Parquet, whatever its name is.
 
-    Every published row is yielded once, in order. In a readable row the four REJECT_COLUMNS are null. In an unreadable
-    row every other column is null, and `reject_reason` (one of `rows.REASONS`), `reject_detail`, `source_line` (the line
-    in the CSV, the row in the Parquet file, from 1) and `source_text` (the line, or the row as JSON) are set. Blank lines
-    are not rows. Unknown columns follow the canonical ones, with their published names and types.
+    Memory is bounded (about 150 MB). Every published row is yielded once, in order. In a readable row the four
+    REJECT_COLUMNS are null. In an unreadable row every other column is null, and `reject_reason` (one of `rows.REASONS`),
+    `reject_detail`, `source_line` (the line in the CSV, the row in the Parquet file, from 1) and `source_text` (the line,
+    or the row as JSON) are set. Blank lines are not rows. Unknown columns follow the canonical ones, with their published
+    names and types.
 
     Args:
-        path: the file; read in bounded memory (about 150 MB) whatever its size.
-        kind: the dataset.
-        month: the month it was published for, for errors. Trips of other months are yielded, too.
+        path, kind, month: the file, its dataset, and the month for errors; trips of other months are yielded, too.
         progress: called after each batch.
         new_columns: `refuse` rejects a file with an unknown column, or with two columns of one name.
 
@@ -49,12 +48,10 @@ def open_trips(
 
     Raises:
         PermanentError: the whole file is rejected. Errors in its format, header, columns or types are raised here;
-            damage found later (a wrong checksum, a missing end) is raised while iterating, and the batches yielded until
-            then must be discarded.
+            damage found later is raised while iterating, and the batches yielded until then must be discarded.
     """
     file = SourceFile(path, kind, month)
-    open_file = open_parquet if file.format() == "parquet" else open_csv
-    opened = open_file(file, new_columns, progress)
+    opened = (open_parquet if file.format() == "parquet" else open_csv)(file, new_columns, progress)
     return opened._replace(batches=_with_readable_start(file, opened.batches))
 
 

@@ -19,7 +19,7 @@ REASONS = {
     "unreadable_field_count": "The line has fewer or more fields than the header; empty ones beyond it do not count.",
     "unreadable_value": "A value does not fit its column: not a number, not whole, out of range, not a full timestamp, "
     "or a code that is in no table.",
-    "unreadable_quotes": "The line opens a quotation mark that it does not close, or goes on after closing one.",
+    "unreadable_quotes": "The line opens a quotation mark that it does not close, or has text after a closing one.",
     "unreadable_length": "The line is longer than a megabyte; its start is kept.",
 }
 """Why a published line or row is unreadable."""
@@ -63,12 +63,11 @@ class ParsedRows(NamedTuple):
 
 
 def raw_rows(schema: pa.Schema, parsed: ParsedRows, rejects: Iterable[Reject] = ()) -> pa.RecordBatch:
-    """Conform rows to the raw month's schema; unreadable ones and the given `rejects` are inserted in line order.
+    """Conform rows to the raw month's schema; unreadable ones and `rejects` are inserted in line order.
 
     New columns are not converted.
     """
-    rejects = list(rejects)
-    lines = parsed.lines
+    rejects, lines = list(rejects), parsed.lines
     columns: dict[str, pa.Array] = dict(parsed.new)
     faults: dict[str, np.ndarray] = {}
     for name, (_, values) in parsed.known.items():
@@ -87,8 +86,7 @@ def raw_rows(schema: pa.Schema, parsed: ParsedRows, rejects: Iterable[Reject] = 
     if not rejects:
         return readable
     order = np.argsort(np.concatenate([lines, np.array([reject.line for reject in rejects], np.int64)]), kind="stable")
-    both = pa.Table.from_batches([readable, reject_rows(schema, rejects)]).combine_chunks().to_batches()
-    return both[0].take(pa.array(order))
+    return pa.concat_batches([readable, reject_rows(schema, rejects)]).take(pa.array(order))
 
 
 def reject_rows(schema: pa.Schema, rejects: list[Reject]) -> pa.RecordBatch:

@@ -20,15 +20,8 @@ from taxi_assets.datasets.zones import BOROUGHS, JFK, LAGUARDIA, LAST_PLACE, NEW
 HOUR, DAY = 3600, 86_400
 """Seconds."""
 
-AMOUNTS = (
-    "fare_amount",
-    "extra",
-    "mta_tax",
-    "tip_amount",
-    "tolls_amount",
-    "improvement_surcharge",
-    "congestion_surcharge",
-)
+AMOUNTS = ("fare_amount", "extra", "mta_tax", "tip_amount", "tolls_amount", "improvement_surcharge",
+           "congestion_surcharge")  # fmt: skip
 """The parts of total_amount."""
 
 
@@ -49,15 +42,15 @@ TOLLS_CENTS = _weighted({0: 4, 612: 6})
 """Value: share, as in published trips of 2019-2021; request sources (numbered as in `sample`) as in yellow trips of
 2026. The toll is that of the tunnels, paid on airport trips."""
 
-HOURS = {
-    "weekday": (16, 9, 6, 4, 5, 9, 22, 38, 47, 46, 45, 48, 51, 52, 54, 54, 52, 59, 68, 64, 58, 53, 48, 34),
-    "weekend": (52, 42, 32, 22, 13, 8, 10, 16, 25, 36, 45, 51, 54, 54, 53, 53, 52, 54, 58, 57, 52, 48, 47, 42),
-}
+HOURS = (
+    (16, 9, 6, 4, 5, 9, 22, 38, 47, 46, 45, 48, 51, 52, 54, 54, 52, 59, 68, 64, 58, 53, 48, 34),
+    (52, 42, 32, 22, 13, 8, 10, 16, 25, 36, 45, 51, 54, 54, 53, 53, 52, 54, 58, 57, 52, 48, 47, 42),
+)
 DAYS = (88, 95, 98, 100, 108, 106, 90)
-"""Relative pickups by hour, and by weekday from Monday (yellow, 2019-03 and 2019-11)."""
+"""Relative pickups by hour of weekdays and of weekends, and by weekday from Monday (yellow, 2019-03 and 2019-11)."""
 
-PACE = (300, 270, 260, 240, 215, 215, 255, 335, 395, 400, 405, 410,
-        425, 420, 425, 435, 425, 420, 400, 370, 345, 325, 315, 300)  # fmt: skip
+PACE = np.array([300, 270, 260, 240, 215, 215, 255, 335, 395, 400, 405, 410,
+                 425, 420, 425, 435, 425, 420, 400, 370, 345, 325, 315, 300])  # fmt: skip
 TOWN_MILES, HIGHWAY_PACE = 4, 130
 """Seconds per mile by hour in town (yellow, 2019), and beyond the first miles of a trip."""
 
@@ -71,36 +64,24 @@ POPULAR = {
 }  # fmt: skip
 """Pickups per thousand in the busiest zones (yellow 2021-01, green 2020-11)."""
 
-ELSEWHERE = {"yellow": {"core": (4, 4), "other": (0.4, 0.8)}, "green": {"core": (0, 2), "other": (1.6, 1.6)}}
-"""Pickups and drop-offs per thousand in each other zone. Green taxis accept no street hails in the yellow zone."""
+ELSEWHERE = {"yellow": ((0.4, 0.8), (4, 4)), "green": ((1.6, 1.6), (0, 2))}
+"""Pickups and drop-offs per thousand in each other zone, outside and in the yellow zone, where green taxis accept no
+street hails."""
 
 ZONES = {
-    kind: tuple(
-        _weighted({
-            zone: round(10 * popular.get(zone, ELSEWHERE[kind]["core" if zone in YELLOW_ZONE else "other"][end]))
-            for zone in PLACES
-        })
+    kind: [
+        _weighted({zone: round(10 * popular.get(zone, ELSEWHERE[kind][zone in YELLOW_ZONE][end])) for zone in PLACES})
         for end in (0, 1)
-    )
+    ]
     for kind, popular in POPULAR.items()
-}  # fmt: skip
+}
 """Zones of pickups and of drop-offs, by kind."""
 
 CORE, OTHER, AT_LAGUARDIA, AT_JFK, AT_NEWARK = range(5)
-LEAST_MILES = (
-    (0, 250, 750, 1550, 1500),
-    (250, 60, 350, 500, 1600),
-    (750, 350, 20, 1000, 2500),
-    (1550, 500, 1000, 20, 3000),
-    (1500, 1600, 2500, 3000, 20),
-)
-SPREAD = (
-    (100, 150, 80, 90, 60),
-    (150, 120, 180, 250, 200),
-    (80, 180, 40, 60, 60),
-    (90, 250, 60, 40, 60),
-    (60, 200, 60, 60, 40),
-)
+LEAST_MILES = np.array([[0, 250, 750, 1550, 1500], [250, 60, 350, 500, 1600], [750, 350, 20, 1000, 2500],
+                        [1550, 500, 1000, 20, 3000], [1500, 1600, 2500, 3000, 20]])  # fmt: skip
+SPREAD = np.array([[100, 150, 80, 90, 60], [150, 120, 180, 250, 200], [80, 180, 40, 60, 60],
+                   [90, 250, 60, 40, 60], [60, 200, 60, 60, 40]])  # fmt: skip
 """Between two classes of zones: the least distance in hundredths of a mile, and the percentage of DISTANCES added to it."""
 
 ZONE_CLASSES = np.full(LAST_PLACE + 1, OTHER)
@@ -129,13 +110,8 @@ def draw_trips(kind: TaxiKind, month: Month, rows: int, at: np.ndarray, bits: np
         0 for N and 1 for Y; every trip has a request source. `total_amount` is missing, as the caller may change its parts.
     """
     draws = iter(bits.random_raw(4 * len(at)).astype("<u8", copy=False).view("<u2").reshape(16, -1))
-    hours = np.cumsum(
-        [
-            DAYS[day.weekday()] * share
-            for day in month.days
-            for share in HOURS["weekend" if day.weekday() > 4 else "weekday"]
-        ]
-    )
+    days = [day.weekday() for day in month.days]
+    hours = np.cumsum([DAYS[day] * share for day in days for share in HOURS[day > 4]])
     rank = (at + next(draws) / 65_536) / rows * hours[-1]
     hour = np.minimum(np.searchsorted(hours, rank, side="right"), len(hours) - 1)
     since = hour * HOUR + (next(draws).astype(np.int64) * HOUR >> 16)
@@ -145,9 +121,9 @@ def draw_trips(kind: TaxiKind, month: Month, rows: int, at: np.ndarray, bits: np
 
     start, end = (table[next(draws)] for table in ZONES[kind.name])
     ends = ZONE_CLASSES[start], ZONE_CLASSES[end]
-    miles = np.array(LEAST_MILES)[ends] + np.array(SPREAD)[ends] * DISTANCES[next(draws) >> 4] // 100
+    miles = LEAST_MILES[ends] + SPREAD[ends] * DISTANCES[next(draws) >> 4] // 100
     town = np.minimum(miles, 100 * TOWN_MILES)
-    usual = (town * np.array(PACE)[of_day] + (miles - town) * HIGHWAY_PACE) // 100
+    usual = (town * PACE[of_day] + (miles - town) * HIGHWAY_PACE) // 100
     seconds = 45 + usual * (75 + (next(draws).astype(np.int64) * 50 >> 16)) // 100
 
     manhattan = list(BOROUGHS["Manhattan"])

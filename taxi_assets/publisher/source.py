@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import datetime as dt
 import re
-import stat
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
@@ -20,12 +19,10 @@ from taxi_assets.core.errors import PermanentError, TransientError
 from taxi_assets.core.month import Month
 from taxi_assets.datasets.schema import REQUEST_SOURCE_SINCE, TaxiKind
 from taxi_assets.publisher.local_copy import sha256_of
-from taxi_assets.publisher.published import Published, host, redact, split_credentials
+from taxi_assets.publisher.published import Fetched, Published, host, redact, split_credentials
 
 if TYPE_CHECKING:
     from taxi_assets.publisher.download import DownloadPolicy, DownloadProgress
-
-__all__ = ["Fetched", "Published", "TripSource", "trip_source"]
 
 NEW_YORK = ZoneInfo("America/New_York")
 REFERENCE_MONTH = Month(2019, 1)
@@ -43,21 +40,6 @@ PUBLISHERS = {
     ),
 }
 """Addresses of months and zones: the publisher's own (TLC trip record page), and the CSV copies of DataTalksClub."""
-
-
-@dataclass(frozen=True)
-class Fetched:
-    """A month on local disk.
-
-    `sha256` is of the file as published. `downloaded` is False when the local copy was still current or the source is a
-    path; `generated` is True only for the sample.
-    """
-
-    path: Path
-    published: Published
-    sha256: str
-    downloaded: bool
-    generated: bool
 
 
 class TripSource(ABC):
@@ -111,11 +93,9 @@ def trip_source(setting: str, sample_rows: int, base: Path, policy: DownloadPoli
         scheme = address_scheme(setting)
     except ValueError as error:
         raise PermanentError(f"TAXI_SOURCE: {error}.") from None
-    if scheme is None:
-        return PathSource(setting, base)
-    if scheme == "file":
-        return PathSource(unquote(urlsplit(setting).path), base)
-    return WebSource(redact(setting), setting, policy=policy)
+    if scheme in ("http", "https"):
+        return WebSource(redact(setting), setting, policy=policy)
+    return PathSource(unquote(urlsplit(setting).path) if scheme else setting, base)
 
 
 def address_scheme(setting: str) -> str | None:
@@ -147,22 +127,24 @@ class WebSource(TripSource):
         if _cannot_exist(kind, month):
             return None
         address, label = _filled(self._template, kind, month), f"{kind.name} {month}"
-        result = self._downloader.probe(address, label)
-        if result.status == 403:
+        status, published = self._downloader.probe(address, label)
+        if status == 403:
             self._check_access(kind, month)
-            result = self._downloader.probe(address, label)  # a rate limit may have affected only the first request
-        if result.published or result.status in (403, 404, 410):
-            return result.published
+            status, published = self._downloader.probe(address, label)  # a rate limit may have affected one request
+        if published or status in (403, 404, 410):
+            return published
         raise PermanentError(
-            f"{label}: {host(address)} answers {result.status} to {redact(address)}; check TAXI_SOURCE and its credentials."
+            f"{label}: {host(address)} answers {status} to {redact(address)}; check TAXI_SOURCE and its credentials."
         )
 
     def _check_access(self, kind: TaxiKind, month: Month) -> None:
         """Raise TransientError if the server refuses the reference month as well, which is certainly published."""
         address, label = _filled(self._template, kind, REFERENCE_MONTH), f"{kind.name} {month}"
-        if month != REFERENCE_MONTH and self._downloader.probe(address, label).published:
-            return
-        also = "" if month == REFERENCE_MONTH else f", and for {REFERENCE_MONTH}, which was published long ago"
+        also = ""
+        if month != REFERENCE_MONTH:
+            if self._downloader.probe(address, label).published:
+                return
+            also = f", and for {REFERENCE_MONTH}, which was published long ago"
         raise TransientError(
             f"{label}: {host(address)} answers 403 for this month{also}: this computer is blocked or rate-limited, or "
             "lacks credentials; run it again later, or set TAXI_SOURCE to a mirror or to local files."
@@ -170,13 +152,13 @@ class WebSource(TripSource):
 
     def fetch(self, kind: TaxiKind, month: Month, folder: Path, progress: DownloadProgress | None = None) -> Fetched:
         """Download the month unless the local copy is current."""
-        address = _filled(self._template, kind, month)
-        published = self.probe(kind, month)
+        address, published = _filled(self._template, kind, month), self.probe(kind, month)
         if published is None:
             raise PermanentError(_cannot_exist(kind, month) or _not_published(kind, month, redact(address)))
-        target = folder / f"{kind.file_stem}_{month}{_suffix(address)}"
-        file = self._downloader.fetch(address, target, f"{kind.name} {month}", published, progress)
-        return Fetched(target, file.published, file.sha256, downloaded=file.fresh, generated=False)
+        # .parquet, .csv.gz, .csv or nothing, as the address ends
+        suffixes = re.findall(r"\.(?:csv|parquet|gz)\b", Path(urlsplit(address).path.lower()).name)[-2:]
+        target = folder / f"{kind.file_stem}_{month}{''.join(suffixes)}"
+        return self._downloader.fetch(address, target, f"{kind.name} {month}", published, progress)
 
     def zones(self, folder: Path) -> Path | None:
         """Download the lookup unless the local copy is current."""
@@ -186,9 +168,7 @@ class WebSource(TripSource):
         status, published = self._downloader.probe(address, label)
         if published is None:
             raise TransientError(f"{label}: {host(address)} answers {status} to {redact(address)}; run it again later.")
-        target = folder / "taxi_zone_lookup.csv"
-        self._downloader.fetch(address, target, label, published)
-        return target
+        return self._downloader.fetch(address, folder / "taxi_zone_lookup.csv", label, published).path
 
 
 class PathSource(TripSource):
@@ -199,17 +179,13 @@ class PathSource(TripSource):
 
     def probe(self, kind: TaxiKind, month: Month) -> Published | None:
         """Return the file's size and modification time, which are its version; None when there is no file."""
-        if _cannot_exist(kind, month):
-            return None
         path = self._path(kind, month)
         try:
+            if _cannot_exist(kind, month) or not path.is_file():
+                return None
             facts = path.stat()
-        except (FileNotFoundError, NotADirectoryError):
-            return None
         except OSError as error:
             raise _unreadable(kind, month, path, error) from None
-        if not stat.S_ISREG(facts.st_mode):
-            return None
         modified = dt.datetime.fromtimestamp(facts.st_mtime, dt.UTC)
         return Published(str(path), f"{facts.st_size}-{facts.st_mtime_ns}", facts.st_size, modified)
 
@@ -225,7 +201,7 @@ class PathSource(TripSource):
             raise _unreadable(kind, month, path, error) from None
         if self.probe(kind, month) != published:
             raise TransientError(f"{kind.name} {month}: {path} is being written; run it again when it is complete.")
-        return Fetched(path, published, sha256, downloaded=False, generated=False)
+        return Fetched(path, published, sha256, downloaded=False)
 
     def _path(self, kind: TaxiKind, month: Month) -> Path:
         return Path(_filled(self._template, kind, month)).resolve()
@@ -264,17 +240,12 @@ def _filled(template: str, kind: TaxiKind, month: Month) -> str:
     return template.replace("{month}", str(month)).replace("{kind}", kind.name)
 
 
-def _suffix(address: str) -> str:
-    """Return `.parquet`, `.csv.gz`, `.csv` or nothing, as the address ends."""
-    return "".join(re.findall(r"\.(?:csv|parquet|gz)\b", Path(urlsplit(address).path.lower()).name)[-2:])
-
-
 def _unreadable(kind: TaxiKind, month: Month, path: Path, error: OSError) -> PermanentError:
     return PermanentError(f"{kind.name} {month}: {path} cannot be read ({error.strerror}); check its permissions.")
 
 
 def _cannot_exist(kind: TaxiKind, month: Month) -> str | None:
-    """Return why the month cannot be published by anyone, or None; the publisher is not asked."""
+    """Return why no publisher can have the month, or None; no request is sent."""
     if month.start > dt.datetime.now(NEW_YORK).replace(tzinfo=None):
         return f"{kind.name} {month} is in the future; choose a past month."
     first = Month(*kind.first_month)

@@ -16,21 +16,16 @@ from taxi_assets.datasets.schema import TaxiKind
 GZIP, PARQUET = b"\x1f\x8b", b"PAR1"
 
 REJECTED = (
-    (
-        b"version https://git-lfs",
-        "is a git-LFS pointer instead of the file; run `git lfs pull` in its repository, or download the month again",
-    ),
+    (b"version https://git-lfs", "is a git-LFS pointer instead of the file; run `git lfs pull` in its repository, or "
+     "download the month again"),
     (b"PK\x03\x04", "is a zip archive; unpack it"),
     (b"BZh", "is compressed with bzip2; decompress it"),
     (b"\x28\xb5\x2f\xfd", "is compressed with zstd; decompress it"),
     (b"\xfd7zXZ\x00", "is compressed with xz; decompress it"),
     (b"PARE", "is an encrypted Parquet file; download the month again"),
-    (b"\xff\xfe", "is UTF-16 text; save it as UTF-8"),
-    (b"\xfe\xff", "is UTF-16 text; save it as UTF-8"),
-)
+    ((b"\xff\xfe", b"\xfe\xff"), "is UTF-16 text; save it as UTF-8"),
+)  # fmt: skip
 """First bytes of files that are not trip files, and the error for each."""
-
-_PAGE = "is a web page (an error or a login page?) instead of trip records; download the month again"
 
 
 @dataclass(frozen=True)
@@ -47,7 +42,8 @@ class SourceFile:
 
     def damaged(self, error: BaseException) -> PermanentError:
         """Return the error for a file that a library cannot decode."""
-        return self.error(f"is damaged or truncated ({_one_line(error)}); download the month again")
+        text = " ".join(str(error).split()) or type(error).__name__
+        return self.error(f"is damaged or truncated ({text[:200].rstrip('. ')}); download the month again")
 
     def format(self) -> Literal["parquet", "gzip", "text"]:
         """Detect the format from the first and last bytes.
@@ -64,11 +60,11 @@ class SourceFile:
             raise self.error(f"cannot be read ({error.strerror or error}); download the month again") from None
         if not start:
             raise self.error("is empty; download the month again")
-        if start.startswith(PARQUET) or end == PARQUET:
-            if not start.startswith(PARQUET):
-                raise self.error(
-                    "is damaged: it ends like a Parquet file but does not begin with PAR1; download the month again"
-                )
+        if end == PARQUET and not start.startswith(PARQUET):
+            raise self.error(
+                "is damaged: it ends like a Parquet file but does not begin with PAR1; download the month again"
+            )
+        if start.startswith(PARQUET):
             if end != PARQUET or self.path.stat().st_size < 12:
                 raise self.error(
                     "is a truncated Parquet file: the footer at its end is missing; download the month again"
@@ -85,15 +81,12 @@ class SourceFile:
             if start.startswith(prefix):
                 raise self.error(problem)
         if start.removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"<"):
-            raise self.error(_PAGE)
+            raise self.error(
+                "is a web page (an error or a login page?) instead of trip records; download the month again"
+            )
         if start.startswith((GZIP, PARQUET)):
             raise self.error("was compressed twice; decompress it once")
         if b"\0" in start.split(b"\n", 1)[0]:
             raise self.error(
                 "has NUL bytes in its first line, so it is not a CSV in UTF-8; save it as UTF-8 or download the month again"
             )
-
-
-def _one_line(error: BaseException) -> str:
-    text = " ".join(str(error).split()) or type(error).__name__
-    return text[:200].rstrip(". ")

@@ -14,20 +14,9 @@ import pyarrow.csv
 
 from taxi_assets.core.errors import PermanentError
 from taxi_assets.core.table import arrow_schema
-from taxi_assets.datasets.zones import (
-    BOROUGHS,
-    IDS,
-    JFK,
-    LAGUARDIA,
-    NEWARK,
-    OUTSIDE,
-    OUTSIDE_ID,
-    PLACES,
-    YELLOW_ZONE,
-    ZONE_COLUMNS,
-)
+from taxi_assets.datasets import zones
 
-ZONE_SCHEMA = arrow_schema(ZONE_COLUMNS, required=True)
+ZONE_SCHEMA = arrow_schema(zones.ZONE_COLUMNS, required=True)
 
 HEADER = ["LocationID", "Borough", "Zone", "service_zone"]
 
@@ -43,43 +32,37 @@ def read_zones(path: Path) -> pa.Table:
         PermanentError: the file is not the lookup: it has another header, duplicate ids, ids outside 1 to 265, or no row
             for one of 1 to 263.
     """
+    types = dict.fromkeys(HEADER[1:], pa.string()) | {"LocationID": pa.int16()}
+    options = pa.csv.ConvertOptions(column_types=types, null_values=list(UNKNOWN_WORDS), strings_can_be_null=True)
     try:
-        table = pa.csv.read_csv(
-            path,
-            convert_options=pa.csv.ConvertOptions(
-                column_types=dict.fromkeys(HEADER[1:], pa.string()) | {"LocationID": pa.int16()},
-                null_values=list(UNKNOWN_WORDS),
-                strings_can_be_null=True,
-            ),
-        )
+        table = pa.csv.read_csv(path, convert_options=options)
     except FileNotFoundError:
         raise PermanentError(f"The taxi zone lookup {path} is not there; fetch it again.") from None
     except (OSError, pa.ArrowException) as error:
         raise _unusable(path, f"cannot be read as CSV ({str(error).splitlines()[0]})") from None
     if table.column_names != HEADER:
         raise _unusable(path, f"has the header {_excerpt(table.column_names)} instead of {','.join(HEADER)}")
-    ids = table["LocationID"].to_pylist()
-    count = Counter(ids)
+    count = Counter(table["LocationID"].to_pylist())
     for fault, wrong in (
-        ("ids outside 1 to 265", [id_ for id_ in count if id_ not in IDS]),
+        ("ids outside 1 to 265", [id_ for id_ in count if id_ not in zones.IDS]),
         ("ids twice", [id_ for id_ in count if count[id_] > 1]),
-        ("no row for ids", [id_ for id_ in PLACES if id_ not in count]),
+        ("no row for ids", [id_ for id_ in zones.PLACES if id_ not in count]),
     ):
         if wrong:
             raise _unusable(path, f"has {fault}: {_excerpt(['empty' if id_ is None else id_ for id_ in wrong])}")
-    table = table.take(pc.sort_indices(table["LocationID"])).combine_chunks()
-    unnamed = pc.and_(pc.equal(table["LocationID"], OUTSIDE_ID), pc.is_null(table["Zone"]))
-    names = pc.if_else(unnamed, OUTSIDE, table["Zone"])
+    table = table.sort_by("LocationID")
+    unnamed = pc.and_(pc.equal(table["LocationID"], zones.OUTSIDE_ID), pc.is_null(table["Zone"]))
+    names = pc.if_else(unnamed, zones.OUTSIDE, table["Zone"])
     return pa.table([table["LocationID"], table["Borough"], names, table["service_zone"]], schema=ZONE_SCHEMA)
 
 
 def sample_zones() -> pa.Table:
     """Return generated zones in `ZONE_SCHEMA`: the publisher's ids and boroughs, and names marked as samples."""
-    borough = {id_: name for name, ids in BOROUGHS.items() for id_ in ids}
-    zone = {id_: f"Zone {id_} (sample)" for id_ in PLACES} | {OUTSIDE_ID: f"{OUTSIDE} (sample)"}
-    service = dict.fromkeys(PLACES, "Boro Zone") | dict.fromkeys(YELLOW_ZONE, "Yellow Zone")
-    service |= {LAGUARDIA: "Airports", JFK: "Airports", NEWARK: "EWR"}
-    columns = [list(IDS), *([of.get(id_) for id_ in IDS] for of in (borough, zone, service))]
+    borough = {id_: name for name, ids in zones.BOROUGHS.items() for id_ in ids}
+    zone = {id_: f"Zone {id_} (sample)" for id_ in zones.PLACES} | {zones.OUTSIDE_ID: f"{zones.OUTSIDE} (sample)"}
+    service = dict.fromkeys(zones.PLACES, "Boro Zone") | dict.fromkeys(zones.YELLOW_ZONE, "Yellow Zone")
+    service |= {zones.LAGUARDIA: "Airports", zones.JFK: "Airports", zones.NEWARK: "EWR"}
+    columns = [list(zones.IDS), *([of.get(id_) for id_ in zones.IDS] for of in (borough, zone, service))]
     return pa.table(columns, schema=ZONE_SCHEMA)
 
 

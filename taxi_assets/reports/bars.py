@@ -1,18 +1,19 @@
-"""The rows of the report's tables with bars: zones, payments, request sources, reasons for a rejection."""
+"""The rows of the report's tables with bars: zones, payments, request sources, reasons for a rejection, other years."""
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from taxi_assets.datasets.rules import RULES
 from taxi_assets.publisher.rows import REASONS
 from taxi_assets.reports.daily_summary import NOT_RECORDED, PAYMENTS
 from taxi_assets.reports.figures import MonthProfile, Zone, share
-from taxi_assets.reports.words import number, percent
+from taxi_assets.reports.words import NONE, dollars, miles, percent
 
 REASON_WORDS = {rule.reason: rule.description.replace("`", "") for rule in RULES} | REASONS
-"""Every reason for a rejection, in words."""
+"""The description of every reason for a rejection."""
 
 REQUEST_SOURCES = {
     "HV0003": ("Uber", "HV0003"),
@@ -25,12 +26,15 @@ REQUEST_SOURCES = {
 
 @dataclass(frozen=True)
 class Bar:
-    """A row of a table with a bar under it, `part` (0 to 1) long; `note` follows the name, `text` is a line below."""
+    """A row of a table: a name, a count and the bar that shows it; `note` follows the name, `text` is below.
+
+    `cells` follow the count; without them, the template writes the count's share there.
+    """
 
     name: str
-    note: str
-    cells: tuple[str, ...]
-    part: float
+    count: int
+    note: str = ""
+    cells: tuple[str, ...] = ()
     css: str = ""
     text: str = ""
 
@@ -40,58 +44,50 @@ def _zone_name(zone: Zone) -> str:
 
 
 def zones(p: MonthProfile) -> list[Bar]:
-    """The busiest pickup zones."""
-    most = max((zone.trips for zone in p.places.top), default=0)
-    return [
-        Bar(
-            _zone_name(zone),
-            zone.borough or "",
-            (number(zone.trips), percent(share(zone.trips, p.totals.trips))),
-            share(zone.trips, most),
-        )
-        for zone in p.places.top
-    ]
+    """Return the busiest pickup zones."""
+    return [Bar(_zone_name(zone), zone.trips, zone.borough or "") for zone in p.places.top]
 
 
 def payments(p: MonthProfile) -> list[Bar]:
-    """Trips kept by payment type."""
-    most = max(p.payments.values(), default=0)
-    return [
-        Bar(
-            PAYMENTS.get(int(code), f"Code {code}") if code else NOT_RECORDED,
-            "",
-            (number(trips), percent(share(trips, p.totals.trips))),
-            share(trips, most),
-        )
-        for code, trips in p.payments.items()
-    ]
+    """Return the trips kept by payment type."""
+    names = {str(code): name for code, name in PAYMENTS.items()} | {"": NOT_RECORDED}
+    return [Bar(names.get(code, f"Code {code}"), trips) for code, trips in p.payments.items()]
 
 
 def requests(p: MonthProfile) -> list[Bar]:
-    """Trips by request source, kept or rejected, with the share that was kept."""
+    """Return the trips by request source, kept or rejected, with the share that was kept."""
     rows = Counter(p.request_sources) + Counter(p.rejected_request_sources)
-    most = max(rows.values(), default=0)
     return [
-        Bar(
-            *REQUEST_SOURCES.get(code, (f"Code {code}", "")),
-            (number(trips), percent(share(p.request_sources.get(code, 0), trips))),
-            share(trips, most),
-        )
+        Bar(name, trips, note, (percent(share(p.request_sources.get(code, 0), trips)),))
         for code, trips in rows.most_common()
+        for name, note in [REQUEST_SOURCES.get(code, (f"Code {code}", ""))]
     ]
 
 
 def reasons(p: MonthProfile) -> list[Bar]:
-    """Rejected rows by reason."""
-    most = max(p.reasons.values(), default=0)
+    """Return the rejected rows by reason."""
+    texts = {reason: REASON_WORDS.get(reason, "A reason of another release.") for reason in p.reasons}
+    return [
+        Bar(reason.replace("_", " ").capitalize(), rows, css="bad", text=texts[reason])
+        for reason, rows in p.reasons.items()
+    ]
+
+
+def years(p: MonthProfile, others: Sequence[MonthProfile]) -> list[Bar]:
+    """Return the trips kept in the month and in the others, with the rejected share, the medians and the revenue."""
     return [
         Bar(
-            reason.replace("_", " ").capitalize(),
-            "",
-            (number(rows), percent(share(rows, p.raw_rows), 2)),
-            share(rows, most),
-            "bad",
-            REASON_WORDS.get(reason, "A reason of another release."),
+            q.month[:4],
+            q.totals.trips,
+            "generated sample" if q.origin.generated else "",
+            (
+                percent(q.rejected_share),
+                miles(q.distances.median) if q.distances.median is not None else NONE,
+                dollars(q.fares.median) if q.fares.median is not None else NONE,
+                dollars(q.totals.revenue, 0),
+            ),
+            "this" if q is p else "other",
         )
-        for reason, rows in p.reasons.items()
+        for q in sorted([p, *others], key=lambda q: q.month)
+        if others
     ]

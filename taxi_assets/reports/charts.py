@@ -6,23 +6,27 @@ pixels, so that a chart fits any width while its text keeps its size; narrow scr
 
 from __future__ import annotations
 
-import datetime as dt
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import lru_cache
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import NamedTuple
 
-from taxi_assets.reports.figures import Day, Histogram, MonthProfile, month_of, share
-from taxi_assets.reports.words import WEEKDAYS, average, axis_shares, compact, day_name, hour, number, percent, plural
+from taxi_assets.reports.figures import Histogram, MonthProfile, share
+from taxi_assets.reports.words import (
+    WEEKDAYS,
+    average,
+    axis_shares,
+    compact,
+    day_name,
+    environment,
+    hour,
+    number,
+    percent,
+    plural,
+)
 
-if TYPE_CHECKING:
-    from jinja2 import Environment
 
-
-@dataclass(frozen=True)
-class Rect:
+class Rect(NamedTuple):
     """A bar, band or cell; `title` is shown on hover, `strength` (0 to 1) shades it."""
 
     x: float
@@ -34,8 +38,7 @@ class Rect:
     strength: float | None = None
 
 
-@dataclass(frozen=True)
-class Rule:
+class Rule(NamedTuple):
     """A straight line."""
 
     x1: float
@@ -45,8 +48,7 @@ class Rule:
     css: str = "grid"
 
 
-@dataclass(frozen=True)
-class Word:
+class Word(NamedTuple):
     """A label; `dx` moves it by pixels."""
 
     x: float
@@ -87,68 +89,61 @@ def ticks(most: float, count: int = 4, *, whole: bool = True) -> list[float]:
 def trips_per_day(profile: MonthProfile) -> Drawing:
     """Rows by day of pickup, kept and rejected, and below them the rejected share."""
     top, bottom, share_top, share_bottom = 12, 222, 292, 362
-    dates = [dt.date.fromisoformat(day.date) for day in profile.days]
     drawing = Drawing(
         "days",
         "Trips per day",
-        _days_in_words(profile),
+        _describe_days(profile),
         share_bottom + 8,
         ("Day", "Kept", "Rejected", "Rejected share"),
         [
-            (f"{date:%a} {date.day}", number(day.trips), number(day.rejected), percent(day.share))
-            for date, day in zip(dates, profile.days, strict=True)
+            (f"{day.as_date:%a} {day.as_date.day}", number(day.trips), number(day.rejected), percent(day.share))
+            for day in profile.days
         ],
     )
-    slot = 100 / len(dates)
-    for i, date in enumerate(dates):
-        if date.weekday() >= 5:
-            drawing.rects.append(Rect(i * slot, top, slot, bottom - top, "band"))
-            drawing.rects.append(Rect(i * slot, share_top, slot, share_bottom - share_top, "band"))
+    slot = 100 / len(profile.days)
     scale = _axis(drawing, ticks(max(day.trips + day.rejected for day in profile.days)), top, bottom, compact)
     shares = ticks(max(day.share for day in profile.days), 3, whole=False)
     share_scale = _axis(drawing, shares, share_top, share_bottom, axis_shares(shares))
     drawing.words.append(Word(0, share_top - 12, "Rejected, share of rows", "start name"))
-    for i, (date, day) in enumerate(zip(dates, profile.days, strict=True)):
-        x, width = (i + 0.14) * slot, 0.72 * slot
-        kept, bad = scale * day.trips, scale * day.rejected
+    for i, day in enumerate(profile.days):
+        date, x, width = day.as_date, (i + 0.14) * slot, 0.72 * slot
+        if date.weekday() >= 5:
+            drawing.rects.append(Rect(i * slot, top, slot, bottom - top, "band"))
+            drawing.rects.append(Rect(i * slot, share_top, slot, share_bottom - share_top, "band"))
+        kept, bad, part = scale * day.trips, scale * day.rejected, share_scale * day.share
+        title = f"{day_name(date)}: {number(day.trips)} kept, {number(day.rejected)} rejected ({percent(day.share)})"
         drawing.rects += [
             Rect(x, bottom - kept, width, kept, "kept"),
             Rect(x, bottom - kept - bad, width, bad, "rejected"),
-            Rect(x, share_bottom - share_scale * day.share, width, share_scale * day.share, "rejected"),
-            Rect(
-                i * slot, 0, slot, drawing.height, "hit",
-                f"{day_name(date)}: {number(day.trips)} kept, {number(day.rejected)} rejected ({percent(day.share)})",
-            ),
-        ]  # fmt: skip
+            Rect(x, share_bottom - part, width, part, "rejected"),
+            Rect(i * slot, 0, slot, drawing.height, "hit", title),
+        ]
         css = "middle" if (date.day - 1) % 7 == 0 else "middle wide"
         drawing.words.append(Word((i + 0.5) * slot, bottom + 18, str(date.day), css))
-    drawing.words.append(Word(100, bottom + 36, f"day of {month_of(profile).start:%B}", "end name"))
+    drawing.words.append(Word(100, bottom + 36, f"day of {profile.start:%B}", "end name"))
     return drawing
 
 
 def week(profile: MonthProfile) -> Drawing:
     """Trips by hour of pickup and weekday, on an average such day of the month."""
-    averages = weekday_averages(profile)
-    most, row, top = max(map(max, averages)), 26, 22
-    peak, at = busiest_hour(averages)
-    digits = 1 if most < 1000 else 0
+    averages, busiest, row, top = weekday_averages(profile), peak(profile), 26, 22
+    digits = 1 if busiest.trips < 1000 else 0
     drawing = Drawing(
         "week",
         "Trips by hour and weekday",
-        f"Average trips picked up in an hour, by weekday and hour. Most: {WEEKDAYS[peak]}s from {hour(at)}, "
-        f"{number(averages[peak][at])}.",
+        f"Average trips picked up in an hour, by weekday and hour. Most: {busiest.weekday}s from {hour(busiest.hour)}, "
+        f"{number(busiest.trips)}.",
         top + 7 * row + 8,
         ("From", *(name[:3] for name in WEEKDAYS)),
-        [(hour(h), *(f"{averages[day][h]:,.{digits}f}" for day in range(7))) for h in range(24)],
+        [(hour(h), *(f"{trips[h]:,.{digits}f}" for trips in averages)) for h in range(24)],
     )
     slot = 100 / 24
     for day, name in enumerate(WEEKDAYS):
         drawing.words.append(Word(0, top + (day + 0.5) * row + 4, name[:3], "end", dx=-8))
         for h, trips in enumerate(averages[day]):
             title = f"{name}s, {hour(h)} to {hour((h + 1) % 24)}: {average(trips)} trips on average"
-            drawing.rects.append(
-                Rect(h * slot, top + day * row, slot, row, "cell", title, share(trips, most) if trips else 0.0)
-            )
+            strength = share(trips, busiest.trips)
+            drawing.rects.append(Rect(h * slot, top + day * row, slot, row, "cell", title, strength))
     for h in range(0, 24, 3):
         drawing.words.append(Word(h * slot, top - 8, hour(h), "start" if h % 6 == 0 else "start wide"))
     return drawing
@@ -164,36 +159,35 @@ def histogram(
     """
     top, bottom = 26, 206
     known = counts.rows - counts.unknown
-    bins = [
-        (f"{unit(i * counts.width)} to {unit((i + 1) * counts.width)}", n, "kept") for i, n in enumerate(counts.counts)
+    start = 1.6 if counts.below else 0  # where the bins begin, in bins; a gap of 0.6 bins sets a tail apart
+    end = start + len(counts.counts)
+    bars = [
+        (start + i, f"{unit(i * counts.width)} to {unit((i + 1) * counts.width)}", n, "kept")
+        for i, n in enumerate(counts.counts)
     ]
-    tails = [(f"below {unit(0)}", counts.below, "tail")], [(f"{unit(counts.end)} and more", counts.above, "tail")]
-    bars = [*(tails[0] if counts.below else []), *bins, *tails[1]]
-    first = len(bars) - len(bins) - 1
-    middle = unit(counts.median) if counts.median is not None else None
+    bars.append((end + 0.6, f"{unit(counts.end)} and more", counts.above, "tail"))
+    if counts.below:
+        bars.insert(0, (0, f"below {unit(0)}", counts.below, "tail"))
+    median = unit(counts.median) if counts.median is not None else None
     drawing = Drawing(
         id_,
         title,
         f"Share of trips by {quantity}, in bins of {unit(counts.width)}; from {unit(counts.end)} on in one bar. "
-        + (f"The median is {middle}." if middle else "There is no median to tell."),
+        + (f"The median is {median}." if median else "There is no median."),
         bottom + 42,
         (quantity.capitalize(), "Trips", "Share"),
-        [(name, number(n), percent(share(n, known))) for name, n, _ in bars],
+        [(name, number(n), percent(share(n, known))) for _, name, n, _ in bars],
     )
-    slot = 100 / (len(bars) + 0.6 * (len(bars) - len(bins)))  # a gap of 0.6 bins sets a tail apart
-    shares = ticks(max(share(n, known) for _, n, _ in bars), whole=False)
+    slot = 100 / (end + 1.6)
+    shares = ticks(max(share(n, known) for _, _, n, _ in bars), whole=False)
     scale = _axis(drawing, shares, top, bottom, axis_shares(shares))
-    start = 1.6 * first  # where the first regular bin begins, in bins
-    for i, (name, n, css) in enumerate(bars):
-        at = start + i - first if css == "kept" else (0 if i < first else start + len(bins) + 0.6)
-        height = scale * share(n, known)
+    for at, name, n, css in bars:
+        height, hover = scale * share(n, known), f"{name}: {plural(n, 'trip')} ({percent(share(n, known))})"
         drawing.rects.append(Rect((at + 0.06) * slot, bottom - height, 0.88 * slot, height, css))
-        title_ = f"{name}: {plural(n, 'trip')} ({percent(share(n, known))})"
-        drawing.rects.append(Rect(at * slot, top, slot, bottom - top, "hit", title_))
-        if css == "tail":
-            words = f"<{unit(0)}" if i < first else f"{unit(counts.end)}+"
-            place = ((at + 0.5) * slot, "middle") if i < first else (100, "end")
-            drawing.words.append(Word(place[0], bottom + 18, words, place[1]))
+        drawing.rects.append(Rect(at * slot, top, slot, bottom - top, "hit", hover))
+    if counts.below:
+        drawing.words.append(Word(0.5 * slot, bottom + 18, f"<{unit(0)}", "middle"))
+    drawing.words.append(Word(100, bottom + 18, f"{unit(counts.end)}+", "end"))
     for k in range(math.ceil(counts.end / label_every)):
         x = (start + k * label_every / counts.width) * slot
         drawing.rules.append(Rule(x, bottom, x, bottom + 5, "tick"))
@@ -202,19 +196,28 @@ def histogram(
     if counts.median is not None and counts.median < counts.end:
         x = (start + counts.median / counts.width) * slot
         drawing.rules.append(Rule(x, top - 8, x, bottom, "median"))
-        drawing.words.append(Word(x, top - 12, f"median {middle}", "middle name" if x > 15 else "start name"))
+        drawing.words.append(Word(x, top - 12, f"median {median}", "middle name" if x > 15 else "start name"))
     return drawing
 
 
 def weekday_averages(profile: MonthProfile) -> list[list[float]]:
     """Trips by weekday and hour on an average such day: a month has four or five of each."""
-    days = [day.weekday() for day in month_of(profile).days]
+    days = [day.as_date.weekday() for day in profile.days]
     return [[trips / days.count(weekday) for trips in hours] for weekday, hours in enumerate(profile.hours)]
 
 
-def busiest_hour(averages: Sequence[Sequence[float]]) -> tuple[int, int]:
-    """Weekday and hour with the most trips."""
-    return max(((day, h) for day in range(7) for h in range(24)), key=lambda at: averages[at[0]][at[1]])
+class Peak(NamedTuple):
+    """The hour of the week with the most trips, on an average such day."""
+
+    weekday: str
+    hour: int
+    trips: float
+
+
+def peak(profile: MonthProfile) -> Peak:
+    """Return the busiest hour; the first of several."""
+    averages = zip(WEEKDAYS, weekday_averages(profile), strict=True)
+    return max((Peak(day, h, n) for day, hours in averages for h, n in enumerate(hours)), key=lambda hour: hour.trips)
 
 
 def trips_per_day_svg(profile: MonthProfile) -> str:
@@ -224,7 +227,7 @@ def trips_per_day_svg(profile: MonthProfile) -> str:
     and self-contained.
     """
     drawing = trips_per_day(profile)
-    title = f"{profile.kind.capitalize()} taxis, {month_of(profile).start:%B %Y}: trips per day"
+    title = f"{profile.kind.capitalize()} taxis, {profile.start:%B %Y}: trips per day"
     return environment().get_template("trips_per_day.svg.j2").render(drawing=drawing, title=title, profile=profile)
 
 
@@ -234,33 +237,13 @@ def trips_per_day_bars(profile: MonthProfile) -> str:
     Dagster's UI shows Markdown of fewer than 1,000 characters at once, and longer text only on
     request. The image takes 920 of them in base64, which leaves room for the text.
     """
-    most, height = max(day.trips + day.rejected for day in profile.days) or 1, 40
-
-    def bars(rows: Callable[[Day], int]) -> str:
-        tops = (height - round(height * rows(day) / most) for day in profile.days)
-        return f"M0 {height}{''.join(f'V{top}h1' for top in tops)}V{height}"
-
+    kept, rows = [day.trips for day in profile.days], [day.trips + day.rejected for day in profile.days]
+    heights = [[round(40 * n / (max(rows) or 1)) for n in counts] for counts in (rows, kept)]
+    every, blue = (f"M0 40{''.join(f'V{40 - height}h1' for height in bars)}V40" for bars in heights)
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="372" viewBox="0 0 {len(profile.days)} {height}" '
-        f'height="64" preserveAspectRatio="none"><path d="{bars(lambda day: day.trips + day.rejected)}" '
-        f'fill="#d9601a"/><path d="{bars(lambda day: day.trips)}" fill="#1f6aa5"/></svg>'
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="372" viewBox="0 0 {len(rows)} 40" height="64" '
+        f'preserveAspectRatio="none"><path d="{every}" fill="#d9601a"/><path d="{blue}" fill="#1f6aa5"/></svg>'
     )
-
-
-@lru_cache
-def environment() -> Environment:
-    """The templates in this folder; inserted values are escaped."""
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    found = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    found.filters |= {"number": number, "percent": percent, "px": lambda value: f"{value:.2f}".rstrip("0").rstrip(".")}
-    return found
 
 
 def _axis(drawing: Drawing, at: list[float], top: float, bottom: float, words: Callable[[float], str]) -> float:
@@ -273,12 +256,11 @@ def _axis(drawing: Drawing, at: list[float], top: float, bottom: float, words: C
     return scale
 
 
-def _days_in_words(profile: MonthProfile) -> str:
+def _describe_days(profile: MonthProfile) -> str:
     most, least = (pick(profile.days, key=lambda day: day.trips) for pick in (max, min))
     worst = max(profile.days, key=lambda day: day.share)
-    named = {day.date: day_name(dt.date.fromisoformat(day.date)) for day in (most, least, worst)}
     return (
-        f"Trips kept and rows rejected on each day of {month_of(profile).start:%B %Y}. Most trips on "
-        f"{named[most.date]} ({number(most.trips)}), fewest on {named[least.date]} ({number(least.trips)}); the "
-        f"largest rejected share on {named[worst.date]} ({percent(worst.share)})."
+        f"Trips kept and rows rejected on each day of {profile.start:%B %Y}. Most trips on {day_name(most.as_date)} "
+        f"({number(most.trips)}), fewest on {day_name(least.as_date)} ({number(least.trips)}); the largest rejected "
+        f"share on {day_name(worst.as_date)} ({percent(worst.share)})."
     )

@@ -5,15 +5,17 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 from dataclasses import asdict, dataclass, field
-from typing import Any
+
+from pydantic import TypeAdapter
 
 from taxi_assets.core.errors import PermanentError
 from taxi_assets.core.month import Month
 
 FORMAT = 1
-"""Incremented when the fields below change; a stored profile of another format is recomputed."""
+"""Incremented when the fields below change; a stored profile of another format is not compared with."""
 
 
 @dataclass(frozen=True)
@@ -23,6 +25,11 @@ class Day:
     date: str
     trips: int
     rejected: int
+
+    @property
+    def as_date(self) -> dt.date:
+        """The day."""
+        return dt.date.fromisoformat(self.date)
 
     @property
     def share(self) -> float:
@@ -133,6 +140,11 @@ class MonthProfile:
     rejected_request_sources: dict[str, int] = field(default_factory=dict)
 
     @property
+    def start(self) -> dt.datetime:
+        """The first instant of the month."""
+        return Month.parse(self.month).start
+
+    @property
     def rejected_share(self) -> float:
         """Rejected rows as a part of all rows, 0 to 1."""
         return share(self.rejected_rows, self.raw_rows)
@@ -154,35 +166,20 @@ class MonthProfile:
             PermanentError: the text is no profile, or one of another release.
         """
         try:
-            told: dict[str, Any] = json.loads(text)
-            if told.pop("format", None) != FORMAT:
-                raise PermanentError(
-                    f"{told.get('month')}: the stored profile was written by another release of taxi_assets; "
-                    "materialize month_report of that month again."
-                )
-            for name, type_ in (("totals", Totals), ("origin", Origin), ("distances", Histogram), ("fares", Histogram)):
-                told[name] = type_(**_tuples(told[name]))
-            told["days"] = tuple(Day(**day) for day in told["days"])
-            told["hours"] = tuple(map(tuple, told["hours"]))
-            told["places"]["top"] = tuple(Zone(**zone) for zone in told["places"]["top"])
-            told["places"] = Places(**told["places"])
-            return cls(**told)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            fields = json.loads(text)
+            if fields.pop("format", None) == FORMAT:
+                return TypeAdapter(cls).validate_python(fields)
+        except (ValueError, TypeError, AttributeError) as error:
             raise PermanentError(
-                f"A stored profile cannot be read ({error!r}); materialize month_report of its month again."
+                f"A stored profile cannot be read ({str(error).splitlines()[0]}); "
+                "materialize month_report of its month again."
             ) from None
-
-
-def month_of(profile: MonthProfile) -> Month:
-    """The profile's month."""
-    return Month.parse(profile.month)
+        raise PermanentError(
+            f"{fields.get('month')}: the stored profile was written by another release of taxi_assets; "
+            "materialize month_report of that month again."
+        )
 
 
 def share(part: float, whole: float) -> float:
     """`part` of `whole`, 0 when there is no whole."""
     return part / whole if whole else 0.0
-
-
-def _tuples(fields: dict[str, Any]) -> dict[str, Any]:
-    """JSON's lists as the tuples they were."""
-    return {name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()}

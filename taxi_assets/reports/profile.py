@@ -1,14 +1,15 @@
-"""Counts a month: everything the report shows, in one pass over the clean and the rejected trips.
-
-What is counted is in `figures`; drawing is `charts`, writing is `html`.
-"""
+"""Counts a month: everything the report shows, in one pass over the clean and the rejected trips; `figures` defines it."""
 
 from __future__ import annotations
 
+import datetime as dt
+from bisect import bisect
 from collections import Counter
+from collections.abc import Iterable
+from itertools import accumulate
+from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -17,9 +18,9 @@ from taxi_assets.core.month_file import MonthFile
 from taxi_assets.datasets.schema import TaxiKind
 from taxi_assets.reports.figures import Day, Histogram, MonthProfile, Origin, Places, Totals, Zone
 
-DISTANCE_BINS, FARE_BINS = (0.5, 20), (2.5, 80)
-"""Width of a bin and where the tail begins, in miles and US dollars: up to the airports and beyond."""
-
+SUMMED = ("passenger_count", "trip_distance", "fare_amount", "tip_amount", "total_amount")
+BINS = {"trip_distance": (0.5, 20, 100), "fare_amount": (2.5, 80, 500)}
+"""Width of a bin, where the tail begins (the airports are below it), and the largest median, in miles and US dollars."""
 TOP_ZONES = 10
 
 
@@ -32,165 +33,122 @@ def profile_month(
         kind: whose trips they are.
         clean: the trips kept, in the kind's schema.
         rejected: the rows rejected, in the kind's raw schema.
-        raw_rows: rows that were published, to be set against the two.
+        raw_rows: number of published rows, which should equal clean plus rejected.
         zones: the lookup in `zone_lookup.ZONE_SCHEMA`; without it zones go by their number.
     """
-    month, count = clean.month, _Counts(clean.month)
-    for batch in clean.batches(columns=_present(clean, kind.pickup, *_READ)):
-        count.add(kind, batch)
-    days, reasons = np.zeros(len(month.days), np.int64), Counter()
-    outside = undated = 0
-    rejected_sources: Counter[str | None] = Counter()
-    for batch in rejected.batches(columns=_present(rejected, kind.pickup, "reject_reason", REQUEST_SOURCE)):
-        _count_sources(rejected_sources, batch.filter(pc.is_valid(batch.column(kind.pickup))))  # not unreadable lines
-        hours, elsewhere = _hours(month, batch.column(kind.pickup))
-        days += hours.reshape(-1, 24).sum(axis=1)
-        outside, undated = outside + elsewhere, undated + batch.column(kind.pickup).null_count
-        for pair in pc.value_counts(batch.column("reject_reason")).to_pylist():
-            reasons[pair["values"] or "unknown"] += pair["counts"]
+    month, pickup = clean.month, kind.pickup
+    kept = _counters(pickup, "pulocationid", "payment_type", "request_source", *BINS)
+    sums, with_coordinates = Counter(), 0
+    for batch in clean.batches(columns=_present(clean, [*kept, *SUMMED, "pickup_longitude"])):
+        _count(kept, batch)
+        sums.update({name: pc.sum(batch.column(name)).as_py() or 0 for name in SUMMED})
+        with_coordinates += batch.num_rows - batch.column("pickup_longitude").null_count
+    bad, bad_sources = _counters(pickup, "reject_reason"), _counters("request_source")
+    for batch in rejected.batches(columns=_present(rejected, [*bad, *bad_sources])):
+        _count(bad, batch)
+        _count(bad_sources, batch.filter(pc.is_valid(batch.column(pickup))))  # not unreadable lines
 
-    by_day = count.hours.reshape(-1, 24)
-    by_weekday = np.zeros((7, 24), np.int64)
-    np.add.at(by_weekday, [day.weekday() for day in month.days], by_day)
-    facts, extra = clean.manifest, clean.manifest.extra
-    requested = {*count.request_sources, *rejected_sources} - {None}
+    hours, bad_hours = _inside(month, kept[pickup]), _inside(month, bad[pickup])
+    week = [[0] * 24 for _ in range(7)]
+    for at, n in hours.items():
+        week[at.weekday()][at.hour] += n
+    trips, recorded = kept[pickup].total(), clean.manifest.extra
+    sources = (kept["request_source"], bad_sources["request_source"])
+    if not {*sources[0], *sources[1]} - {None}:
+        sources = (Counter(), Counter())
     return MonthProfile(
         kind=kind.name,
         month=str(month),
         raw_rows=raw_rows,
         rejected_rows=rejected.rows,
-        totals=Totals(
-            count.rows, int(count.sums["passenger_count"]), *(round(count.sums[name], 2) for name in _SUMMED)
-        ),
-        days=tuple(
-            Day(day.isoformat(), int(trips), int(bad))
-            for day, trips, bad in zip(month.days, by_day.sum(axis=1), days, strict=True)
-        ),
-        undated=count.undated,
-        rejected_outside=outside,
-        rejected_undated=undated,
-        hours=tuple(tuple(map(int, row)) for row in by_weekday),
-        distances=count.distances.fold(*DISTANCE_BINS),
-        fares=count.fares.fold(*FARE_BINS),
-        places=_places(count, zones),
-        payments=_by_code(count.payments),
-        reasons=dict(sorted(reasons.items(), key=lambda item: (-item[1], item[0]))),
-        first_pickup=facts.first,
-        last_pickup=facts.last,
+        totals=Totals(trips, int(sums[SUMMED[0]]), *(round(sums[name], 2) for name in SUMMED[1:])),
+        days=tuple(Day(day.isoformat(), _on(day, hours), _on(day, bad_hours)) for day in month.days),
+        undated=trips - hours.total(),
+        rejected_outside=bad[pickup].total() - bad_hours.total() - bad[pickup][None],
+        rejected_undated=bad[pickup][None],
+        hours=tuple(map(tuple, week)),
+        distances=_histogram(kept["trip_distance"], *BINS["trip_distance"]),
+        fares=_histogram(kept["fare_amount"], *BINS["fare_amount"]),
+        places=_places(kept["pulocationid"], with_coordinates, zones),
+        payments=_by_code(kept["payment_type"]),
+        reasons=dict(_largest_first(bad["reject_reason"])),
+        first_pickup=clean.manifest.first,
+        last_pickup=clean.manifest.last,
         origin=Origin(
-            *(_public(str(extra.get(name) or "not recorded")) for name in ("source", "location", "version")),
-            generated=bool(extra.get("generated")),
+            *(_public(str(recorded.get(name) or "not recorded")) for name in ("source", "location", "version")),
+            generated=bool(recorded.get("generated")),
         ),
-        request_sources=_by_code(count.request_sources) if requested else {},
-        rejected_request_sources=_by_code(rejected_sources) if requested else {},
+        request_sources=_by_code(sources[0]),
+        rejected_request_sources=_by_code(sources[1]),
     )
 
 
-def _present(trips: MonthFile, *columns: str) -> list[str]:
+def _counters(*columns: str) -> dict[str, Counter]:
+    return {name: Counter() for name in columns}
+
+
+def _present(trips: MonthFile, columns: Iterable[str]) -> list[str]:
     """Those of the columns that the file has: files written by an older release lack newer ones."""
-    return [name for name in columns if name in trips.schema.names]
+    return [name for name in dict.fromkeys(columns) if name in trips.schema.names]
 
 
-def _count_sources(counter: Counter[str | None], batch: pa.RecordBatch) -> None:
-    if REQUEST_SOURCE in batch.schema.names:
-        for pair in pc.value_counts(batch.column(REQUEST_SOURCE)).to_pylist():
-            counter[pair["values"]] += pair["counts"]
+def _count(counters: dict[str, Counter], batch: pa.RecordBatch) -> None:
+    """Count rows by the values of each column: times by hour, miles and dollars by hundredths; None where there is none."""
+    for name in counters.keys() & set(batch.schema.names):
+        values = batch.column(name)
+        if pa.types.is_timestamp(values.type):
+            values = pc.floor_temporal(values, unit="hour")
+        elif pa.types.is_floating(values.type):
+            values = pc.round(pc.multiply(values, 100))
+        counted = pc.value_counts(values)
+        counters[name].update(dict(zip(*(counted.field(i).to_pylist() for i in (0, 1)), strict=True)))
+
+
+def _inside(month: Month, hours: Counter) -> Counter[dt.datetime]:
+    return Counter({at: n for at, n in hours.items() if at is not None and month.start <= at < month.end})
+
+
+def _on(day: dt.date, hours: Counter[dt.datetime]) -> int:
+    return sum(n for at, n in hours.items() if at.date() == day)
+
+
+def _histogram(hundredths: Counter, width: float, end: float, most: float) -> Histogram:
+    unknown = hundredths.pop(None, 0)
+    bins = [0] * round(end / width)
+    for value, n in hundredths.items():
+        if 0 <= value < 100 * end:
+            bins[int(value / (100 * width))] += n
+    median, known, values = None, hundredths.total(), sorted(hundredths)
+    if known:
+        ranks = list(accumulate(hundredths[value] for value in values))
+        low, high = (values[bisect(ranks, rank)] for rank in ((known - 1) // 2, known // 2))
+        median = round((low + high) / 200, 3) if low >= 0 and high <= 100 * most else None
+    above, below = (
+        sum(hundredths[v] for v in values if outside(v)) for outside in (lambda v: v >= 100 * end, lambda v: v < 0)
+    )
+    return Histogram(width, tuple(bins), above, below, hundredths[0], unknown, median)
+
+
+def _places(counts: Counter, with_coordinates: int, zones: pa.Table | None) -> Places:
+    without_zone = counts.pop(None, 0)
+    known = {row["locationid"]: row for row in zones.to_pylist()} if zones is not None else {}
+    top = tuple(
+        Zone(id_, known.get(id_, {}).get("zone"), known.get(id_, {}).get("borough"), n)
+        for id_, n in _largest_first(counts)[:TOP_ZONES]
+    )
+    return Places(top, without_zone, with_coordinates, named=zones is not None)
+
+
+def _largest_first(counts: Counter) -> list[tuple[Any, int]]:
+    return sorted(counts.items(), key=lambda item: (-item[1], item[0]))
 
 
 def _by_code(counts: Counter) -> dict[str, int]:
     """Counts by code as text, most frequent first; "" where there is none."""
-    return {str(code) if code is not None else "": n for code, n in counts.most_common()}
+    return {"" if code is None else str(code): n for code, n in counts.most_common()}
 
 
 def _public(address: str) -> str:
     """An address without what may be secret in it: user, password, query."""
     parts = urlsplit(address)
     return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", "")) if parts.netloc else address
-
-
-_SUMMED = ("trip_distance", "fare_amount", "tip_amount", "total_amount")
-REQUEST_SOURCE = "request_source"
-_READ = ("passenger_count", *_SUMMED, "pulocationid", "payment_type", "pickup_longitude", REQUEST_SOURCE)
-
-
-class _Hundredths:
-    """Counts of a quantity by its hundredths, 0 to `most`: fine enough for an exact median of miles or dollars."""
-
-    def __init__(self, most: int) -> None:
-        self.counts = np.zeros(100 * most + 1, np.int64)
-        self.above = self.below = self.unknown = 0
-
-    def add(self, values: pa.Array) -> None:
-        self.unknown += values.null_count
-        hundredths = np.rint(values.drop_null().to_numpy() * 100)
-        high, low = hundredths >= len(self.counts), hundredths < 0
-        self.above, self.below = self.above + int(high.sum()), self.below + int(low.sum())
-        self.counts += np.bincount(hundredths[~(high | low)].astype(np.int64), minlength=len(self.counts))
-
-    def fold(self, width: float, end: float) -> Histogram:
-        step, stop = round(width * 100), round(end * 100)
-        bins = self.counts[:stop].reshape(-1, step).sum(axis=1)
-        above = int(self.counts[stop:].sum()) + self.above
-        return Histogram(
-            width, tuple(map(int, bins)), above, self.below, int(self.counts[0]), self.unknown, self._median()
-        )
-
-    def _median(self) -> float | None:
-        known = int(self.counts.sum()) + self.above + self.below
-        middle = np.array([(known - 1) // 2, known // 2]) - self.below
-        if not known or middle[0] < 0 or middle[1] >= self.counts.sum():
-            return None
-        return round(float(np.searchsorted(self.counts.cumsum(), middle, side="right").mean()) / 100, 3)
-
-
-class _Counts:
-    """What is counted of the clean trips, batch by batch."""
-
-    def __init__(self, month: Month) -> None:
-        self.month = month
-        self.rows = self.undated = self.without_zone = self.with_coordinates = 0
-        self.hours = np.zeros(24 * len(month.days), np.int64)
-        self.sums: Counter[str] = Counter()
-        self.zones: Counter[int] = Counter()
-        self.payments: Counter[int | None] = Counter()
-        self.request_sources: Counter[str | None] = Counter()
-        self.distances, self.fares = _Hundredths(100), _Hundredths(500)
-
-    def add(self, kind: TaxiKind, batch: pa.RecordBatch) -> None:
-        self.rows += batch.num_rows
-        pickup, zone = batch.column(kind.pickup), batch.column("pulocationid")
-        hours, outside = _hours(self.month, pickup)
-        self.hours += hours
-        self.undated += outside + pickup.null_count
-        for name in ("passenger_count", *_SUMMED):
-            self.sums[name] += pc.sum(batch.column(name)).as_py() or 0
-        self.distances.add(batch.column("trip_distance"))
-        self.fares.add(batch.column("fare_amount"))
-        self.without_zone += zone.null_count
-        self.with_coordinates += batch.num_rows - batch.column("pickup_longitude").null_count
-        for counter, column in ((self.zones, zone.drop_null()), (self.payments, batch.column("payment_type"))):
-            for pair in pc.value_counts(column).to_pylist():
-                counter[pair["values"]] += pair["counts"]
-        _count_sources(self.request_sources, batch)
-
-
-def _hours(month: Month, pickup: pa.Array) -> tuple[np.ndarray, int]:
-    """Rows by hour of the month (day 1, hour 0 first), and how many were picked up outside the month."""
-    microseconds = pickup.drop_null().cast(pa.int64()).to_numpy()
-    start = pa.scalar(month.start, pickup.type).cast(pa.int64()).as_py()
-    hours, size = (microseconds - start) // 3_600_000_000, 24 * len(month.days)
-    inside = (hours >= 0) & (hours < size)
-    return np.bincount(hours[inside], minlength=size), int((~inside).sum())
-
-
-def _places(count: _Counts, zones: pa.Table | None) -> Places:
-    known = {row["locationid"]: row for row in zones.to_pylist()} if zones is not None else {}
-    top = sorted(count.zones.items(), key=lambda item: (-item[1], item[0]))[:TOP_ZONES]
-    return Places(
-        tuple(
-            Zone(id_, known.get(id_, {}).get("zone"), known.get(id_, {}).get("borough"), trips) for id_, trips in top
-        ),
-        count.without_zone,
-        count.with_coordinates,
-        zones is not None,
-    )

@@ -1,10 +1,13 @@
-"""Formats figures for the report's page and charts: separators, units, names of days and hours."""
+"""Formats figures for the report: separators, units, names of days and hours. The templates use them as filters."""
 
 from __future__ import annotations
 
 import datetime as dt
-import math
 from collections.abc import Callable, Sequence
+from functools import cache
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 MINUS, NONE = "\N{MINUS SIGN}", "\N{EN DASH}"
@@ -22,10 +25,9 @@ def average(value: float) -> str:
 
 def compact(value: float) -> str:
     """`1,500`, `150k`, `2.5m`: short enough for an axis."""
-    for unit, size in (("m", 1e6), ("k", 1e3)):
-        if value >= 100_000 and value >= size:
-            return f"{value / size:g}{unit}"
-    return number(value)
+    if value >= 1e6:
+        return f"{value / 1e6:g}m"
+    return f"{value / 1e3:g}k" if value >= 1e5 else number(value)
 
 
 def percent(part: float, digits: int = 1) -> str:
@@ -35,8 +37,8 @@ def percent(part: float, digits: int = 1) -> str:
 
 
 def axis_shares(at: Sequence[float]) -> Callable[[float], str]:
-    """How to print the ticks of an axis of shares: with decimals when the steps need them."""
-    digits = max(0, -math.floor(math.log10(100 * at[1]) + 1e-9)) + (round(1000 * at[1]) % 10 != 0 and at[1] >= 0.01)
+    """How to print the ticks of an axis of shares: with as many decimals as its steps have."""
+    digits = len(f"{100 * at[1]:g}".partition(".")[2])
     return lambda tick: f"{100 * tick:.{digits}f}%"
 
 
@@ -57,9 +59,16 @@ def plural(count: int, word: str) -> str:
     return f"{number(count)} {word}{'' if count == 1 else 's'}"
 
 
-def listed(parts: Sequence[str]) -> str:
-    """`a, b and c`."""
-    return " and ".join(filter(None, (", ".join(parts[:-1]), parts[-1])))
+def counted(parts: Sequence[tuple[int, str, str]]) -> str:
+    """`2 trips below $0, 1 trip of exactly $0 and 3 rows without a time`: what there is any of; empty if there is nothing."""
+    texts = [f"{plural(count, word)} {rest}" for count, word, rest in parts if count]
+    return " and ".join(filter(None, (", ".join(texts[:-1]), *texts[-1:])))
+
+
+def change(now: int, before: int) -> str:
+    """`3.1% more`, `50.0% fewer` or `as many`."""
+    share = (now - before) / before
+    return f"{percent(abs(share))} {'more' if share > 0 else 'fewer'}" if abs(share) >= 0.0005 else "as many"
 
 
 def hour(number_: int) -> str:
@@ -70,3 +79,19 @@ def hour(number_: int) -> str:
 def day_name(date: dt.date) -> str:
     """`Friday 5 March`."""
     return f"{date:%A} {date.day} {date:%B}"
+
+
+@cache
+def environment() -> Environment:
+    """Return the templates in this folder; inserted values are escaped."""
+    templates = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    filters = (average, change, counted, day_name, dollars, hour, number, percent, plural)
+    templates.filters |= {filter_.__name__: filter_ for filter_ in filters}
+    templates.filters["px"] = lambda value: f"{value:.2f}".rstrip("0").rstrip(".")
+    return templates

@@ -68,6 +68,14 @@ class MonthSink(ABC):
         """Count and sum the month by querying the sink; None if the sink does not have it."""
 
     @abstractmethod
+    def manifests(self, table: Table) -> dict[Month, Manifest]:
+        """Return what is recorded of each month that the sink has, in a number of requests that does not grow with the months.
+
+        The record is written with the data, so that it cannot disagree with them. Months that an older version of this
+        package loaded are described as far as that version recorded them.
+        """
+
+    @abstractmethod
     def read(self, table: Table, month: Month) -> MonthFile:
         """The month as the sink holds it.
 

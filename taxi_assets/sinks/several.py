@@ -43,6 +43,17 @@ class SeveralSinks(MonthSink, dg.IOManager):
         """Measure the first part."""
         return self._first.measure(table, month)
 
+    def manifests(self, table: Table) -> dict[Month, Manifest]:
+        """The months that every part has: as the first records them, if the others record the same, else without rows."""
+        first, *others = (sink.manifests(table) for sink in self.parts.values())
+        found = {}
+        for month in first.keys() & set.intersection(*map(set, others)):
+            same = all(
+                not first[month].differences(other[month]) and not other[month].stale(first[month]) for other in others
+            )
+            found[month] = first[month] if same else Manifest(-1)
+        return found
+
     def read(self, table: Table, month: Month) -> MonthFile:
         """Read the month from the first part."""
         return self._first.read(table, month)

@@ -1,16 +1,18 @@
-"""Decide what to do about a month: pure functions over what is published and what was materialized.
+"""Decide what to do about a month: pure functions over what is published and what the lake and the sinks record of it.
 
-Sensors, schedules, the deadline check and `taxi-assets backfill` all call `decide`, so that they agree. What was
-materialized is read by `month_records`, what is published by `probing`.
+Sensors, schedules, the deadline check, `taxi-assets status` and `taxi-assets backfill` all call `decide`, so that they agree.
+The records are read by `manifests`, what is published by `probing`; Dagster's event log only says what is running and what
+failed (`run_history`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING
 
+from taxi_assets.core.manifest import Manifest
 from taxi_assets.core.month import Month
 
 if TYPE_CHECKING:
@@ -26,137 +28,244 @@ class State(Enum):
     MISSING = "published, not loaded yet"
     CHANGED = "republished since it was loaded"
     OTHER_SOURCE = "loaded from another source"
-    OUTDATED = "loaded by an older code version"
+    OUTDATED = "loaded by an older code version or other rules"
     UNFINISHED = "incomplete"
 
 
+NOT_PUBLISHED = "not published"
 TO_LOAD = (State.MISSING, State.CHANGED, State.UNFINISHED, State.OUTDATED)
 """States that automation acts on, most urgent first. OTHER_SOURCE may be intended by an operator: it is reported only."""
 
 
-@dataclass(frozen=True)
-class Materialized:
-    """The latest materialization of a month of an asset: its storage id, the code version that made it, and whether every
-    blocking check of the asset passed on it."""
+class Cell(Enum):
+    """The state of a month in one sink; the value is its mark in a grid."""
 
-    order: int
-    code_version: str | None
-    checked: bool
+    LOADED = "+"
+    MISSING = "."
+    STALE = "s"
+    DIFFERS = "d"
+    OTHER_SOURCE = "o"
+    GENERATED = "g"
+
+
+@dataclass(frozen=True)
+class Assets:
+    """The names of a dataset's assets, upstream first: the three of the lake, the sinks, which have the clean month, and what
+    is derived from it (the summary, the report)."""
+
+    raw: str
+    clean: str
+    rejected: str
+    sinks: tuple[str, ...]
+    derived: tuple[str, ...] = ()
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """The sinks and what is derived."""
+        return (*self.sinks, *self.derived)
+
+    @property
+    def all(self) -> tuple[str, ...]:
+        """Every asset."""
+        return (self.raw, self.clean, self.rejected, *self.outputs)
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What this version and these settings would load. `outdated` returns why a clean month, given its manifest, lacks
+    columns or was cleaned by other rules; None if it does not."""
+
+    code_version: str
+    outdated: Callable[[Manifest], str | None] = lambda _: None
 
 
 @dataclass(frozen=True)
 class MonthRecord:
-    """What the Dagster instance has recorded about a month.
+    """What is recorded of a month.
 
-    `version`, `location` and `size` (bytes) describe the published file that raw_trips was loaded from. `running` is the
-    id of a run in progress. `failures` counts the failed runs of automation by `month_records.attempt`. `outdated` maps an
-    asset to the reason why this version or these settings would materialize it with other columns.
+    `manifests` are those of the lake and the sinks, by asset. `running` is the id of a run in progress, `failures` counts the
+    failed runs of automation by `run_history.attempt`, and `failed` are the assets whose last check failed.
     """
 
-    materialized: Mapping[str, Materialized] = field(default_factory=dict)
-    version: str | None = None
-    location: str | None = None
-    size: int | None = None
+    manifests: Mapping[str, Manifest] = field(default_factory=dict)
     running: str | None = None
     failures: Mapping[str, int] = field(default_factory=dict)
-    outdated: Mapping[str, str] = field(default_factory=dict)
+    failed: Collection[str] = ()
 
 
 @dataclass(frozen=True)
 class Decision:
-    """The state of a month and the reason for it; `assets` are those to load again, None for all."""
+    """The state of a month and the reason for it.
+
+    `assets` are those to load again, None for all. `cells` are the states of the sinks. `rules` are the cleaning rules of a
+    month that was cleaned by others than the settings', on purpose: it keeps them when it is loaded again.
+    """
 
     month: Month
     state: State
     reason: str
     assets: frozenset[str] | None = None
+    cells: Mapping[str, Cell] = field(default_factory=dict)
+    rules: Mapping[str, object] | None = None
 
     def __str__(self) -> str:
         return f"{self.month}: {self.reason}"
-
-
-Graph = Mapping[str, frozenset[str]]
-"""The assets of a month, each with its upstream assets among them; upstream before downstream."""
-
-
-def unfinished(
-    graph: Graph,
-    materialized: Mapping[str, Materialized],
-    code: Mapping[str, str],
-    outdated: Mapping[str, str] | None = None,
-) -> dict[str, str]:
-    """Return the assets that must be loaded again, each with the reason.
-
-    `code` is the current code version of each asset, `outdated` is `MonthRecord.outdated`.
-    """
-    reasons: dict[str, str] = {}
-    for asset, parents in graph.items():
-        latest = materialized.get(asset)
-        if latest is None:
-            reasons[asset] = "was never materialized"
-        elif latest.code_version != code[asset]:
-            reasons[asset] = f"was materialized by code version {latest.code_version}, now {code[asset]}"
-        elif outdated and asset in outdated:
-            reasons[asset] = outdated[asset]
-        elif newer := sorted(p for p in parents if p in materialized and materialized[p].order > latest.order):
-            reasons[asset] = f"is older than {newer[0]}"
-        elif upstream := sorted(parents & reasons.keys()):
-            reasons[asset] = f"is downstream of {upstream[0]}"
-        elif not latest.checked:
-            reasons[asset] = "has a blocking check that did not pass"
-    return reasons
 
 
 def decide(
     month: Month,
     published: Published | None,
     record: MonthRecord,
-    graph: Graph,
-    code: Mapping[str, str],
+    assets: Assets,
+    expected: Expected,
     *,
     probed: bool = True,
 ) -> Decision:
     """Decide about a month. `probed=False`: whether it is published is unknown, so only its record counts."""
-    if record.running:
-        return Decision(month, State.RUNNING, f"run {record.running[:8]} is loading it")
-    if not record.materialized:
+    manifests = record.manifests
+    if not manifests and not record.running:
         if published is None:
-            return Decision(month, State.UNPUBLISHED, "not published" if probed else "never loaded")
-        return Decision(month, State.MISSING, State.MISSING.value)
-    if published and changed(published, record):
-        if record.location is not None and record.location != published.location:
-            return Decision(month, State.OTHER_SOURCE, f"loaded from {record.location}")
-        return Decision(month, State.CHANGED, State.CHANGED.value)
-    left = unfinished(graph, record.materialized, code, record.outdated)
-    if not left:
+            return Decision(month, State.UNPUBLISHED, NOT_PUBLISHED if probed else "never loaded", cells=_none(assets))
+        return Decision(month, State.MISSING, State.MISSING.value, cells=_none(assets))
+    current = reference(published, manifests, assets)
+    state, reasons, cells = State.MISSING, dict[str, str](), _none(assets)
+    if current:
+        state, reasons, cells = due(current, record, assets, expected)
+    rules = current.extra.get("rules") if current and current.extra.get("own_rules") else None
+
+    def decision(state: State, reason: str, to_load: Collection[str] | None = None) -> Decision:
+        return Decision(month, state, reason, None if to_load is None else frozenset(to_load), cells, rules)
+
+    if record.running:
+        return decision(State.RUNNING, f"run {record.running[:8]} is loading it")
+    loaded = manifests.get(assets.raw) or current
+    if published and (current is None or changed(published, current)):
+        if loaded and not changed(published, loaded):
+            return decision(
+                State.UNFINISHED, f"{assets.clean} is older than {assets.raw}", set(assets.all) - {assets.raw}
+            )
+        location = loaded.extra.get("location") if loaded else None
+        if location is not None and location != published.location:
+            cells = {name: cell if cell is Cell.MISSING else Cell.OTHER_SOURCE for name, cell in cells.items()}
+            return decision(State.OTHER_SOURCE, f"loaded from {location}")
+        cells = {name: cell if cell is Cell.MISSING else Cell.STALE for name, cell in cells.items()}
+        return decision(State.CHANGED, State.CHANGED.value)
+    if not reasons:
         source = (
             "from the published version" if published else "no longer published" if probed else "source not checked"
         )
-        return Decision(month, State.CURRENT, f"every asset is loaded by the current code, {source}")
-    first = next(iter(left))
-    old_code = all(
-        asset in record.materialized and record.materialized[asset].code_version != code[asset] for asset in left
+        return decision(State.CURRENT, f"every asset is loaded by the current code, {source}")
+    first = next(
+        (name for name in assets.all if name in reasons and reasons[name] != _NOT_IN_LAKE), next(iter(reasons))
     )
-    outdated = first in record.outdated or (old_code and first == next(iter(graph)))
-    return Decision(
-        month,
-        State.OUTDATED if outdated else State.UNFINISHED,
-        f"{first} {left[first]}",
-        None if left.keys() == graph.keys() else frozenset(left),
-    )
+    to_load = None if reasons.keys() >= set(assets.all) else reasons.keys()
+    return decision(state, f"{first} {reasons[first]}", to_load)
 
 
-def changed(published: Published, record: MonthRecord) -> bool:
+def reference(published: Published | None, manifests: Mapping[str, Manifest], assets: Assets) -> Manifest | None:
+    """Return the manifest of the clean month that the sinks are compared with; None if there is no clean month.
+
+    It is the lake's, unless that is not of the published version and a sink's is: another machine has loaded it.
+    """
+    lake = manifests.get(assets.clean)
+    found = [manifests[name] for name in assets.sinks if name in manifests and "version" in manifests[name].extra]
+    found = sorted(found, key=lambda each: each.extra.get("loaded_at") or "", reverse=True)
+    candidates = [*([lake] if lake else []), *found]
+    fresh = [each for each in candidates if not (published and changed(published, each))]
+    return next(iter(fresh or candidates), None)
+
+
+_NOT_IN_LAKE = "is not in the lake"
+
+
+def due(
+    current: Manifest, record: MonthRecord, assets: Assets, expected: Expected
+) -> tuple[State, dict[str, str], dict[str, Cell]]:
+    """Return OUTDATED or UNFINISHED, the assets that must be loaded, each with the reason, and the state of each sink.
+
+    `current` is the manifest of the clean month that the sinks should have.
+    """
+    manifests, reasons, state = record.manifests, dict[str, str](), State.UNFINISHED
+    cells = {
+        name: Cell.DIFFERS if cell is Cell.LOADED and name in record.failed else cell
+        for name in assets.outputs
+        if (cell := cell_of(manifests.get(name), current, derived=name in assets.derived))
+    }
+    raw, clean = manifests.get(assets.raw), manifests.get(assets.clean)
+    lake_is_current = clean is not None and not clean.stale(current) and assets.rejected in manifests
+    raw_is_current = raw is not None and not raw.stale(current)
+    if raw and current is clean and raw.stale(clean) and raw.extra.get("code_version") == expected.code_version:
+        reasons = dict.fromkeys(set(assets.all) - {assets.raw}, f"is older than {assets.raw}")
+    elif (made_by := current.extra.get("code_version")) not in (None, expected.code_version):
+        state = State.OUTDATED
+        reasons = dict.fromkeys(assets.all, f"was loaded by code version {made_by}, now {expected.code_version}")
+    elif (why := expected.outdated(current)) or assets.clean in record.failed or assets.raw in record.failed:
+        state = State.OUTDATED if why else State.UNFINISHED
+        name = assets.raw if assets.raw in record.failed else assets.clean
+        reasons = dict.fromkeys(assets.all, f"is downstream of {name}") | {name: why or "has a check that failed"}
+        if name == assets.clean and raw_is_current:
+            del reasons[assets.raw]
+    else:
+        for name, cell in cells.items():
+            if cell is not Cell.LOADED:
+                reasons[name] = _reason(manifests.get(name), current, derived=name in assets.derived)
+        if reasons and not lake_is_current:
+            reasons |= dict.fromkeys((assets.clean, assets.rejected), _NOT_IN_LAKE)
+            if not raw_is_current:
+                reasons[assets.raw] = _NOT_IN_LAKE
+    if reasons:
+        cells = {name: Cell.STALE if cell is Cell.LOADED and name in reasons else cell for name, cell in cells.items()}
+    if current.extra.get("generated"):
+        cells = {name: Cell.GENERATED if cell is Cell.LOADED else cell for name, cell in cells.items()}
+    return state, {name: reasons[name] for name in assets.all if name in reasons}, cells
+
+
+def cell_of(found: Manifest | None, current: Manifest, *, derived: bool = False) -> Cell:
+    """Return the state of a sink that records `found` of a month whose clean trips are `current`.
+
+    What is `derived` from the month has rows and sums of its own.
+    """
+    if found is None:
+        return Cell.MISSING
+    if found.stale(current):
+        return Cell.GENERATED if found.extra.get("generated") else Cell.STALE
+    differs = found.rows < 0 if derived else found.rows != current.rows or _sums_differ(found, current)
+    return Cell.DIFFERS if differs else Cell.LOADED
+
+
+def _sums_differ(found: Manifest, current: Manifest) -> bool:
+    common = {name: value for name, value in found.sums.items() if name in current.sums}
+    return bool(Manifest(0, common).differences(Manifest(0, current.sums)))
+
+
+def _reason(found: Manifest | None, current: Manifest, *, derived: bool) -> str:
+    if found is None:
+        return "does not have it"
+    if stale := found.stale(current):
+        return f"has another {' and '.join(stale).replace('_', ' ')}"
+    if found.rows < 0:
+        return "is not the same in every place"
+    if not derived and found.rows != current.rows:
+        return f"has {found.rows:,} rows of {current.rows:,}"
+    return "has other sums" if not derived and _sums_differ(found, current) else "has a check that failed"
+
+
+def _none(assets: Assets) -> dict[str, Cell]:
+    return dict.fromkeys(assets.outputs, Cell.MISSING)
+
+
+def changed(published: Published, loaded: Manifest) -> bool:
     """Return whether the published file differs from the loaded one: by version, or by size if there is no version."""
     if published.version is not None:
-        return record.version != published.version
-    return published.size is not None and record.size is not None and published.size != record.size
+        return loaded.extra.get("version") != published.version
+    size = loaded.extra.get("published_bytes")
+    return published.size is not None and size is not None and published.size != size
 
 
 def by_urgency(decisions: Iterable[Decision]) -> list[Decision]:
     """Return the months that automation should load, most urgent state first, newest month first within a state."""
-    due = [decision for decision in decisions if decision.state in TO_LOAD]
-    return sorted(due, key=lambda d: (TO_LOAD.index(d.state), -d.month.year, -d.month.month))
+    to_load = [decision for decision in decisions if decision.state in TO_LOAD]
+    return sorted(to_load, key=lambda d: (TO_LOAD.index(d.state), -d.month.year, -d.month.month))
 
 
 def ranges(months: Iterable[Month]) -> str:

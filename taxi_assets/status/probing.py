@@ -34,9 +34,10 @@ class ProbeResults:
     error: str | None = None
 
     def version(self, month: Month) -> str | None:
-        """Return the version of the month's file; None if it is not known."""
-        published = self.published.get(month)
-        return published.version if published else None
+        """Return the version of the month's file, or its size if the source has no versions; None if it was not probed."""
+        if (published := self.published.get(month)) is None:
+            return None
+        return published.version or f"{published.size or 'unknown'} bytes"
 
     @property
     def newest(self) -> Month | None:

@@ -15,10 +15,10 @@ from google.cloud import bigquery
 
 from taxi_assets.core.month import Month
 from taxi_assets.datasets.schema import YELLOW
-from taxi_assets.publisher.sample import expected
 from taxi_assets_tests.emulators.bigquery import Unavailable, prepare
 from taxi_assets_tests.graph import instance, load
 from taxi_assets_tests.processes import REPOSITORY, free_port
+from taxi_assets_tests.sample_facts import expected
 
 __all__ = ["instance"]
 

@@ -27,11 +27,11 @@ import requests
 from taxi_assets.core.month import Month
 from taxi_assets.datasets.schema import YELLOW
 from taxi_assets.keys import monthly
-from taxi_assets.publisher.sample import expected
 from taxi_assets.sinks.postgres.embedded import EmbeddedPostgres
 from taxi_assets_tests.alert_servers import webhook
 from taxi_assets_tests.fake_publisher import fake_publisher
 from taxi_assets_tests.processes import REPOSITORY, free_port, running, until
+from taxi_assets_tests.sample_facts import expected
 
 NEWEST, OLDER = (monthly(YELLOW).get_partition_keys()[i][:7] for i in (-1, -8))
 BROKEN = "2018-01"

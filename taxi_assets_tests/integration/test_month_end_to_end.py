@@ -12,9 +12,10 @@ from taxi_assets.core.failures import run_failures
 from taxi_assets.core.month import Month
 from taxi_assets.datasets.schema import YELLOW
 from taxi_assets.definitions import build_defs
-from taxi_assets.publisher.sample import expected, write_sample
+from taxi_assets.publisher.sample import write_sample
 from taxi_assets.settings import Settings
 from taxi_assets_tests.graph import in_every_sink, instance, load, postgres
+from taxi_assets_tests.sample_facts import expected
 
 __all__ = ["instance", "postgres"]
 

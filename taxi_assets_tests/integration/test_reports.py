@@ -18,6 +18,7 @@ from taxi_assets.sinks.parquet_object.io_manager import ParquetObjectIOManager
 from taxi_assets.sinks.postgres.embedded import EmbeddedPostgres
 from taxi_assets.sinks.postgres.io_manager import PostgresIOManager
 from taxi_assets.sinks.several import SeveralSinks
+from taxi_assets.sinks.storage.local_bucket import LocalBucket
 from taxi_assets_tests.bigquery_fixtures import BUCKET, BigQueryServer, bigquery, bigquery_sink  # noqa: F401
 from taxi_assets_tests.cleaned_months import cleaned_sample
 from taxi_assets_tests.graph import instance, postgres
@@ -38,8 +39,8 @@ def run(instance, monkeypatch):
     def run(month: str | None = "2021-01", selection: dg.AssetSelection | None = None, tags=None, **settings):
         for name, value in settings.items():
             monkeypatch.setenv(f"TAXI_{name.upper()}", value)
-        wanted = selection if selection is not None else dg.AssetSelection.groups("ingest", "sinks", "reports")
-        job = dg.define_asset_job("part", selection=wanted - deadlines())
+        selected = selection if selection is not None else dg.AssetSelection.groups("ingest", "sinks", "reports")
+        job = dg.define_asset_job("part", selection=selected - deadlines())
         defs = dg.Definitions.merge(build_defs(), dg.Definitions(jobs=[job]))
         return defs.resolve_job_def("part").execute_in_process(
             partition_key=month and f"{month}-01", tags=tags, instance=instance, raise_on_error=False
@@ -94,9 +95,9 @@ def test_months_do_not_touch_each_other_and_a_run_may_hold_several(run, tmp_path
     assert held["postgres"] == held["warehouse"] == held["bucket"]
     assert [row for row in held["postgres"] if row[0].month == 1] == january
     assert {row[0].month for row in held["postgres"]} == {1, 2, 3}
-    told = {m.partition: m.metadata for m in result.asset_materializations_for_node("month_report")}
-    assert {name[:7] for name in told} == {"2021-02", "2021-03"}
-    assert all(metadata["page"].value.endswith(f"{name[:7]}.html") for name, metadata in told.items())
+    reports = {m.partition: m.metadata for m in result.asset_materializations_for_node("month_report")}
+    assert {name[:7] for name in reports} == {"2021-02", "2021-03"}
+    assert all(metadata["page"].value.endswith(f"{name[:7]}.html") for name, metadata in reports.items())
 
 
 def test_a_notebook_reads_the_summary_as_a_frame(run, instance):
@@ -142,28 +143,34 @@ def test_the_report_asks_the_sinks_and_compares_with_other_years(run, tmp_path, 
     assert run("2020-01").success
     result = run("2021-01")
     assert result.success
-    (made,) = result.asset_materializations_for_node("month_report")
-    assert made.metadata["other_years"].value == "2020-01"
-    assert made.metadata["sinks_that_differ"].value == 0
-    assert "](data:image/svg+xml;base64," in made.metadata["trips_per_day"].value
+    (report,) = result.asset_materializations_for_node("month_report")
+    assert report.metadata["other_years"].value == "2020-01"
+    assert report.metadata["sinks_that_differ"].value == 0
+    assert "](data:image/svg+xml;base64," in report.metadata["trips_per_day"].value
     page = tmp_path / ".taxi/bucket/reports/yellow/2021-01.html"
-    assert made.metadata["page"].value == page.as_uri()
+    assert report.metadata["page"].value == page.as_uri()
     assert "Against January 2020 (generated)" in page.read_text()
     with psycopg.connect(postgres.url()) as connection:
         connection.execute("DELETE FROM ny_taxi.yellow_cab_data WHERE tpep_pickup_datetime >= '2021-01-30'")
     again = run("2021-01", dg.AssetSelection.assets("month_report"))
     assert again.success
-    (made,) = again.asset_materializations_for_node("month_report")
-    assert made.metadata["sinks_that_differ"].value == 1
+    (report,) = again.asset_materializations_for_node("month_report")
+    assert report.metadata["sinks_that_differ"].value == 1
     assert "rows, not 2," in page.read_text()
 
 
-def test_a_profile_of_another_release_is_left_out_of_the_comparison(run, tmp_path):
-    assert run("2020-01").success
-    (tmp_path / ".taxi/bucket/reports/yellow/2020-01.json").write_text('{"format": 0, "month": "2020-01"}')
+@pytest.mark.parametrize("reason", ["another release", "deleted meanwhile"])
+def test_a_profile_that_cannot_be_read_is_left_out_of_the_comparison(run, tmp_path, monkeypatch, reason):
+    profile = tmp_path / ".taxi/bucket/reports/yellow/2020-01.json"
+    profile.parent.mkdir(parents=True)
+    profile.write_text('{"format": 0, "month": "2020-01"}')
+    if reason == "deleted meanwhile":
+        read = LocalBucket.open
+        monkeypatch.setattr(LocalBucket, "open", lambda *args: profile.unlink(missing_ok=True) or read(*args))
     result = run("2021-01")
-    (made,) = result.asset_materializations_for_node("month_report")
-    assert made.metadata["other_years"].value == "none loaded"
+    assert result.success
+    (report,) = result.asset_materializations_for_node("month_report")
+    assert report.metadata["other_years"].value == "none loaded"
 
 
 def test_the_summary_is_loaded_into_bigquery_from_its_object(bigquery: BigQueryServer, tmp_path, postgres, monkeypatch):  # noqa: F811

@@ -14,6 +14,8 @@ from dataclasses import dataclass, field, replace
 from taxi_assets.core.errors import TaxiError, TransientError, disk_full
 from taxi_assets.core.month import Month
 from taxi_assets.core.month_file import MonthFile
+from taxi_assets.datasets.schema import YELLOW
+from taxi_assets_tests.months import same_manifest
 from taxi_assets_tests.processes import until
 from taxi_assets_tests.sinks.places.base import Contents, Fault, Place, contents_of
 
@@ -29,8 +31,20 @@ def require(place: Place, *allowed: MonthFile) -> MonthFile:
     found = place.held(month)
     for trips in allowed:
         if found == contents_of(trips):
+            require_record(place, trips)
             return trips
     raise WrongOutcome(f"{month} is {found}, not one of {[contents_of(trips) for trips in allowed]}")
+
+
+def require_record(place: Place, trips: MonthFile) -> None:
+    """What the sink records of the month is what it holds: these trips."""
+    if not place.records_manifests:
+        return
+    recorded = place.sink.manifests(YELLOW.table).get(trips.month)
+    if recorded is None or recorded.rows != trips.rows:
+        raise WrongOutcome(f"{trips.month} is recorded as {recorded}, and has {trips.rows} rows")
+    if (recorded.extra or place.name != "bigquery") and not same_manifest(recorded, trips.manifest):
+        raise WrongOutcome(f"{trips.month} is recorded as {recorded}, and is {trips.manifest}")
 
 
 def require_nothing_left(place: Place) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from taxi_assets.datasets.schema import YELLOW
+from taxi_assets.datasets.schema import GREEN, YELLOW
 from taxi_assets_tests.bigquery_fixtures import bigquery
 from taxi_assets_tests.gcs_fixtures import gcs_of_session
 from taxi_assets_tests.months import same_manifest
@@ -96,6 +96,26 @@ def test_what_is_measured_recorded_and_read_back_equals_the_month_that_was_writt
             assert contents(place.sink.read(YELLOW.table, written.month).to_arrow()) == contents_of(written)
             if place.records_manifest:
                 assert place.sink.manifest(YELLOW.table, written.month) == written.manifest
+
+
+def test_what_is_recorded_of_all_months_names_their_source_code_and_run(place):
+    if not place.records_manifests:
+        pytest.skip("keeps days")
+    assert place.sink.manifests(YELLOW.table) == {}
+    origin = {"version": "v1", "sha256": "ab" * 32, "code_version": "1", "rules": {"reject_zero_passengers": True}}
+    months = {}
+    for month, rows in (("2021-01", 300), ("2021-02", 0), ("2021-03", 200), ("2021-01", 100)):
+        trips = place.trips(month, rows, extra=origin)
+        place.replace(trips, run="5a0d0d36-run")
+        months[trips.month] = trips
+    recorded = place.sink.manifests(YELLOW.table)
+    assert recorded.keys() == months.keys()
+    for month, trips in months.items():
+        assert same_manifest(recorded[month], trips.manifest)
+        assert recorded[month].stale(trips.manifest) == []
+        assert {name: recorded[month].extra.get(name) for name in origin} == origin
+        assert recorded[month].extra.get("run_id", "5a0d0d36-run") == "5a0d0d36-run"
+    assert place.sink.manifests(GREEN.table) == {}
 
 
 def test_an_empty_month_can_be_the_first(place):

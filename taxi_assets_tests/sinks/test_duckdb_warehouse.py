@@ -24,7 +24,7 @@ from taxi_assets.core.folders import default_staging
 from taxi_assets.core.month import Month
 from taxi_assets.core.month_file import MonthFile
 from taxi_assets.datasets.schema import GREEN, YELLOW, Column
-from taxi_assets.sinks.duckdb import io_manager as duckdb_warehouse
+from taxi_assets.sinks.duckdb import connection as duckdb_file
 from taxi_assets.sinks.duckdb.io_manager import DuckDBIOManager
 from taxi_assets_tests.months import month_of_trips, one_pickup_outside, same_trips
 from taxi_assets_tests.sink_fixtures import holds, log, made, with_columns, writing
@@ -67,7 +67,7 @@ def test_a_first_load_makes_file_schema_and_described_table_and_reads_back_the_s
     assert same_trips(warehouse.read(YELLOW.table, JANUARY), trips)
     with duckdb.connect(warehouse.path) as connection:
         comments = connection.sql(
-            "SELECT column_name, comment FROM duckdb_columns() WHERE schema_name = 'ny_taxi'"
+            "SELECT column_name, comment FROM duckdb_columns() WHERE table_name = 'yellow_cab_data'"
         ).fetchall()
     assert comments == [(column.name, column.description) for column in YELLOW.columns]
 
@@ -154,7 +154,7 @@ def test_a_month_that_lacks_a_column_is_refused_by_name(warehouse, writing, tmp_
 def test_while_another_process_holds_the_file_a_load_waits_and_says_for_whom(
     warehouse, writing, log, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(duckdb_warehouse, "_LOG_AFTER_SECONDS", 0.2)
+    monkeypatch.setattr(duckdb_file, "_LOG_AFTER_SECONDS", 0.2)
     trips = made(tmp_path)
     with holder(warehouse.path) as child:
         release = threading.Timer(1.0, child.stdin.close)

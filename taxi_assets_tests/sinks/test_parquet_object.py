@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from taxi_assets.core.errors import PermanentError, TransientError
+from taxi_assets.core.manifest import Manifest
 from taxi_assets.core.month import Month
 from taxi_assets.datasets.schema import GREEN, YELLOW
 from taxi_assets.sinks.parquet_object.io_manager import ParquetObjectIOManager
@@ -121,7 +122,10 @@ def test_the_object_says_what_it_is(gcs: GcsServer, tmp_path: Path) -> None:
     sink.replace(YELLOW.table, file, WRITING)
     blob = open_bucket(location)._bucket.get_blob("2021-01.parquet")
     assert blob.content_type == "application/vnd.apache.parquet"
-    assert blob.metadata == {"period": "2021-01", "rows": "10", "run_id": "run-1"}
+    metadata = dict(blob.metadata)
+    manifest = Manifest.from_json(metadata.pop("manifest"))
+    assert (manifest.rows, manifest.extra["run_id"]) == (10, "run-1")
+    assert metadata == {"period": "2021-01", "rows": "10", "run_id": "run-1"}
 
 
 def test_size_address_and_generation_of_a_handle_read_no_trips(gcs: GcsServer, tmp_path: Path) -> None:

@@ -44,7 +44,7 @@ def test_twenty_months_at_once_on_an_empty_database_all_arrive(every_postgres_ur
             list(pool.map(lambda trips: sink.replace(YELLOW.table, trips, writing), months))
         for trips in months:
             assert holds(sink, trips)
-    assert len(relations(every_postgres_url)) == 22
+    assert len(relations(every_postgres_url)) == 23
 
 
 def test_two_writers_of_a_month_take_turns_and_the_last_one_wins(sink, writing, log, postgres_url, tmp_path):

@@ -1,4 +1,4 @@
-"""What to do about a month follows from what is published and what was materialized."""
+"""What to do about a month follows from what is published and what the lake and the sinks record."""
 
 import dataclasses
 
@@ -6,12 +6,15 @@ import pytest
 
 from taxi_assets.core import run_tags
 from taxi_assets.core.errors import TransientError
+from taxi_assets.core.manifest import Manifest
 from taxi_assets.core.month import Month
 from taxi_assets.datasets.schema import YELLOW
 from taxi_assets.publisher.published import Published
 from taxi_assets.status.decide import (
+    Assets,
+    Cell,
     Decision,
-    Materialized,
+    Expected,
     MonthRecord,
     State,
     by_urgency,
@@ -22,40 +25,52 @@ from taxi_assets.status.decide import (
 )
 from taxi_assets.status.probing import probe_months
 
-GRAPH = {
-    "raw_trips": frozenset(),
-    "clean_trips": frozenset({"raw_trips"}),
-    "gcs_parquet": frozenset({"clean_trips"}),
-    "bq_table": frozenset({"gcs_parquet"}),
-    "postgres_table": frozenset({"clean_trips"}),
-}
+ASSETS = Assets(
+    "raw_trips", "clean_trips", "rejected_trips", ("gcs_parquet", "bq_table", "postgres_table"), ("report",)
+)
+LAKE = {"raw_trips", "clean_trips", "rejected_trips"}
 MONTH = Month(2021, 1)
 PUBLISHED = Published("https://publisher/2021-01", "v1", 1000, None)
-LOADED = MonthRecord(
-    {name: Materialized(order, "1", True) for order, name in enumerate(GRAPH)},
-    version="v1",
-    location="https://publisher/2021-01",
-    size=1000,
-)
+OTHER_VERSION = Published(PUBLISHED.location, "v2", 1000, None)
+RULES = {"reject_zero_passengers": True}
+CLEAN = Manifest(
+    90,
+    {"total_amount": 1234.5},
+    extra={
+        "location": PUBLISHED.location, "version": "v1", "sha256": "ab", "published_bytes": 1000, "generated": False,
+        "code_version": "1", "rules": RULES, "loaded_columns": {}, "loaded_at": "2021-03-01T00:00:00+00:00",
+    },
+)  # fmt: skip
 
 
-def record(**changes: Materialized | None) -> MonthRecord:
-    materialized = {name: each for name, each in {**LOADED.materialized, **changes}.items() if each}
-    return MonthRecord(materialized, LOADED.version, LOADED.location, LOADED.size)
+def with_extra(manifest: Manifest, **extra: object) -> Manifest:
+    return dataclasses.replace(manifest, extra={**manifest.extra, **extra})
 
 
-def decision(published: Published | None, of: MonthRecord, code: str = "1") -> Decision:
-    return decide(MONTH, published, of, GRAPH, dict.fromkeys(GRAPH, code))
+LOADED = dict.fromkeys(ASSETS.all, CLEAN) | {
+    "raw_trips": Manifest(100, extra=CLEAN.extra),
+    "report": Manifest(0, extra=CLEAN.extra),
+}
+V2 = with_extra(CLEAN, version="v2", sha256="cd")
+
+
+def record(**changes: Manifest | None) -> MonthRecord:
+    return MonthRecord({name: each for name, each in {**LOADED, **changes}.items() if each})
+
+
+def decision(published: Published | None, of: MonthRecord, code: str = "1", outdated=lambda _: None) -> Decision:
+    return decide(MONTH, published, of, ASSETS, Expected(code, outdated))
 
 
 def test_a_loaded_month_with_unchanged_source_and_code_is_current_with_the_reason():
-    result = decision(PUBLISHED, LOADED)
+    result = decision(PUBLISHED, record())
     assert result.state is State.CURRENT
     assert "by the current code, from the published version" in result.reason
+    assert set(result.cells.values()) == {Cell.LOADED}
 
 
 def test_a_loaded_month_that_the_publisher_withdrew_is_current_and_the_reason_names_it():
-    assert decision(None, LOADED).reason.endswith("no longer published")
+    assert decision(None, record()).reason.endswith("no longer published")
 
 
 @pytest.mark.parametrize(
@@ -64,44 +79,108 @@ def test_a_loaded_month_that_the_publisher_withdrew_is_current_and_the_reason_na
         (None, MonthRecord(), "1", State.UNPUBLISHED),
         (PUBLISHED, MonthRecord(), "1", State.MISSING),
         (PUBLISHED, MonthRecord(running="abcdef"), "1", State.RUNNING),
-        (Published(PUBLISHED.location, "v2", 1000, None), LOADED, "1", State.CHANGED),
-        (Published(PUBLISHED.location, None, 1001, None), LOADED, "1", State.CHANGED),
-        (Published(PUBLISHED.location, None, 1000, None), LOADED, "1", State.CURRENT),
-        (Published("https://mirror/2021-01", "m1", 1000, None), LOADED, "1", State.OTHER_SOURCE),
-        (PUBLISHED, LOADED, "2", State.OUTDATED),
-        (None, LOADED, "1", State.CURRENT),
+        (OTHER_VERSION, record(), "1", State.CHANGED),
+        (Published(PUBLISHED.location, None, 1001, None), record(), "1", State.CHANGED),
+        (Published(PUBLISHED.location, None, 1000, None), record(), "1", State.CURRENT),
+        (Published("https://mirror/2021-01", "m1", 1000, None), record(), "1", State.OTHER_SOURCE),
+        (PUBLISHED, record(), "2", State.OUTDATED),
+        (None, record(), "1", State.CURRENT),
     ],
 )
 def test_the_state_of_a_month(published, of, code, state):
     assert decision(published, of, code).state is state
 
 
-def test_a_month_whose_new_column_is_known_now_is_outdated_but_for_its_raw_trips():
-    result = decision(PUBLISHED, dataclasses.replace(LOADED, outdated={"clean_trips": "has no column surge_fee"}))
+@pytest.mark.parametrize("why", ["lacks column surge_fee", "was cleaned with another reject_zero_passengers"])
+def test_a_month_with_a_new_column_or_other_rules_is_cleaned_again_from_the_lake(why):
+    result = decision(PUBLISHED, record(), outdated=lambda _: why)
     assert result.state is State.OUTDATED
-    assert result.reason == "clean_trips has no column surge_fee"
-    assert result.assets == GRAPH.keys() - {"raw_trips"}
+    assert result.reason == f"clean_trips {why}"
+    assert result.assets == set(ASSETS.all) - {"raw_trips"}
+    result = decision(PUBLISHED, record(raw_trips=None), outdated=lambda _: why)
+    assert result.assets is None  # without its raw month it is downloaded
+
+
+def test_a_month_keeps_the_rules_it_was_given_by_a_run():
+    own = with_extra(CLEAN, rules={"reject_zero_passengers": False}, own_rules=True)
+    loaded = dict.fromkeys(ASSETS.all, own)
+    assert decision(OTHER_VERSION, MonthRecord(loaded)).rules == {"reject_zero_passengers": False}
+    assert decision(OTHER_VERSION, record()).rules is None
 
 
 @pytest.mark.parametrize(
     ("changes", "assets", "reason"),
     [
-        ({"bq_table": None}, {"bq_table"}, "bq_table was never materialized"),
-        ({"gcs_parquet": None}, {"gcs_parquet", "bq_table"}, "gcs_parquet was never materialized"),
-        ({"clean_trips": Materialized(9, "1", True)}, {"gcs_parquet", "bq_table", "postgres_table"}, "is older than clean_trips"),
-        ({"postgres_table": Materialized(4, "1", False)}, {"postgres_table"}, "has a blocking check that did not pass"),
-        ({"bq_table": Materialized(3, "0", True)}, {"bq_table"}, "was materialized by code version 0, now 1"),
+        ({"bq_table": None}, {"bq_table"}, "bq_table does not have it"),
+        ({"gcs_parquet": None}, {"gcs_parquet"}, "gcs_parquet does not have it"),
+        ({"report": None}, {"report"}, "report does not have it"),
+        ({"postgres_table": dataclasses.replace(CLEAN, rows=89)}, {"postgres_table"}, "has 89 rows of 90"),
+        ({"postgres_table": dataclasses.replace(CLEAN, sums={"total_amount": 1.0})}, {"postgres_table"}, "other sums"),
+        ({"bq_table": V2}, {"bq_table"}, "bq_table has another version and sha256"),
+        ({"report": with_extra(LOADED["report"], rules={})}, {"report"}, "report has another rules"),
+        ({"report": Manifest(-1)}, {"report"}, "report is not the same in every place"),
+        ({"bq_table": None, "clean_trips": None}, {"bq_table", "clean_trips", "rejected_trips"}, "bq_table does not"),
+        ({"bq_table": None, "raw_trips": None, "clean_trips": None}, {"bq_table", *LAKE}, "bq_table does not have it"),
+        ({"bq_table": None, "rejected_trips": None}, {"bq_table", "clean_trips", "rejected_trips"}, "bq_table does"),
     ],
 )  # fmt: skip
-def test_only_unfinished_assets_are_loaded_again(changes, assets, reason):
+def test_only_the_sinks_that_do_not_have_the_month_are_loaded_from_the_lake_where_it_is(changes, assets, reason):
     result = decision(PUBLISHED, record(**changes))
     assert result.state is State.UNFINISHED
     assert result.assets == assets
     assert reason in result.reason
+    assert result.cells.keys() == {*ASSETS.sinks, *ASSETS.derived}
+
+
+def test_a_sink_whose_check_failed_is_loaded_again():
+    result = decision(PUBLISHED, dataclasses.replace(record(), failed={"postgres_table"}))
+    assert (result.assets, result.reason) == ({"postgres_table"}, "postgres_table has a check that failed")
+    assert result.cells["postgres_table"] is Cell.DIFFERS
+
+
+def test_a_month_whose_raw_check_failed_is_loaded_whole_and_one_whose_clean_check_failed_from_the_lake():
+    assert decision(PUBLISHED, dataclasses.replace(record(), failed={"raw_trips"})).assets is None
+    clean = decision(PUBLISHED, dataclasses.replace(record(), failed={"clean_trips"}))
+    assert clean.assets == set(ASSETS.all) - {"raw_trips"}
+
+
+def test_a_lake_that_is_gone_is_not_missed_while_the_sinks_have_the_published_version():
+    assert decision(PUBLISHED, record(**dict.fromkeys(LAKE))).state is State.CURRENT
+
+
+def test_a_month_that_another_machine_loaded_in_a_newer_version_is_current_whatever_this_lake_has():
+    sinks = dict.fromkeys((*ASSETS.sinks, *ASSETS.derived), V2)
+    assert decision(OTHER_VERSION, record(**sinks)).state is State.CURRENT
+    assert decision(OTHER_VERSION, record(**sinks | {"bq_table": None})).assets == {"bq_table", *LAKE}
+
+
+def test_a_month_whose_new_raw_trips_were_loaded_before_a_kill_goes_on_from_them():
+    result = decision(OTHER_VERSION, record(raw_trips=Manifest(100, extra=V2.extra)))
+    assert result.state is State.UNFINISHED
+    assert result.assets == set(ASSETS.all) - {"raw_trips"}
+
+
+def test_the_same_without_an_answer_of_the_publisher():
+    killed = record(raw_trips=Manifest(100, extra=V2.extra))
+    result = decide(MONTH, None, killed, ASSETS, Expected("1"), probed=False)
+    assert (result.assets, result.reason) == (set(ASSETS.all) - {"raw_trips"}, "clean_trips is older than raw_trips")
+
+
+def test_a_generated_month_is_marked():
+    generated = {name: with_extra(each, generated=True) for name, each in LOADED.items()}
+    assert set(decision(PUBLISHED, MonthRecord(generated)).cells.values()) == {Cell.GENERATED}
+
+
+def test_months_that_an_older_version_recorded_in_part_are_recognized():
+    old = Manifest(90, {"total_amount": 1234.5}, extra={"version": "v1", "code_version": "1"})
+    rows_only = Manifest(90)
+    assert (
+        decision(PUBLISHED, record(postgres_table=old, bq_table=rows_only, report=Manifest(0))).state is State.CURRENT
+    )
 
 
 def test_a_changed_source_is_loaded_whole():
-    assert decision(Published(PUBLISHED.location, "v2", 1, None), record(bq_table=None)).assets is None
+    assert decision(OTHER_VERSION, record(bq_table=None)).assets is None
 
 
 def test_missing_months_come_first_and_newer_ones_before_older_ones():

@@ -23,7 +23,7 @@ def test_a_file_is_downloaded_with_its_identity_and_hash(server, tmp_path):
     steps = []
     got = fetch(server, tmp_path, progress=lambda done, total: steps.append((done, total)))
     assert holds(tmp_path, OLD)
-    assert got.fresh
+    assert got.downloaded
     assert got.sha256 == hashlib.sha256(OLD).hexdigest()
     assert (got.published.version, got.published.size) == ('"one"', len(OLD))
     assert got.published.modified.isoformat() == "2024-03-21T15:00:00+00:00"
@@ -41,41 +41,41 @@ class TestCaching:
     def test_an_unchanged_file_costs_one_head_and_no_get(self, server, tmp_path):
         fetch(server, tmp_path)
         server.seen.clear()
-        assert not fetch(server, tmp_path).fresh
+        assert not fetch(server, tmp_path).downloaded
         assert [seen.method for seen in server.seen] == ["HEAD"]
 
     def test_a_new_etag_downloads_the_new_file(self, server, tmp_path):
         fetch(server, tmp_path)
         server.offers[MONTH] = Offer(NEW, etag='"two"')
-        assert fetch(server, tmp_path).fresh
+        assert fetch(server, tmp_path).downloaded
         assert holds(tmp_path, NEW)
 
     def test_without_an_etag_the_date_and_length_decide(self, server, tmp_path):
         server.offers[MONTH] = Offer(OLD, etag=None)
         fetch(server, tmp_path)
-        assert not fetch(server, tmp_path).fresh
+        assert not fetch(server, tmp_path).downloaded
         server.offers[MONTH] = Offer(NEW, etag=None, modified="Fri, 22 Mar 2024 15:00:00 GMT")
-        assert fetch(server, tmp_path).fresh
+        assert fetch(server, tmp_path).downloaded
         assert holds(tmp_path, NEW)
 
     def test_without_etag_and_date_it_is_always_downloaded(self, server, tmp_path):
         server.offers[MONTH] = Offer(OLD, etag=None, modified=None)
-        assert fetch(server, tmp_path).fresh
-        assert fetch(server, tmp_path).fresh
+        assert fetch(server, tmp_path).downloaded
+        assert fetch(server, tmp_path).downloaded
         assert len(server.requests("GET")) == 2
 
     @pytest.mark.parametrize("damage", [lambda body: body[:-1], lambda body: body[:-9] + b"\0" + body[-8:]])
     def test_a_local_copy_that_was_damaged_is_downloaded_again(self, server, tmp_path, damage):
         fetch(server, tmp_path)
         (tmp_path / NAME).write_bytes(damage(OLD))
-        assert fetch(server, tmp_path).fresh
+        assert fetch(server, tmp_path).downloaded
         assert holds(tmp_path, OLD)
 
     @pytest.mark.parametrize("record", ["", "[]", "{}", '{"location": 1}', "\0"], ids=range(5))
     def test_an_unreadable_record_counts_as_missing(self, server, tmp_path, record):
         fetch(server, tmp_path)
         (tmp_path / f"{NAME}.json").write_text(record)
-        assert fetch(server, tmp_path).fresh
+        assert fetch(server, tmp_path).downloaded
 
     def test_a_file_of_another_address_is_not_reused(self, server, tmp_path):
         fetch(server, tmp_path)

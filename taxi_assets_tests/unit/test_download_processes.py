@@ -12,7 +12,7 @@ import pytest
 
 from taxi_assets.core.errors import PermanentError, TransientError
 from taxi_assets.publisher.download import DownloadPolicy
-from taxi_assets.publisher.local_copy import PartialFile, disk_errors
+from taxi_assets.publisher.local_copy import PartialFile
 from taxi_assets.publisher.published import Published
 from taxi_assets_tests.download_fixtures import (
     MONTH,
@@ -39,7 +39,7 @@ if "ignore free space" in sys.argv:
     shutil.disk_usage = lambda _: SimpleNamespace(free=10**9)
 downloader = Downloader(DownloadPolicy(attempts=2, first_pause=0.01, read_seconds=20))
 try:
-    print(downloader.fetch(address, target, "yellow 2021-01", downloader.probe(address, "x").published).fresh)
+    print(downloader.fetch(address, target, "yellow 2021-01", downloader.probe(address, "x").published).downloaded)
 except TaxiError as error:
     print(type(error).__name__, error)
 """
@@ -111,8 +111,11 @@ class TestProcesses:
 
 def test_a_full_disk_removes_the_partial_file(tmp_path):
     def fill(part: PartialFile) -> None:
-        with disk_errors("yellow", part), Path("/dev/full").open("wb", buffering=0) as full:
-            full.write(b"1")
+        try:
+            with Path("/dev/full").open("wb", buffering=0) as full:
+                full.write(b"1")
+        except OSError as error:
+            raise part.disk_error(error, "yellow", None) from None
 
     part = PartialFile(tmp_path / NAME)
     part.create(Published("x", "1", 5, None)).close()

@@ -96,7 +96,7 @@ class TestRetries:
         server.script(MONTH, then=Fault(status=405), method="HEAD")
         fetch(server, tmp_path)
         assert holds(tmp_path, OLD)
-        assert not fetch(server, tmp_path).fresh
+        assert not fetch(server, tmp_path).downloaded
 
     def test_a_refused_connection_is_named(self, server, tmp_path):
         server.shutdown()

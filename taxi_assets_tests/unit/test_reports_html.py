@@ -72,10 +72,10 @@ def test_names_from_outside_are_text_and_never_markup(profile):
     zone = Zone(7, HOSTILE, HOSTILE, 12)
     places = dataclasses.replace(profile.places, top=(zone,))
     origin = dataclasses.replace(profile.origin, source=HOSTILE, location=HOSTILE, version=HOSTILE)
-    spoilt = dataclasses.replace(
+    spoiled = dataclasses.replace(
         profile, places=places, origin=origin, reasons={HOSTILE: profile.rejected_rows}, payments={"99": 1}
     )
-    tree = parsed(render(spoilt, sinks=[SinkState(HOSTILE, 1, (HOSTILE,), HOSTILE)]))
+    tree = parsed(render(spoiled, sinks=[SinkState(HOSTILE, 1, (HOSTILE,), HOSTILE)]))
     assert not list(tree.iter("script"))
     assert not list(tree.iter("img"))
     assert words(tree).count("<script>alert(1)</script>") >= 7

@@ -1,10 +1,13 @@
 """Schedules check before they launch, launch few runs and list the rest; deadlines are about the newest published month."""
 
+import dataclasses
 import datetime as dt
+from pathlib import Path
 
 import dagster as dg
 import pytest
 
+from taxi_assets.assets.month_status import RESOURCES
 from taxi_assets.automation.deadlines import DEADLINE
 from taxi_assets.automation.schedules import ATTEMPTS, monthly_schedule, reconciliation
 from taxi_assets.automation.sensors import tags_of_run
@@ -29,7 +32,7 @@ def tick(loaded: Loaded, make, **settings) -> tuple[list[dg.RunRequest], str]:
         instance=loaded.instance,
         scheduled_execution_time=dt.datetime(2026, 11, 20, 6, tzinfo=dt.UTC),
         repository_def=loaded.repository,
-        resources={"publisher": loaded.defs.resources["publisher"]},
+        resources={name: loaded.defs.resources[name] for name in RESOURCES},
     ) as context:
         data = schedule.evaluate_tick(context)
     return data.run_requests or [], data.skip_message or ""
@@ -106,16 +109,13 @@ def test_a_month_whose_newer_code_is_there_is_loaded_again(loaded, monkeypatch):
     assert keys(requests) == [BEFORE, OLDER]
 
 
-def test_only_the_sink_that_is_missing_is_loaded_again(loaded):
-    loaded.instance.report_runless_asset_event(
-        dg.AssetMaterialization("gcs_parquet", partition=f"{OLDER}-01")  # newer than bq_table, and by no code of ours
-    )
+def test_only_the_sink_that_lacks_a_month_is_loaded_again(loaded):
+    (held,) = Path(loaded.settings.bucket_location).rglob(f"yellow_tripdata_{OLDER}.parquet")
+    held.unlink()
     (request,), _ = tick(loaded, reconciliation)
     assert keys([request]) == [OLDER]
-    chosen = {key.to_user_string() for key in request.asset_selection}
-    assert {"gcs_parquet", "bq_table"} <= chosen
+    assert {key.to_user_string() for key in request.asset_selection} == {"gcs_parquet"}
     assert run_tags.GOES_ON_WITH not in request.tags  # the month's last run succeeded
-    assert not chosen & {"raw_trips", "clean_trips", "postgres_table", "gcs_partitioned"}
     job = loaded.defs.resolve_job_def("load_month")
     part = job.get_subset(
         asset_selection=set(request.asset_selection), asset_check_selection=set(request.asset_check_keys)
@@ -126,10 +126,34 @@ def test_only_the_sink_that_is_missing_is_loaded_again(loaded):
     loaded.instance.report_run_failed(cut)
     assert tick(loaded, reconciliation)[0][0].tags[run_tags.GOES_ON_WITH] == cut.run_id
     done = part.execute_in_process(partition_key=request.partition_key, instance=loaded.instance)
-    checked = {check.check_name for check in done.get_asset_check_evaluations()}
-    assert {"gcs_parquet_matches_clean", "bq_table_matches_clean"} <= checked
-    assert DEADLINE not in checked
+    assert [check.check_name for check in done.get_asset_check_evaluations()] == ["gcs_parquet_matches_clean"]
     assert tick(loaded, reconciliation)[0] == []
+
+
+def test_a_sink_at_a_new_address_is_loaded_from_the_lake_and_nothing_else_is(loaded):
+    moved = loaded.settings.model_copy(update={"postgres_schema": "elsewhere"})
+    defs, downloads = build_defs(moved), [loaded.publisher.asked(month) for month in (BEFORE, OLDER)]
+    elsewhere = dataclasses.replace(loaded, defs=defs, settings=moved)
+    requests, _ = tick(elsewhere, reconciliation)
+    assert keys(requests) == [BEFORE, OLDER]
+    for request in requests:
+        names = {key.to_user_string() for key in request.asset_selection}
+        assert names == {"postgres_table", "daily_summary"}  # of the summary, Postgres has a copy
+        part = defs.resolve_job_def("load_month").get_subset(
+            asset_selection=set(request.asset_selection), asset_check_selection=set(request.asset_check_keys)
+        )
+        assert part.execute_in_process(partition_key=request.partition_key, instance=loaded.instance).success
+    assert downloads == [loaded.publisher.asked(month) for month in (BEFORE, OLDER)]
+    assert tick(elsewhere, reconciliation)[0] == []
+    assert tick(loaded, reconciliation)[0] == []
+
+
+def test_a_month_is_known_without_dagsters_history(loaded):
+    with dg.instance_for_test() as other:
+        without = dataclasses.replace(loaded, instance=other)
+        requests, text = tick(without, reconciliation)
+    assert requests == []
+    assert f"Up to date: {OLDER}, {BEFORE}" in text
 
 
 def test_a_killed_run_that_the_daemon_starts_again_is_left_to_it_and_counts_as_loading(loaded):

@@ -5,13 +5,14 @@ import json
 import dagster as dg
 import pytest
 
+from taxi_assets.assets.month_status import RESOURCES, assets
 from taxi_assets.automation.sensors import NEWEST as NEWEST_COUNT
 from taxi_assets.automation.sensors import OLDER as OLDER_COUNT
-from taxi_assets.automation.sensors import RUN_KEY, ingest_names, new_months_sensor
+from taxi_assets.automation.sensors import RUN_KEY, new_months_sensor
 from taxi_assets.datasets.schema import YELLOW
 from taxi_assets.definitions import build_defs
 from taxi_assets.settings import Settings
-from taxi_assets.status.month_records import MonthRecords
+from taxi_assets.status.months import MonthGraph
 from taxi_assets_tests.loaded_months import BEFORE, NEWEST, OLDER, Loaded, loaded_months
 
 
@@ -28,7 +29,7 @@ def tick(loaded: Loaded, cursor: str | None = None, settings: Settings | None = 
         instance=loaded.instance,
         cursor=cursor,
         repository_def=loaded.repository,
-        resources={"publisher": loaded.defs.resources["publisher"]},
+        resources={name: loaded.defs.resources[name] for name in RESOURCES},
     ) as context:
         data = sensor.evaluate_tick(context)
     return data.run_requests or [], data.skip_message, data.cursor
@@ -123,26 +124,24 @@ def test_a_cursor_that_an_operator_spoiled_is_begun_anew(loaded):
 
 def test_declared_sinks_follow_clean_trips_when_its_blocking_checks_passed(loaded):
     defs = build_defs(loaded.settings.model_copy(update={"automation": "declarative"}))
-    records = MonthRecords(loaded.instance, defs.get_repository_def().asset_graph, YELLOW)
+    graph = MonthGraph(defs.get_repository_def().asset_graph, assets(YELLOW, loaded.settings))
     key = f"{BEFORE}-01"
 
     def requested(cursor=None):
         result = dg.evaluate_automation_conditions(defs=defs, instance=loaded.instance, cursor=cursor)
-        names = {
-            k.to_user_string() for k in records.selection(records.graph) if key in result.get_requested_partitions(k)
-        }
+        names = {k.to_user_string() for k in graph.keys.values() if key in result.get_requested_partitions(k)}
         return names, result.cursor
 
     names, cursor = requested()
     assert names == set()
-    keys = records.selection(ingest_names(records))
+    keys = graph.selection(("raw_trips", "clean_trips"))
     job = defs.resolve_job_def("load_month")
     job.get_subset(asset_selection=set(keys), asset_check_selection=set()).execute_in_process(
         partition_key=key, instance=loaded.instance
     )
     names, cursor = requested(cursor)
     assert names == set()  # materialized, but not checked
-    checks = set(records.checks(keys))
+    checks = set(graph.checks(keys))
     job.get_subset(asset_selection=set(keys), asset_check_selection=checks).execute_in_process(
         partition_key=key, instance=loaded.instance
     )

@@ -22,6 +22,7 @@ from taxi_assets.core.scratch import Scratch
 from taxi_assets.core.table import Column, Table
 from taxi_assets.sinks.bigquery import client as bigquery_client
 from taxi_assets.sinks.bigquery.client import REQUEST_SECONDS, explained
+from taxi_assets.sinks.bigquery.manifests import Manifests
 from taxi_assets.sinks.columns import compare, read_schema, require_columns
 from taxi_assets.sinks.contract import ConfigurableSink, WriteContext, example_query
 
@@ -87,9 +88,12 @@ class BigQueryIOManager(ConfigurableSink):
         with explained(f"{month}: loading {uri} into {self._name(table)}"), self._client() as client:
             target, schema = self._prepare(client, table, loaded, month, write.log)
             if not month_file.rows:
-                return self._empty(client, table, month)
+                metadata = self._empty(client, table, month)
+                self._manifests(client).record(table, month, month_file.manifest.loaded_by(write.run_id))
+                return metadata
             job = self._load(client, table, target, schema, month_file, write)
             self._finish(job, table, month_file, write)
+            self._manifests(client).record(table, month, month_file.manifest.loaded_by(write.run_id))
         write.log(f"{month}: {job.output_rows:,} rows in {self._name(table)} by job {job.job_id}.")
         return {
             "dagster/table_name": self._name(table),
@@ -118,6 +122,14 @@ class BigQueryIOManager(ConfigurableSink):
                 return None
             (row,) = self._query(client, query, table, month).result(retry=self._retry)
         return from_row(table, row.values())
+
+    def manifests(self, table: Table) -> dict[Month, Manifest]:
+        """See `MonthSink.manifests`. A record counts while its partition has as many rows; without one, a month has rows only."""
+        with explained(f"reading what is recorded of {self._name(table)}"), self._client() as client:
+            return self._manifests(client).read(table)
+
+    def _manifests(self, client: bigquery.Client) -> Manifests:
+        return Manifests(client, f"{self.project}.{self.dataset}", self._retry, self.maximum_bytes_billed)
 
     def select(self, table: Table, month: Month, query: Callable[[str], str]) -> pa.Table:
         """The answer to a query of the month; `query` gets the table's name as SQL quotes it.

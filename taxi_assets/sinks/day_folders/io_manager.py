@@ -12,6 +12,9 @@ replacement of the month atomic for readers that use this module.
 
 from __future__ import annotations
 
+import json
+import math
+import re
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,15 +23,16 @@ from typing import Any
 from pydantic import Field
 
 from taxi_assets.core.errors import PermanentError
-from taxi_assets.core.manifest import Manifest, compared_columns, count
+from taxi_assets.core.manifest import FOOTER_KEY, WHOLE_MONTH, Manifest, compared_columns, count
 from taxi_assets.core.month import Month
 from taxi_assets.core.month_file import MonthFile
 from taxi_assets.core.scratch import Scratch
 from taxi_assets.core.table import Table
 from taxi_assets.sinks.contract import ConfigurableSink, WriteContext
 from taxi_assets.sinks.day_folders.journal import JOURNALS, MonthOfObjects
+from taxi_assets.sinks.storage.bucket import Bucket, Stat
 from taxi_assets.sinks.storage.buckets import open_bucket
-from taxi_assets.sinks.storage.month_objects import fill
+from taxi_assets.sinks.storage.month_objects import MANIFEST, fill, recorded_manifest
 
 FILE = "trips.parquet"
 """The one object of a day."""
@@ -83,6 +87,25 @@ class DayFoldersIOManager(ConfigurableSink):
             columns = compared_columns(table)
             return count(table, (batch for path in paths for batch in MonthFile(path, month).batches(columns)))
 
+    def manifests(self, table: Table) -> dict[Month, Manifest]:
+        """See `MonthSink.manifests`. One listing of a bucket has them all; in a directory, the footer of the first day is read.
+
+        A month that is being put in place is waited for or finished. A month of which a day is missing is not there.
+        """
+        bucket, start = open_bucket(self.location, self.key_file), f"{self.dataset(table)}/{table.day_key}="
+        for journal in list(bucket.list(f"{JOURNALS}/{start}")):
+            self._objects(table, Month.parse(journal.name.removesuffix(".tar")[-7:])).settle()
+        months: dict[Month, dict[str, Stat]] = {}
+        for day in bucket.list(start):
+            if match := re.match(r"\d{4}-\d{2}", day.name[len(start) :]):
+                months.setdefault(Month.parse(match[0]), {})[day.name] = day
+        found = {}
+        for month, seen in months.items():
+            days = [seen.get(name) for name in self._objects(table, month).names.values()]
+            if all(days) and (manifest := _month_of(bucket, [day for day in days if day])):
+                found[month] = manifest
+        return found
+
     def read(self, table: Table, month: Month) -> MonthFile:
         """The complete month, old or new; downloaded immediately (from a directory: linked). See `MonthSink.read`."""
         from taxi_assets.core.staging import stage
@@ -100,7 +123,8 @@ class DayFoldersIOManager(ConfigurableSink):
                 for day in days:
                     for batch in day.batches():
                         writer.write(batch)
-                writer.extra = days[0].manifest.extra
+                extra = days[0].manifest.extra
+                writer.extra = {name: value for name, value in extra.items() if name != WHOLE_MONTH}
                 return writer.close().path
 
         return MonthFile(merged, month, bytes=sum(day.bytes for day in days))
@@ -110,4 +134,34 @@ class DayFoldersIOManager(ConfigurableSink):
         names = {day: f"{dataset}/{table.day_key}={day}/{FILE}" for day in month.days}
         journal = f"{JOURNALS}/{dataset}/{table.day_key}={month}.tar"
         bucket = open_bucket(self.location, self.key_file)
-        return MonthOfObjects(bucket, month, names, journal, self.staging)
+        return MonthOfObjects(bucket, month, names, journal, self.staging, _metadata)
+
+
+def _metadata(path: Path) -> dict[str, str]:
+    """The metadata of a day's object: the manifest of its month."""
+    import pyarrow.parquet as pq
+
+    footer = pq.read_metadata(path).metadata or {}
+    extra = json.loads(footer.get(FOOTER_KEY, b"{}")).get("extra", {})
+    return {MANIFEST: json.dumps(extra[WHOLE_MONTH])} if WHOLE_MONTH in extra else {}
+
+
+def _month_of(bucket: Bucket, days: list[Stat]) -> Manifest | None:
+    """The manifest that the days of a month record; None if a day is of another month's load, or was removed meanwhile."""
+    recorded = {day.metadata.get(MANIFEST) for day in days}
+    if len(recorded) > 1:
+        return None
+    first = recorded_manifest(bucket, days[0])
+    if first is None or None not in recorded:
+        return first
+    if WHOLE_MONTH in first.extra:
+        return Manifest(**first.extra[WHOLE_MONTH])
+    parts = [recorded_manifest(bucket, day) for day in days]  # written by a version that recorded days only
+    times = [time for part in parts if part for time in (part.first, part.last) if time]
+    return Manifest(
+        sum(part.rows for part in parts if part),
+        {name: math.fsum(part.sums.get(name, 0.0) for part in parts if part) for name in first.sums},
+        min(times, default=None),
+        max(times, default=None),
+        first.extra,
+    )

@@ -63,6 +63,8 @@ class MonthOfObjects:
     journal: str
     staging: str
     """Folder for temporary files."""
+    describe: Callable[[Path], Mapping[str, str]] = lambda _: {}
+    """Returns the metadata of an object from its file."""
 
     def publish(self, files: Mapping[dt.date, Path], folder: Path, log: Callable[[str], None]) -> None:
         """Replace the month's objects with exactly these files, all or none; the files are moved. `folder` is for scratch files.
@@ -143,7 +145,8 @@ class MonthOfObjects:
             _copy(tar, offset, size, part)
             for _ in range(ATTEMPTS):
                 try:
-                    self.bucket.put(name, part, if_generation=generation, content_type=PARQUET)
+                    metadata = self.describe(part)
+                    self.bucket.put(name, part, if_generation=generation, metadata=metadata, content_type=PARQUET)
                     return part.unlink()
                 except PreconditionFailed:
                     found = self.bucket.stat(name)

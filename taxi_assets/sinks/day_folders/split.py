@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import json
 from collections.abc import Collection
 from contextlib import ExitStack
 from pathlib import Path
@@ -11,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from taxi_assets.core.errors import PermanentError
+from taxi_assets.core.manifest import WHOLE_MONTH
 from taxi_assets.core.month_file import MonthFile
 from taxi_assets.core.staging import MonthWriter, stage
 from taxi_assets.core.table import Table
@@ -65,7 +67,8 @@ def split_days(
                 pending[fullest] = 0
         for writer in filter(None, days):  # all of them begun before one is waited for
             writer.flush()
-        extra = month_file.manifest.extra
+        manifest = month_file.manifest
+        extra = {**manifest.extra, WHOLE_MONTH: json.loads(manifest.to_json())}
         files = {}
         for day, writer in zip(month.days, days, strict=True):
             if writer:

@@ -7,12 +7,7 @@ a slow reader does not block others.
 
 from __future__ import annotations
 
-import os
-import re
-import shutil
-import threading
 import time
-from collections import defaultdict
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,7 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field
 
-from taxi_assets.core.errors import PermanentError, TransientError, disk_full
+from taxi_assets.core.errors import PermanentError
 from taxi_assets.core.manifest import Manifest, aggregates, from_row
 from taxi_assets.core.month import Month
 from taxi_assets.core.month_file import BATCH_ROWS, MonthFile
@@ -28,6 +23,7 @@ from taxi_assets.core.scratch import Scratch
 from taxi_assets.core.table import Table
 from taxi_assets.sinks.columns import Difference, compare, converted_batches, read_schema, require_columns
 from taxi_assets.sinks.contract import ConfigurableSink, WriteContext, example_query
+from taxi_assets.sinks.duckdb.connection import DuckDBFile, transaction
 
 if TYPE_CHECKING:
     import duckdb
@@ -45,11 +41,8 @@ SQL_TYPES = {
 
 REMEDY = "change the table's column yourself, or name another dataset in TAXI_DATASET, then materialize again"
 
-_LOCKS: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
-"""One connection a file in this process: DuckDB shares an instance among threads and refuses a second configuration."""
-
-_RETRY_SECONDS = 0.05
-_LOG_AFTER_SECONDS = 5.0
+MANIFESTS = Table("month_manifests")
+"""What is recorded of each month of each table."""
 
 
 class DuckDBIOManager(ConfigurableSink):
@@ -73,11 +66,12 @@ class DuckDBIOManager(ConfigurableSink):
         month, loaded = month_file.month, require_columns(table, month_file, SQL_TYPES)
         path = month_file.path  # an object in a bucket is downloaded now, not while the file is held
         started = time.monotonic()
-        with self._open(month, write.log) as connection, _transaction(connection):
+        with self._file().open(month, write.log) as connection, transaction(connection):
             difference = self._prepare(connection, table, loaded, month, write.log)
             connection.execute(f"DELETE FROM {self._sql(table)} WHERE {_in_month(table)}", _range(month))
             _insert(connection, self._sql(table), month_file, path, difference.converted)
             self._require_whole(connection, table, month_file)
+            self._record(connection, table, month, month_file.manifest.loaded_by(write.run_id))
         seconds = time.monotonic() - started
         write.log(f"{month}: {month_file.rows:,} rows in {self._name(table)} of {self.path}, {seconds:.1f} s.")
         return {
@@ -91,6 +85,32 @@ class DuckDBIOManager(ConfigurableSink):
         """Query the table for the month's rows, sums and time span; None when there is no table."""
         with self._open_to_read(table, month) as connection:
             return None if connection is None else self._measure(connection, table, month)
+
+    def manifests(self, table: Table) -> dict[Month, Manifest]:
+        """See `MonthSink.manifests`; if a month has no record, all months are measured by one query."""
+        with self._open_to_read(table, table.name) as connection:
+            if connection is None:
+                return {}
+            recorded = {}
+            if self._columns(connection, MANIFESTS):
+                query = f"SELECT month, manifest FROM {self._sql(MANIFESTS)} WHERE table_name = ?"
+                rows = connection.execute(query, [table.name]).fetchall()
+                recorded = {Month(day.year, day.month): Manifest.from_json(text) for day, text in rows}
+            measured = self._by_month(connection, table, "count(*)")
+            if measured.keys() - recorded.keys():
+                measured = self._by_month(connection, table, aggregates(table))
+        empty = {month for month, manifest in recorded.items() if not manifest.rows}
+        return {month: recorded.get(month) or from_row(table, measured[month]) for month in measured.keys() | empty}
+
+    def _by_month(self, connection: duckdb.DuckDBPyConnection, table: Table, select: str) -> dict[Month, list[Any]]:
+        query = f"SELECT date_trunc('month', {_quoted(table.time or '')}), {select} FROM {self._sql(table)} GROUP BY 1"
+        return {Month(day.year, day.month): row for day, *row in connection.execute(query).fetchall() if day}
+
+    def _record(self, connection: duckdb.DuckDBPyConnection, table: Table, month: Month, manifest: Manifest) -> None:
+        columns = "table_name VARCHAR, month DATE, manifest VARCHAR NOT NULL, PRIMARY KEY (table_name, month)"
+        connection.execute(f"CREATE TABLE IF NOT EXISTS {self._sql(MANIFESTS)} ({columns})")
+        values = [table.name, month.start.date(), manifest.to_json()]
+        connection.execute(f"INSERT OR REPLACE INTO {self._sql(MANIFESTS)} VALUES (?, ?, ?)", values)
 
     def select(self, table: Table, month: Month, query: Callable[[str], str]) -> pa.Table:
         """The answer to a query of the month; `query` gets the table's name as SQL quotes it.
@@ -198,112 +218,16 @@ class DuckDBIOManager(ConfigurableSink):
             )
 
     @contextmanager
-    def _open_to_read(self, table: Table, month: Month) -> Generator[duckdb.DuckDBPyConnection | None]:
+    def _open_to_read(self, table: Table, what: object) -> Generator[duckdb.DuckDBPyConnection | None]:
         """A read-only connection, or None when the file or the table is not there."""
         if not Path(self.path).exists():
             yield None
             return
-        with self._open(month, read_only=True) as connection:
+        with self._file().open(what, read_only=True) as connection:
             yield connection if self._columns(connection, table) else None
 
-    @contextmanager
-    def _open(
-        self, month: Month, log: Callable[[str], None] = lambda _: None, *, read_only: bool = False
-    ) -> Generator[duckdb.DuckDBPyConnection]:
-        """Open the file for exclusive use, and translate its errors."""
-        import duckdb
-
-        path = os.path.abspath(self.path)
-        deadline = time.monotonic() + self.lock_timeout
-        if not _LOCKS[path].acquire(timeout=self.lock_timeout):
-            raise TransientError(
-                f"{month}: {path} was busy for {self.lock_timeout:.0f} s in this process; run it again."
-            )
-        try:
-            os.makedirs(os.path.dirname(path), exist_ok=True)
-            with _spill_folder(Path(self.staging), path, read_only) as spill:
-                options = {
-                    "memory_limit": self.memory_limit,
-                    "threads": self.threads,
-                    "preserve_insertion_order": False,  # with it, an INSERT of many row groups keeps them in memory
-                    "write_buffer_row_group_count": 1,  # as many are held by each thread before they are written
-                    "temp_directory": spill,
-                    "autoinstall_known_extensions": False,
-                }
-                connection = _connect(path, read_only, options, deadline, month, log)
-                try:
-                    yield connection
-                finally:
-                    connection.close()
-        except (duckdb.Error, OSError) as error:
-            if disk_full(error):
-                raise PermanentError(
-                    f"{month}: the disk is full at {path}; free some, then materialize again."
-                ) from error
-            if isinstance(error, duckdb.OutOfMemoryException):
-                raise PermanentError(
-                    f"{month}: {self.memory_limit} was too little memory for DuckDB to write {path}; "
-                    "raise the IO manager's memory_limit."
-                ) from error
-            if isinstance(error, (duckdb.IOException, duckdb.SerializationException, OSError)):
-                raise PermanentError(
-                    f"{month}: {path} could not be used ({_first_line(error)}); fix or move it, then materialize again."
-                ) from error
-            raise
-        finally:
-            _LOCKS[path].release()
-
-
-def _connect(
-    path: str, read_only: bool, options: dict[str, Any], deadline: float, month: Month, log: Callable[[str], None]
-) -> duckdb.DuckDBPyConnection:
-    """Open the file, waiting until `deadline` while another process holds it."""
-    import duckdb
-
-    log_at = time.monotonic() + _LOG_AFTER_SECONDS
-    while True:
-        try:
-            return duckdb.connect(path, read_only=read_only, config=options)
-        except (duckdb.IOException, duckdb.ConnectionException) as error:
-            if "Could not set lock" not in str(error) and "different configuration" not in str(error):
-                raise
-            holder = re.search(r"PID (\d+)", str(error))
-            held_by = f"process {holder[1]}" if holder else "another connection"
-        now = time.monotonic()
-        if now >= deadline:
-            raise TransientError(
-                f"{month}: {path} is still held by {held_by}; let it finish or end it (a notebook or "
-                "the DuckDB shell holds the file while connected), then materialize again."
-            )
-        if now >= log_at:
-            log(f"{month}: waiting for {path}, held by {held_by}.")
-            log_at = now + 6 * _LOG_AFTER_SECONDS
-        time.sleep(_RETRY_SECONDS)
-
-
-@contextmanager
-def _transaction(connection: duckdb.DuckDBPyConnection) -> Generator[None]:
-    connection.execute("BEGIN TRANSACTION")
-    try:
-        yield
-        connection.execute("COMMIT")
-    except BaseException:
-        connection.close()  # rolls back, even if ROLLBACK would fail after a failed statement
-        raise
-
-
-@contextmanager
-def _spill_folder(staging: Path, path: str, read_only: bool) -> Generator[str]:
-    """Where the writer spills: always the same folder, so that what a killed writer left is removed by the next one."""
-    if read_only:  # counting and copying never spill
-        yield ""
-        return
-    folder = staging / f"{Path(path).name}.spill"
-    folder.parent.mkdir(parents=True, exist_ok=True)  # DuckDB creates the folder itself, when it spills
-    try:
-        yield str(folder)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    def _file(self) -> DuckDBFile:
+        return DuckDBFile(self.path, self.staging, self.memory_limit, self.threads, self.lock_timeout)
 
 
 def _insert(
@@ -348,7 +272,3 @@ def _quoted(name: str) -> str:
 
 def _escaped(path: Path) -> str:
     return str(path).replace("'", "''")
-
-
-def _first_line(error: BaseException) -> str:
-    return str(error).strip().splitlines()[0]

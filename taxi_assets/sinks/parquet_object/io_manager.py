@@ -19,7 +19,14 @@ from taxi_assets.core.table import Table
 from taxi_assets.sinks.contract import ConfigurableSink, WriteContext
 from taxi_assets.sinks.storage.bucket import Bucket
 from taxi_assets.sinks.storage.buckets import open_bucket
-from taxi_assets.sinks.storage.month_objects import fill, measure_object, object_file, replace_object
+from taxi_assets.sinks.storage.month_objects import (
+    fill,
+    measure_object,
+    months_of_objects,
+    object_file,
+    recorded_manifest,
+    replace_object,
+)
 
 
 class ParquetObjectIOManager(ConfigurableSink):
@@ -49,6 +56,13 @@ class ParquetObjectIOManager(ConfigurableSink):
     def measure(self, table: Table, month: Month) -> Manifest | None:
         """Count and sum the object's rows from its data pages, as the bucket holds them now."""
         return measure_object(self.bucket(), self.name(table, month), table)
+
+    def manifests(self, table: Table) -> dict[Month, Manifest]:
+        """See `MonthSink.manifests`. One listing of a bucket has them all; in a directory, each file's footer is read."""
+        bucket = self.bucket()
+        objects = months_of_objects(bucket, self.template, table.object_kind)
+        found = {month: recorded_manifest(bucket, each) for month, each in objects.items()}
+        return {month: manifest for month, manifest in found.items() if manifest}
 
     def read(self, table: Table, month: Month) -> MonthFile:
         """The month's object as it is now. See `MonthSink.read`."""

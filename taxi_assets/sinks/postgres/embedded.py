@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import logging
-import os
 import secrets
 import shutil
 import socket
@@ -22,8 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from taxi_assets.core.errors import PermanentError, TransientError, disk_full
-from taxi_assets.core.locks import try_lock
-from taxi_assets.sinks.postgres.embedded_home import INSTEAD, Home, find_home
+from taxi_assets.core.locks import is_locked, try_lock
+from taxi_assets.sinks.postgres.embedded_home import INSTEAD, LOG, Home, find_home
 
 USER = "taxi"
 DATABASE = "postgres"
@@ -50,8 +48,6 @@ _LOG_BYTES = 5_000_000
 _BUSY = ("too many clients", "remaining connection slots")
 _PORT_TAKEN = ("could not bind", "Address already in use")
 
-_logger = logging.getLogger(__name__)
-
 
 class EmbeddedPostgres:
     """The server whose password, port and log are in `folder`, and also its data if the server's user can access it.
@@ -60,7 +56,7 @@ class EmbeddedPostgres:
     Unlike a pid in a file, a lock cannot be stale or belong to another program or container.
     """
 
-    def __init__(self, folder: Path, log: Callable[[str], Any] = _logger.info) -> None:
+    def __init__(self, folder: Path, log: Callable[[str], Any] = LOG) -> None:
         self.folder, self._log = Path(folder).resolve(), log
 
     def url(self) -> str:
@@ -73,20 +69,17 @@ class EmbeddedPostgres:
             TransientError: it did not respond in time.
         """
         with self._explained():
-            return self._answering() or self._start()
+            return self._connect() or self._start()
 
     @property
     def data(self) -> Path:
-        """Where the server's data lies, once it was started."""
-        home = self._home()
-        if home is None:
-            raise PermanentError(f"There is no embedded Postgres in {self.folder} yet; start it first.")
-        return home.data
+        """The folder of the server's data; it exists once the server was started."""
+        return (self._home() or Home(self.folder)).data
 
     def running(self) -> bool:
-        """Whether the server answers."""
+        """Return whether the server answers."""
         with self._explained():
-            return self._answering() is not None
+            return self._connect() is not None
 
     def stop(self) -> None:
         """Stop the server and wait until its last process has exited; does nothing if it is not running.
@@ -94,15 +87,13 @@ class EmbeddedPostgres:
         Raises:
             TransientError: it did not stop in time.
         """
-        if not self.folder.is_dir():
-            return
         with self._explained():
-            home = self._home()
-            if home is None or self._dead():
+            home, alive = self._home(), self.folder / "alive"
+            if home is None or not is_locked(alive):
                 return
             home.stop()
             deadline = time.monotonic() + 20
-            while not self._dead():
+            while is_locked(alive):
                 if time.monotonic() > deadline:
                     raise TransientError(f"The embedded Postgres in {self.folder} does not stop; see {home.log}.")
                 time.sleep(0.02)
@@ -110,13 +101,11 @@ class EmbeddedPostgres:
     def remove(self) -> None:
         """Stop the server and remove all it wrote, outside the folder too."""
         self.stop()
-        home = self._home()
-        if home is not None and home.folder != self.folder:
-            shutil.rmtree(home.folder, ignore_errors=True)
-        shutil.rmtree(self.folder, ignore_errors=True)
+        for folder in (self.data.parent, self.folder):
+            shutil.rmtree(folder, ignore_errors=True)
 
-    def _answering(self) -> str | None:
-        """The URL of the server if it responds there and knows the password, as only this server does."""
+    def _connect(self) -> str | None:
+        """Return the URL of the server if it responds there and knows the password, as only this server does."""
         import psycopg
 
         try:
@@ -135,19 +124,17 @@ class EmbeddedPostgres:
 
     def _start(self) -> str:
         self.folder.mkdir(parents=True, exist_ok=True)
-        deadline = time.monotonic() + START_SECONDS
         if self._home() and not (self.folder / "password").exists():
             raise PermanentError(
                 f"The embedded Postgres in {self.folder} has lost its password file: restore it, or remove the folder "
                 "and load the months again."
             )
-        while True:
-            if url := self._answering():
-                return url
+        deadline = time.monotonic() + START_SECONDS
+        while not (url := self._connect()):
             if time.monotonic() > deadline:
                 raise TransientError(
                     f"The embedded Postgres in {self.folder} does not answer on 127.0.0.1: if another container uses "
-                    f"the same folder, stop it there; else see {self.folder / 'server.log'}."
+                    f"the same folder, stop it there; else see {self.data.with_name('server.log')}."
                 )
             # held until this block ends and, once launched, by the server for as long as it lives
             with (self.folder / "alive").open("a") as alive:
@@ -155,67 +142,60 @@ class EmbeddedPostgres:
                     self._launch(alive.fileno())
                     continue
             time.sleep(0.05)  # it is starting, stopping or recovering
+        return url
 
     def _launch(self, alive: int) -> None:
-        home = self._home() or self._make(alive)
+        home = self._home() or self._initialize(alive)
         home.require_version()
         (home.data / "postmaster.pid").unlink(missing_ok=True)  # stale: no process of the server lives
         state = self._state()
-        port = state.get("port") or _free_port()
-        self._save({**state, "port": port})
-        if not home.log.exists():
+        if "port" not in state:
+            with socket.create_server(("127.0.0.1", 0)) as probe:
+                self._save(state := {**state, "port": probe.getsockname()[1]})
+        if not home.log.exists() or home.log.stat().st_size > _LOG_BYTES:
             home.own_file(home.log, "")
-        with home.log.open("a") as log:
-            if log.tell() > _LOG_BYTES:
-                log.truncate(0)
-            told = log.tell()
-        options = " ".join(f"-c {name}={value}" for name, value in {**SETTINGS, "port": port}.items())
-        self._log(f"The embedded Postgres starts on 127.0.0.1:{port}, its data in {home.data}.")
+        offset = home.log.stat().st_size
+        options = " ".join(f"-c {name}={value}" for name, value in {**SETTINGS, "port": state["port"]}.items())
+        self._log(f"The embedded Postgres starts on 127.0.0.1:{state['port']}, its data in {home.data}.")
         done = home.run(
             "pg_ctl", "start", "-w", "-t", str(int(START_SECONDS)), "-D", home.data, "-l", home.log, "-o", options,
             pass_fds=(alive,),
         )  # fmt: skip
         if done.returncode:
-            said = home.log.read_bytes()[told:].decode(errors="replace")
-            if any(text in said for text in _PORT_TAKEN):
-                self._save({key: value for key, value in self._state().items() if key != "port"})  # try the next one
-                return
-            raise _refusal(self.folder, said or done.stderr, f"see {home.log}")
+            logged = home.log.read_bytes()[offset:].decode(errors="replace")
+            if not any(text in logged for text in _PORT_TAKEN):
+                raise _refusal(self.folder, logged or done.stderr, f"see {home.log}")
+            del state["port"]  # try another one
+            self._save(state)
 
-    def _make(self, alive: int) -> Home:
+    def _initialize(self, alive: int) -> Home:
         """Initialize the server's files; incomplete files of an earlier attempt are deleted."""
-        home = find_home(self.folder, self._log)
-        try:
-            _ = home.programs
-        except PermanentError:
-            if home.folder != self.folder:
-                shutil.rmtree(home.folder, ignore_errors=True)
-            raise
-        fresh = home.data.with_name("data.new")
-        for old in (fresh, home.data):
-            shutil.rmtree(old, ignore_errors=True)
-        password = secrets.token_urlsafe(24)
-        word = home.folder / "password.new"
-        home.own_file(word, password)
+        home, password = find_home(self.folder, self._log), secrets.token_urlsafe(24)
+        fresh, password_file = home.data.with_name("data.new"), home.folder / "password.new"
+        for incomplete in (fresh, home.data):
+            shutil.rmtree(incomplete, ignore_errors=True)
         try:
             home.own_folder(fresh)
-            done = home.run("initdb", "-U", USER, "-A", "scram-sha-256", "--pwfile", word, "--locale=C", "-E", "UTF8",
-                            "-D", fresh, pass_fds=(alive,))  # fmt: skip
+            home.own_file(password_file, password)
+            done = home.run("initdb", "-U", USER, "-A", "scram-sha-256", "--pwfile", password_file, "--locale=C",
+                            "-E", "UTF8", "-D", fresh, pass_fds=(alive,))  # fmt: skip
+            if done.returncode:
+                raise _refusal(self.folder, done.stderr, INSTEAD)
+        except PermanentError:
+            shutil.rmtree(fresh if home.folder == self.folder else home.folder, ignore_errors=True)
+            raise
         finally:
-            word.unlink()
-        if done.returncode:
-            shutil.rmtree(fresh, ignore_errors=True)
-            raise _refusal(self.folder, done.stderr, INSTEAD)
-        _write_private(self.folder / "password", password)
+            password_file.unlink(missing_ok=True)
+        home.own_file(self.folder / "password", password)
         fresh.rename(home.data)
         self._save({"home": str(home.folder)} if home.folder != self.folder else {})
         return home
 
     def _home(self) -> Home | None:
-        """The folder of the initialized server; None if the initialization is missing or incomplete."""
+        """Return the folder of the initialized server; None if the initialization is missing or incomplete."""
         if not (self.folder / "server.json").exists():
             return None
-        home = Home(self.folder / self._state().get("home", "."))
+        home = Home(self.folder / self._state().get("home", "."), self._log)
         return home if (home.data / "PG_VERSION").exists() else None
 
     def _state(self) -> dict[str, Any]:
@@ -226,44 +206,27 @@ class EmbeddedPostgres:
         fresh.write_text(json.dumps(state))
         fresh.replace(self.folder / "server.json")
 
-    def _dead(self) -> bool:
-        with (self.folder / "alive").open("a") as alive:
-            return try_lock(alive)
-
     @contextlib.contextmanager
     def _explained(self) -> Generator[None]:
-        if sys.platform == "win32":
-            raise PermanentError(f"The embedded Postgres is not supported on Windows; {INSTEAD}.")
         try:
             yield
         except OSError as error:
             raise _refusal(self.folder, f"{error.strerror or error}: {error.filename}", INSTEAD) from error
 
 
-def _refusal(folder: Path, said: str, remedy: str) -> PermanentError:
-    if disk_full(OSError(said)):
+def _refusal(folder: Path, output: str, remedy: str) -> PermanentError:
+    if disk_full(OSError(output)):
         return PermanentError(
             f"The embedded Postgres in {folder} has no space left on its disk; free some, or {INSTEAD}."
         )
-    lines = [line for line in said.strip().splitlines() if "FATAL" in line or "error" in line.lower()]
-    reason = (lines or said.strip().splitlines() or ["no reason was given"])[-1].strip().rstrip(".")
+    lines = output.strip().splitlines() or ["no reason was given"]
+    errors = [line for line in lines if "FATAL" in line or "error" in line.lower()]
+    reason = (errors or lines)[-1].strip().rstrip(".")
     return PermanentError(f"The embedded Postgres in {folder} cannot run ({reason}); {remedy}.")
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-def _write_private(path: Path, text: str) -> None:
-    path.unlink(missing_ok=True)
-    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-        file.write(text)
-
-
 def main(arguments: list[str]) -> int:
-    """The command line; `status` exits with 3 when the server does not run."""
+    """Run the command line; `status` exits with 3 when the server does not run."""
     if len(arguments) != 2 or arguments[0] not in ("start", "stop", "status", "url"):
         print(__doc__, file=sys.stderr)
         return 2

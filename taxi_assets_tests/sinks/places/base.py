@@ -122,6 +122,7 @@ class _Lake:
         self._lake = LakeIOManager(folder=folder, asset=LAKE_ASSET, staging=str(self._staging))
         self._staged = staged
         self.measure, self.read, self.manifest = self._lake.measure, self._lake.read, self._lake.manifest
+        self.manifests = self._lake.manifests
 
     def replace(self, table: Any, trips: MonthFile, writing: WriteContext) -> Any:
         if not self._staged:
@@ -129,6 +130,7 @@ class _Lake:
         with stage(self._staging, trips.month, trips.schema, table, "clean") as writer:
             for batch in trips.batches():
                 writer.write(batch)
+            writer.extra = trips.manifest.extra
             staged = writer.close()
         return self._lake.replace(table, staged, writing)
 
@@ -175,6 +177,8 @@ class Place:
     """Rows of a month that takes long enough to be broken in the middle."""
     records_manifest = False
     """Whether the sink records a month's manifest, which `sink.manifest` returns."""
+    records_manifests = True
+    """Whether the sink records what each month is: every sink of months."""
     housekeeping_after_kill = False
     """Whether files of killed writers stay until the housekeeping removes them. Otherwise the next load leaves none."""
     where: str
@@ -219,9 +223,9 @@ class Place:
         """What is in the place besides months."""
         raise NotImplementedError
 
-    def trips(self, month: str, rows: int, seed: int = 0) -> MonthFile:
-        """A month that this sink can be given."""
-        return month_of_trips(self.folder / "made", month, rows, seed, change=self.change)
+    def trips(self, month: str, rows: int, seed: int = 0, extra: dict[str, Any] | None = None) -> MonthFile:
+        """A month that this sink can be given; `extra` is what its manifest has besides counts."""
+        return month_of_trips(self.folder / "made", month, rows, seed, change=self.change, extra=extra)
 
     def broken(self, trips: MonthFile) -> Any:
         """The same month, failing midway."""

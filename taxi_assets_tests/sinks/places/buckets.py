@@ -24,6 +24,7 @@ class ObjectsPlace(Place):
 
     def prepare(self, servers: Servers, stack: ExitStack) -> None:
         self.change = on_the_first if self.name.endswith("daily") else self.change
+        self.records_manifests = not self.name.endswith("daily")
         self.gcs = servers.gcs if self.name.startswith("gcs-") else None
         if self.gcs:
             self.where = f"gs://{self.gcs.new_bucket()}"

@@ -41,7 +41,8 @@ class PostgresPlace(Place):
     def extra(self) -> list[str]:
         query = "SELECT relname FROM pg_class WHERE relkind IN ('r', 'p') AND relnamespace::regnamespace::text !~ %s"
         tables = {name for (name,) in rows_of(self.where, query, "^(pg_|information)")}
-        return sorted(name for name in tables if not re.fullmatch(r"load_history|yellow_cab_data(_\d{4}_\d\d)?", name))
+        ours = r"load_history|month_manifests|yellow_cab_data(_\d{4}_\d\d)?"
+        return sorted(name for name in tables if not re.fullmatch(ours, name))
 
     def _partition(self, month: Month) -> str:
         return f"yellow_cab_data_{month.year}_{month.month:02d}"

@@ -19,6 +19,7 @@ from google.cloud import bigquery
 from taxi_assets.core.month import Month
 from taxi_assets.core.month_file import MonthFile
 from taxi_assets.datasets.schema import YELLOW
+from taxi_assets.sinks.bigquery.manifests import NAME as MANIFESTS
 from taxi_assets_tests.bigquery_fixtures import PROJECT, wire_to
 from taxi_assets_tests.processes import until
 from taxi_assets_tests.sinks.places.base import (
@@ -80,8 +81,8 @@ class BigQueryPlace(Place):
         self.client = stack.enter_context(bigquery.Client(PROJECT, AnonymousCredentials(), client_options=options))
         self.faults = {"503s and resets": self._disturb, "server gone": self._gone, "server killed": self._kill_server}
 
-    def trips(self, month: str, rows: int, seed: int = 0) -> MonthFile:
-        return self.server.upload(super().trips(month, rows // 10, seed))  # its rows come back as JSON, slowly
+    def trips(self, month: str, rows: int, seed: int = 0, extra: dict[str, Any] | None = None) -> MonthFile:
+        return self.server.upload(super().trips(month, rows // 10, seed, extra))  # its rows come back as JSON, slowly
 
     def broken(self, trips: MonthFile) -> Any:
         half = self.folder / "half.parquet"
@@ -102,7 +103,7 @@ class BigQueryPlace(Place):
 
     def extra(self) -> list[str]:
         tables = (table.table_id for table in self.client.list_tables(self.dataset))
-        return [name for name in tables if name != "yellow_cab_data"]
+        return [name for name in tables if name not in ("yellow_cab_data", MANIFESTS)]
 
     def _disturb(self, chance: random.Random, seconds: float) -> AbstractContextManager[Event]:
         faults = [(503, "backendError"), "reset", "lost"]

@@ -1,0 +1,117 @@
+"""Which assets a month has, where their manifests are read, and what the settings expect of them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import dagster as dg
+
+from taxi_assets.assets.guards import Replacing
+from taxi_assets.assets.report_manifests import report_manifests
+from taxi_assets.assets.sinks import sinks
+from taxi_assets.core.manifest import Manifest
+from taxi_assets.datasets.rules import CleaningRules
+from taxi_assets.datasets.schema import TaxiKind
+from taxi_assets.keys import CODE_VERSION, key, prefix
+from taxi_assets.publisher.columns import new_columns_of, to_load
+from taxi_assets.reports.daily_summary import summary_table
+from taxi_assets.settings import Settings
+from taxi_assets.status.decide import Assets, Decision, Expected
+from taxi_assets.status.manifests import Recorders
+from taxi_assets.status.months import AssetGraph, MonthStatus
+
+RESOURCES = frozenset(
+    {
+        "publisher",
+        "raw_lake",
+        "clean_lake",
+        "rejected_lake",
+        "postgres",
+        "parquet_object",
+        "day_folders",
+        "warehouse",
+        "summary",
+    }
+)
+"""The resources that a decision about months needs: the publisher, the lake and the sinks."""
+
+
+def month_status(
+    instance: dg.DagsterInstance, graph: AssetGraph, kind: TaxiKind, settings: Settings, resources: Any
+) -> MonthStatus:
+    """Return the status of a kind's months; `resources` has `RESOURCES` as attributes."""
+    return MonthStatus(
+        instance, graph, kind, expected(kind, settings), recorders(kind, settings, resources), assets(kind, settings)
+    )
+
+
+def run_config(kind: TaxiKind, decision: Decision | None = None, replacing: Replacing | None = None) -> dict[str, Any]:
+    """Return the run config of a month's load.
+
+    Args:
+        kind: the kind of taxi.
+        decision: what is decided about the month: cleaning rules it was given on purpose are kept.
+        replacing: what raw_trips may replace.
+    """
+    configs: dict[str, dict[str, Any]] = {}
+    if replacing:
+        configs["raw_trips"] = replacing.model_dump(exclude_defaults=True)
+    if decision and decision.rules is not None:
+        configs["clean_trips"] = dict(decision.rules)
+    selected = decision.assets if decision else None
+    return {
+        "ops": {
+            "_".join([*prefix(kind), name]): {"config": config}
+            for name, config in configs.items()
+            if config and (selected is None or key(kind, name).to_user_string() in selected)
+        }
+    }
+
+
+def assets(kind: TaxiKind, settings: Settings) -> Assets:
+    """Return the names of the kind's monthly assets."""
+
+    def names(*short: str) -> tuple[str, ...]:
+        return tuple(key(kind, name).to_user_string() for name in short)
+
+    return Assets(
+        *names("raw_trips", "clean_trips", "rejected_trips"),
+        names(*(sink.name for sink in sinks(settings))),
+        names("daily_summary", "month_report"),
+    )
+
+
+def recorders(kind: TaxiKind, settings: Settings, resources: Any) -> Recorders:
+    """Return the calls that read the manifests of each asset's months."""
+    places = {
+        "raw_trips": ("raw_lake", kind.raw_table),
+        "clean_trips": ("clean_lake", kind.table),
+        "rejected_trips": ("rejected_lake", kind.raw_table),
+        **{sink.name: (sink.io_manager, kind.table) for sink in sinks(settings)},
+        "daily_summary": ("summary", summary_table(kind)),
+    }
+    calls: dict[str, Any] = {
+        name: lambda manager=manager, table=table: getattr(resources, manager).manifests(table)
+        for name, (manager, table) in places.items()
+    }
+    calls["month_report"] = lambda: report_manifests(resources.parquet_object, kind)
+    return {key(kind, name).to_user_string(): call for name, call in calls.items()}
+
+
+def expected(kind: TaxiKind, settings: Settings) -> Expected:
+    """Return what this version and these settings would load."""
+    defaults = CleaningRules().model_dump()
+    rules = settings.cleaning_rules.model_dump()
+
+    def outdated(clean: Manifest) -> str | None:
+        new, loaded = new_columns_of(kind, clean.extra), clean.extra.get("loaded_columns", {})
+        if left := [name.strip() for name in to_load(kind, new, settings.new_columns) if name not in loaded]:
+            return f"lacks column {', '.join(left)}, which the raw month has and which is now loaded"
+        if clean.extra.get("own_rules", True):  # older versions did not record whether a run had rules of its own
+            return None
+        recorded = {**defaults, **clean.extra["rules"]}
+        if changed := [name for name, value in rules.items() if recorded.get(name) != value]:
+            return f"was cleaned with another {', '.join(changed)}"
+        return None
+
+    return Expected(CODE_VERSION, outdated)

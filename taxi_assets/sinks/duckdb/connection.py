@@ -1,0 +1,149 @@
+"""Opens a DuckDB file for one short transaction, and translates its errors.
+
+Only one process at a time can open a DuckDB file for writing, and then no other can read it: opening waits for the file.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from taxi_assets.core.errors import PermanentError, TransientError, disk_full
+
+if TYPE_CHECKING:
+    import duckdb
+
+_LOCKS: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
+"""One connection a file in this process: DuckDB shares an instance among threads and refuses a second configuration."""
+
+_RETRY_SECONDS = 0.05
+_LOG_AFTER_SECONDS = 5.0
+
+
+@dataclass(frozen=True)
+class DuckDBFile:
+    """A DuckDB file; `staging` is the folder in which it spills. The other fields are those of `DuckDBIOManager`."""
+
+    path: str
+    staging: str
+    memory_limit: str
+    threads: int
+    lock_timeout: float
+
+    @contextmanager
+    def open(
+        self, what: object, log: Callable[[str], None] = lambda _: None, *, read_only: bool = False
+    ) -> Generator[duckdb.DuckDBPyConnection]:
+        """Open the file for exclusive use, and close it in the end; `what` is a month or a table, for errors.
+
+        Raises:
+            TransientError: another process or thread held it for `lock_timeout` seconds.
+            PermanentError: the file cannot be used, the disk is full, or the memory was too little.
+        """
+        import duckdb
+
+        path = os.path.abspath(self.path)
+        deadline = time.monotonic() + self.lock_timeout
+        if not _LOCKS[path].acquire(timeout=self.lock_timeout):
+            raise TransientError(
+                f"{what}: {path} was busy for {self.lock_timeout:.0f} s in this process; run it again."
+            )
+        try:
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+            with _spill_folder(Path(self.staging), path, read_only) as spill:
+                options = {
+                    "memory_limit": self.memory_limit,
+                    "threads": self.threads,
+                    "preserve_insertion_order": False,  # with it, an INSERT of many row groups keeps them in memory
+                    "write_buffer_row_group_count": 1,  # as many are held by each thread before they are written
+                    "temp_directory": spill,
+                    "autoinstall_known_extensions": False,
+                }
+                connection = _connect(path, read_only, options, deadline, what, log)
+                try:
+                    yield connection
+                finally:
+                    connection.close()
+        except (duckdb.Error, OSError) as error:
+            if disk_full(error):
+                raise PermanentError(
+                    f"{what}: the disk is full at {path}; free some, then materialize again."
+                ) from error
+            if isinstance(error, duckdb.OutOfMemoryException):
+                raise PermanentError(
+                    f"{what}: {self.memory_limit} was too little memory for DuckDB to write {path}; "
+                    "raise the IO manager's memory_limit."
+                ) from error
+            if isinstance(error, (duckdb.IOException, duckdb.SerializationException, OSError)):
+                raise PermanentError(
+                    f"{what}: {path} could not be used ({_first_line(error)}); fix or move it, then materialize again."
+                ) from error
+            raise
+        finally:
+            _LOCKS[path].release()
+
+
+def _connect(
+    path: str, read_only: bool, options: dict[str, Any], deadline: float, what: object, log: Callable[[str], None]
+) -> duckdb.DuckDBPyConnection:
+    """Open the file, waiting until `deadline` while another process holds it."""
+    import duckdb
+
+    log_at = time.monotonic() + _LOG_AFTER_SECONDS
+    while True:
+        try:
+            return duckdb.connect(path, read_only=read_only, config=options)
+        except (duckdb.IOException, duckdb.ConnectionException) as error:
+            if "Could not set lock" not in str(error) and "different configuration" not in str(error):
+                raise
+            holder = re.search(r"PID (\d+)", str(error))
+            held_by = f"process {holder[1]}" if holder else "another connection"
+        now = time.monotonic()
+        if now >= deadline:
+            raise TransientError(
+                f"{what}: {path} is still held by {held_by}; let it finish or end it (a notebook or "
+                "the DuckDB shell holds the file while connected), then materialize again."
+            )
+        if now >= log_at:
+            log(f"{what}: waiting for {path}, held by {held_by}.")
+            log_at = now + 6 * _LOG_AFTER_SECONDS
+        time.sleep(_RETRY_SECONDS)
+
+
+@contextmanager
+def transaction(connection: duckdb.DuckDBPyConnection) -> Generator[None]:
+    """A transaction: committed when the block ends, rolled back when it raises."""
+    connection.execute("BEGIN TRANSACTION")
+    try:
+        yield
+        connection.execute("COMMIT")
+    except BaseException:
+        connection.close()  # rolls back, even if ROLLBACK would fail after a failed statement
+        raise
+
+
+@contextmanager
+def _spill_folder(staging: Path, path: str, read_only: bool) -> Generator[str]:
+    """Where the writer spills: always the same folder, so that what a killed writer left is removed by the next one."""
+    if read_only:  # counting and copying never spill
+        yield ""
+        return
+    folder = staging / f"{Path(path).name}.spill"
+    folder.parent.mkdir(parents=True, exist_ok=True)  # DuckDB creates the folder itself, when it spills
+    try:
+        yield str(folder)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().splitlines()[0]
