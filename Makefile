@@ -11,7 +11,7 @@ $(if $(SOURCE),$(eval export TAXI_SOURCE := $(SOURCE)))
 $(if $(ROWS),$(eval export TAXI_SAMPLE_ROWS := $(ROWS)))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo run backfill status summary dev stop clean-data emulators emulators-stop test lint chaos bench bench-peers bench-record bench-check \
+.PHONY: help demo run backfill status audit summary dev stop clean-data emulators emulators-stop test lint chaos simulate bench bench-peers bench-record bench-check \
   pictures verify-docs verify-terraform verify-deploy up lock
 
 help:  ## list the targets
@@ -30,21 +30,24 @@ $(VENV)/.ready-dev: requirements-dev.lock $(VENV)/.ready
 	@$(PIP) --no-deps --require-hashes -r requirements-dev.lock
 	@touch $@
 
-demo: $(VENV)/.ready  ## load a generated month into Postgres, a bucket directory and DuckDB, and print the row counts
-	@TAXI_SOURCE=sample $(BIN)/taxi-assets run 2021-01
+demo: $(VENV)/.ready  ## load a generated month into Postgres, a bucket directory and DuckDB in .taxi, and print the row counts
+	@$(BIN)/taxi-assets demo
 	@echo; echo "Next: make dev (the asset graph in a browser), make run MONTH=2021-01 (real trips), make stop."
 
 run: $(VENV)/.ready  ## load a real month: make run MONTH=2021-01 [SOURCE=tlc|datatalks|sample|template]
-	@$(BIN)/taxi-assets run $(MONTH)
+	@$(BIN)/taxi-assets run $(MONTH) $(if $(KIND),--kind $(KIND)) $(if $(ACCEPT_SMALLER),--accept-smaller)
 
 backfill: $(VENV)/.ready  ## load a range of months, resumable: make backfill FROM=2019-01 TO=2020-12 [JOBS=2] [AGAIN=1]
-	@$(BIN)/taxi-assets backfill --from $(FROM) --to $(TO) --jobs $(or $(JOBS),1) $(if $(KIND),--kind $(KIND)) $(if $(AGAIN),--again)
+	@$(BIN)/taxi-assets backfill --from $(FROM) --to $(TO) --jobs $(or $(JOBS),1) $(if $(KIND),--kind $(KIND)) $(if $(AGAIN),--again) $(if $(ACCEPT_SMALLER),--accept-smaller)
 
-status: $(VENV)/.ready  ## show which months are loaded, missing, republished or incomplete: make status [FROM=2019-01 TO=2020-12]
-	@$(BIN)/taxi-assets status $(if $(FROM),--from $(FROM)) $(if $(TO),--to $(TO)) $(if $(KIND),--kind $(KIND))
+audit: $(VENV)/.ready  ## measure loaded months in every sink, against the lake: make audit [FROM=2019-01 TO=2020-12] [REPAIR=1]
+	@$(BIN)/taxi-assets audit $(if $(FROM),--from $(FROM)) $(if $(TO),--to $(TO)) $(if $(KIND),--kind $(KIND)) $(if $(REPAIR),--repair)
+
+status: $(VENV)/.ready  ## show what each sink has of each month: make status [FROM=2019-01 TO=2020-12] [KIND=green] [JSON=1]
+	@$(BIN)/taxi-assets status $(if $(FROM),--from $(FROM)) $(if $(TO),--to $(TO)) $(if $(KIND),--kind $(KIND)) $(if $(JSON),--json)
 
 summary: $(VENV)/.ready  ## query every sink for a month's row counts: make summary MONTH=2021-01
-	@$(BIN)/taxi-assets summary $(MONTH)
+	@$(BIN)/taxi-assets summary $(MONTH) $(if $(KIND),--kind $(KIND))
 
 dev: $(VENV)/.ready  ## start the Dagster UI and daemon on http://127.0.0.1:3000 (PORT=3000)
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/dagster dev --host 127.0.0.1 --port $${PORT:-3000}
@@ -70,6 +73,9 @@ lint: $(VENV)/.ready-dev  ## run ruff, the type checker and `dagster definitions
 
 chaos: $(VENV)/.ready-dev  ## kill and corrupt loads of every sink at random: make chaos [SECONDS=600] [KILLS=50] [SEED=1]
 	@$(BIN)/python -m taxi_assets_tests.chaos --seconds $(or $(SECONDS),600) --kills $(or $(KILLS),50) $(if $(SEED),--seed $(SEED))
+
+simulate: $(VENV)/.ready-dev  ## play random histories of operation against the decisions what to load: make simulate [SECONDS=60] [SEED=0]
+	@$(BIN)/python -m taxi_assets_tests.simulation --seconds $(or $(SECONDS),60) --seed $(or $(SEED),0)
 
 bench: $(VENV)/.ready-dev  ## run the benchmarks against floors and other tools, and print the tables
 	@$(BIN)/python -m benchmarks.bench $(ARGS)

@@ -16,6 +16,7 @@ from taxi_assets.assets.places import zones_asset
 from taxi_assets.assets.reports import report_assets
 from taxi_assets.assets.sinks import sink_assets
 from taxi_assets.automation.alerts import alerts_sensor
+from taxi_assets.automation.audit import audit_jobs, audit_schedule
 from taxi_assets.automation.deadlines import check_keys, deadline_checks, deadline_job, deadline_schedule
 from taxi_assets.automation.housekeeping import housekeeping_job, housekeeping_schedule
 from taxi_assets.automation.schedules import monthly_schedule, reconciliation
@@ -50,12 +51,14 @@ def build_defs(
         for job in (load_month(kind, without=check_keys(kind, settings)), deadline_job(kind, settings))
     ]
     schedules = [
-        make(kind, settings) for kind in kinds for make in (monthly_schedule, reconciliation, deadline_schedule)
+        make(kind, settings)
+        for kind in kinds
+        for make in (monthly_schedule, reconciliation, deadline_schedule, audit_schedule)
     ]
     return dg.Definitions(
         assets=[*(with_conditions(kinds, assets) if declarative else assets), *daily_assets, zones_asset(settings)],
         asset_checks=checks,
-        jobs=[*jobs, housekeeping_job(settings)],
+        jobs=[*jobs, *audit_jobs(kinds, settings), housekeeping_job(settings)],
         schedules=[*schedules, housekeeping_schedule(settings)],
         sensors=[
             *(new_months_sensor(kind, settings) for kind in kinds),

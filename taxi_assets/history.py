@@ -15,13 +15,13 @@ from dagster._core.storage.local_compute_log_manager import LocalComputeLogManag
 from dagster._core.storage.root import LocalArtifactStorage
 from dagster._core.storage.sqlite_storage import DagsterSqliteStorage
 
+from taxi_assets.core.home import load_home
 from taxi_assets.core.locks import file_lock
-from taxi_assets.settings import HomeSettings, project_folder
 
 
 def history_folder() -> Path:
     """Return the folder of Dagster's history."""
-    return HomeSettings(_env_file=project_folder() / ".env").history_folder
+    return load_home().history_folder
 
 
 def base_dir(name: str) -> Any:

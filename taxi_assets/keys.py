@@ -39,6 +39,11 @@ def job_name(kind: TaxiKind) -> str:
     return LOAD_MONTH if kind.name == "yellow" else f"load_{kind.name}_month"
 
 
+def audit_name(kind: TaxiKind) -> str:
+    """Return the name of the audit's job and schedule."""
+    return f"audit_{kind.name}"
+
+
 def monthly(kind: TaxiKind) -> dg.MonthlyPartitionsDefinition:
     """Every month from the kind's first to the current one.
 

@@ -52,7 +52,7 @@ def resources(settings: Settings) -> dict[str, Any]:
         )
     }
     return {
-        "publisher": Publisher(source=settings.source, sample_rows=settings.sample_rows, folder=str(settings.folder)),
+        "publisher": Publisher(settings),
         **lakes,
         "postgres": PostgresIOManager(
             url.get_secret_value() if url else embedded.url, settings.postgres_schema, staging=staging

@@ -1,55 +1,26 @@
 """The settings: environment variables TAXI_* and `.env`, validated, with the local profile as default.
 
-Entry points call `load_settings` once and pass the result on; no other module reads the environment for a setting.
-Relative paths count from the project folder: DAGSTER_HOME where it is set, else the working directory.
+Entry points call `load_settings` once and pass the result on; no other module reads the environment for a setting. Where the
+values come from, and what paths are relative to, is in `core.home`; which addresses are allowed in `core.addresses`.
 """
 
 from __future__ import annotations
 
-import os
 import re
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import dagster as dg
-from pydantic import Field, PrivateAttr, SecretStr, ValidationError, ValidationInfo, field_validator, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator, model_validator
 
+from taxi_assets.core.addresses import require_postgres_address, require_url, require_url_or_path
 from taxi_assets.core.errors import PermanentError
+from taxi_assets.core.home import HomeSettings, project_folder
 from taxi_assets.datasets.rules import CleaningRules
 from taxi_assets.datasets.schema import KINDS, TaxiKind
 from taxi_assets.publisher.published import redact
 from taxi_assets.publisher.source import PUBLISHERS, address_scheme
-
-
-def project_folder() -> Path:
-    """Return the folder that relative paths count from: DAGSTER_HOME, else the working directory."""
-    return Path(os.environ.get("DAGSTER_HOME") or ".").resolve()
-
-
-class HomeSettings(BaseSettings):
-    """TAXI_HOME alone: what Dagster's storage needs to know, even when another setting is wrong."""
-
-    model_config = SettingsConfigDict(env_prefix="TAXI_", extra="ignore", env_ignore_empty=True, frozen=True)
-    _folder: Path = PrivateAttr(default_factory=project_folder)
-
-    home: Path = Field(Path(".taxi"), description="Folder for everything written at run time.")
-
-    @property
-    def folder(self) -> Path:
-        """The folder that relative paths count from."""
-        return self._folder
-
-    @property
-    def home_folder(self) -> Path:
-        """TAXI_HOME, absolute."""
-        return self.folder / self.home
-
-    @property
-    def history_folder(self) -> Path:
-        """Folder of Dagster's runs, events and logs (dagster.yaml, `taxi_assets.history`)."""
-        return self.home_folder / "dagster"
 
 
 class Settings(HomeSettings, CleaningRules):
@@ -63,6 +34,7 @@ class Settings(HomeSettings, CleaningRules):
     kinds: str = Field("yellow", description="Kinds of taxi, separated by commas: yellow, green.")
     source: str = Field(
         "tlc",
+        repr=False,  # an address may contain a password or a token
         description="Where months come from: `tlc`, `datatalks`, `sample`, or an https address or path "
         "with {month} (and {kind}) in it.",
     )
@@ -146,6 +118,13 @@ class Settings(HomeSettings, CleaningRules):
     reconcile_runs: int = Field(
         5, ge=1, description="Maximum number of runs launched by one reconciliation; remaining months are logged."
     )
+    audit_cron: str = Field(
+        "0 3 * * 0", description="When loaded months are measured in every sink (cron, New York time)."
+    )
+    audit_months: int = Field(50, ge=1, description="Maximum number of months that one audit measures.")
+    repair: bool = Field(
+        False, description="Whether months that an audit found to differ from the lake are loaded again."
+    )
     deadline_days: int = Field(
         7, ge=0, description="Days after publication by which every sink must have the newest month."
     )
@@ -180,6 +159,7 @@ class Settings(HomeSettings, CleaningRules):
     def _known_source(cls, value: str) -> str:
         if value in (*PUBLISHERS, "sample"):
             return value
+        require_url_or_path(value)
         if "{month}" not in value:
             allowed = f"{', '.join(PUBLISHERS)}, sample, or a path or URL that contains {{month}}"
             raise ValueError(f"must be {allowed}; got {redact(value)!r}")
@@ -202,7 +182,7 @@ class Settings(HomeSettings, CleaningRules):
             raise ValueError("must be a positive number or `all`")
         return value
 
-    @field_validator("monthly_cron", "reconcile_cron")
+    @field_validator("monthly_cron", "reconcile_cron", "audit_cron")
     @classmethod
     def _cron(cls, value: str) -> str:
         try:  # as Dagster does when a schedule is defined and when it computes a tick
@@ -214,13 +194,24 @@ class Settings(HomeSettings, CleaningRules):
             ) from None
         return value
 
-    @field_validator("alert_webhook", "smtp_url", "ui_url")
+    @field_validator("postgres_url")
+    @classmethod
+    def _postgres_address(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None:
+            require_postgres_address(value.get_secret_value())
+        return value
+
+    @field_validator("alert_webhook", "smtp_url", "ui_url", "celery_broker", "celery_backend")
     @classmethod
     def _address(cls, value: str | SecretStr | None, info: ValidationInfo) -> str | SecretStr | None:
-        schemes = ("smtp", "smtps") if info.field_name == "smtp_url" else ("http", "https")
-        url = value.get_secret_value() if isinstance(value, SecretStr) else value
-        if url is not None and not re.fullmatch(rf"({'|'.join(schemes)})://[^\s/]\S*", url):
-            raise ValueError(f"must be a URL that begins with {schemes[0]}:// or {schemes[1]}://")
+        if url := value.get_secret_value() if isinstance(value, SecretStr) else value:
+            if info.field_name in ("celery_broker", "celery_backend"):  # several are separated by semicolons
+                for each in re.split(r";(?=[a-z+]+://)", url):
+                    require_url(each, path=False)
+            elif info.field_name == "smtp_url":
+                require_url(url, ("smtp", "smtps"), path=False)
+            else:
+                require_url(url, ("http", "https"))
         return value
 
     @field_validator("alert_email")
@@ -307,17 +298,19 @@ class Settings(HomeSettings, CleaningRules):
         return str(self.folder / self.bucket if self.bucket else self.home_folder / "bucket")
 
 
-def load_settings(folder: Path | None = None) -> Settings:
+def load_settings(folder: Path | None = None, **overrides: Any) -> Settings:
     """Read the settings from the environment and from `.env` in `folder`, by default the project folder.
+
+    `overrides` are settings by field name that win over both; None is a setting's default.
 
     Raises:
         PermanentError: a value is not allowed; the message names the variable.
     """
     folder = folder or project_folder()
     try:
-        settings = Settings(_env_file=folder / ".env")
+        settings = Settings(_env_file=folder / ".env", **overrides)
     except ValidationError as error:
-        raise PermanentError(explain(error)) from None
+        raise PermanentError(explain(error)) from None  # which has the values, some of them secret
     settings._folder = folder.resolve()
     return settings
 

@@ -99,9 +99,13 @@ def same_month(month: Month, sink: str, expected: Manifest | None, found: Manife
         "found": found.compared(),
     }
     return [
-        f"{month}: {sink} has {name} {found.value(name)}, clean_trips has {expected.value(name)}."
+        f"{month}: {sink} has {name} {_shown(found.value(name))}, clean_trips has {_shown(expected.value(name))}."
         for name in expected.differences(found)
     ], compared
+
+
+def _shown(value: object) -> str:
+    return f"{value:,.2f}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else str(value)
 
 
 def summary_is_whole(month: Month, clean: Manifest | None, held: Mapping[str, "pa.Table"]) -> Problems:

@@ -24,18 +24,18 @@ if TYPE_CHECKING:
     from taxi_assets.lake.cleaning import Cleaned
 
 
-class Publisher(dg.ConfigurableResource):
-    """Where months come from: a source of `taxi_assets.publisher.source`."""
+class Publisher:
+    """Where months come from: a source of `taxi_assets.publisher.source`.
 
-    source: str = Field(description="tlc, datatalks, sample, or an address or path with {month} in it.")
-    sample_rows: int = Field(100_000, description="Rows of a generated month (source `sample`).")
-    folder: str = Field(description="Folder that relative paths in `source` count from.")
+    It has no Dagster config: Dagster shows config in its UI, and the address may contain a password or a token.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
 
     def open(self) -> TripSource:
         """The source, ready to probe and fetch."""
-        from pathlib import Path
-
-        return trip_source(self.source, self.sample_rows, Path(self.folder))
+        return trip_source(self._settings.source, self._settings.sample_rows, self._settings.folder)
 
 
 def cleaning_config(defaults: CleaningRules) -> type[dg.Config]:

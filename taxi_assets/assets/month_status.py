@@ -20,29 +20,27 @@ from taxi_assets.status.decide import Assets, Decision, Expected
 from taxi_assets.status.manifests import Recorders
 from taxi_assets.status.months import AssetGraph, MonthStatus
 
-RESOURCES = frozenset(
-    {
-        "publisher",
-        "raw_lake",
-        "clean_lake",
-        "rejected_lake",
-        "postgres",
-        "parquet_object",
-        "day_folders",
-        "warehouse",
-        "summary",
-    }
-)
-"""The resources that a decision about months needs: the publisher, the lake and the sinks."""
+
+def resource_keys(settings: Settings) -> set[str]:
+    """Return the resources that a decision about months needs: the publisher, the lake and the sinks."""
+    lakes = ("raw_lake", "clean_lake", "rejected_lake")
+    return {"publisher", *lakes, "summary", "parquet_object", *(sink.io_manager for sink in sinks(settings))}
 
 
 def month_status(
-    instance: dg.DagsterInstance, graph: AssetGraph, kind: TaxiKind, settings: Settings, resources: Any
+    instance: dg.DagsterInstance,
+    graph: AssetGraph | None,
+    kind: TaxiKind,
+    settings: Settings,
+    resources: Any,
+    location: str | None = None,
 ) -> MonthStatus:
-    """Return the status of a kind's months; `resources` has `RESOURCES` as attributes."""
-    return MonthStatus(
-        instance, graph, kind, expected(kind, settings), recorders(kind, settings, resources), assets(kind, settings)
-    )
+    """Return the status of a kind's months.
+
+    `resources` has `resource_keys` as attributes; `location` is the name of this code location, if it is known.
+    """
+    reads = recorders(kind, settings, resources)
+    return MonthStatus(instance, graph, kind, expected(kind, settings), reads, assets(kind, settings), location)
 
 
 def run_config(kind: TaxiKind, decision: Decision | None = None, replacing: Replacing | None = None) -> dict[str, Any]:
@@ -114,4 +112,4 @@ def expected(kind: TaxiKind, settings: Settings) -> Expected:
             return f"was cleaned with another {', '.join(changed)}"
         return None
 
-    return Expected(CODE_VERSION, outdated)
+    return Expected(CODE_VERSION, outdated, settings.repair)

@@ -29,7 +29,7 @@ def zones_asset(settings: Settings) -> dg.AssetsDefinition:
         description="Borough and name of each taxi zone, as published. A source without a lookup leaves it as it is; a trip "
         "with an unknown zone keeps its id.",
     )
-    def taxi_zones(context: dg.AssetExecutionContext, publisher: Publisher) -> Iterator[dg.Output]:
+    def taxi_zones(context: dg.AssetExecutionContext, publisher: dg.ResourceParam[Publisher]) -> Iterator[dg.Output]:
         """Fetch and check the lookup."""
         from taxi_assets.publisher.zone_lookup import read_zones, sample_zones
 

@@ -22,7 +22,7 @@ class Refused(Exception):
 
 @dataclass(frozen=True)
 class Message:
-    """An alert: `failure`, `warning` or `recovery`, a title of one line, the details, and the URL of the run."""
+    """An alert: `failure`, `warning` or `recovery`, a title of one line, the details, and the URL of a page in the UI."""
 
     kind: str
     title: str
@@ -57,7 +57,7 @@ def _post(message: Message, settings: Settings) -> None:
     escape = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;"})
     sign = {"failure": ":red_circle:", "warning": ":warning:", "recovery": ":large_green_circle:"}[message.kind]
     title, details = message.title.translate(escape), message.details.translate(escape)
-    text = f"{sign} *{title}*\n{details}\n<{message.link}|Open the run>"
+    text = f"{sign} *{title}*\n{details}\n<{message.link}|Open in Dagster>"
     url = settings.alert_webhook.get_secret_value()
     response = requests.post(url, json={"text": text}, timeout=TIMEOUT_SECONDS, allow_redirects=False)
     if not response.ok:

@@ -8,7 +8,7 @@ import datetime as dt
 
 import dagster as dg
 
-from taxi_assets.assets.month_status import RESOURCES, month_status
+from taxi_assets.assets.month_status import month_status, resource_keys
 from taxi_assets.assets.sinks import sinks
 from taxi_assets.automation.schedules import LOOK_BACK, TIMEZONE, status
 from taxi_assets.core import run_tags
@@ -20,6 +20,8 @@ from taxi_assets.status.decide import Cell, Decision, State
 from taxi_assets.status.probing import ProbeResults, newest_published
 
 DEADLINE = "newest_published_month_is_loaded"
+LATE = "is late"
+"""In the description of a check that failed because a month is late, and not because the publisher did not answer."""
 USUAL_DELAY = dt.timedelta(days=60)
 """Assumed delay of a month whose publication date the publisher does not report (TLC: median 51 days)."""
 
@@ -39,11 +41,12 @@ def deadline_checks(kind: TaxiKind, settings: Settings) -> dg.AssetChecksDefinit
                 DEADLINE,
                 asset=check.asset_key,
                 description=f"Fails when the newest month was published more than {settings.deadline_days} days ago and is "
-                "not in this sink. See the month's last run, or the ticks of the new-months sensor.",
+                "not in this sink. Warns when it is not known which month is the newest. See the month's last run, or the ticks "
+                "of the new-months sensor.",
             )
             for check in check_keys(kind, settings)
         ],
-        required_resource_keys=set(RESOURCES),
+        required_resource_keys=resource_keys(settings),
         can_subset=True,
     )
     def deadlines(context: dg.AssetCheckExecutionContext):
@@ -71,7 +74,10 @@ def is_loaded(decision: Decision, sink: dg.AssetKey) -> bool:
 def check_result(
     check: dg.AssetCheckKey, results: ProbeResults, *, loaded: bool, days: int, now: dt.datetime
 ) -> dg.AssetCheckResult:
-    """Return the result of a check: a month is late if it is not loaded after its due date."""
+    """Return the result of a check: a month is late if it is not loaded after its due date.
+
+    A month that is not late passes only if it is known to be the newest.
+    """
     newest = results.newest
     if newest is None:
         return dg.AssetCheckResult(
@@ -86,12 +92,14 @@ def check_result(
     date = modified or newest.end.replace(tzinfo=dt.UTC) + USUAL_DELAY
     due = date + dt.timedelta(days=days)
     late = not loaded and now > due
-    state = "is loaded" if loaded else "is late" if late else "is not loaded yet"
+    state = "is loaded" if loaded else LATE if late else "is not loaded yet"
+    text = f"{newest} {state} (published {'' if modified else 'about '}{date:%Y-%m-%d}, due {due:%Y-%m-%d})."
     return dg.AssetCheckResult(
         asset_key=check.asset_key,
         check_name=check.name,
-        passed=not late,
-        description=f"{newest} {state} (published {'' if modified else 'about '}{date:%Y-%m-%d}, due {due:%Y-%m-%d}).",
+        passed=not late and results.error is None,
+        severity=dg.AssetCheckSeverity.ERROR if late else dg.AssetCheckSeverity.WARN,
+        description=f"{results.error} {text}" if results.error else text,
         metadata={"newest_published": str(newest), "published": date.isoformat(), "due": due.isoformat()},
     )
 

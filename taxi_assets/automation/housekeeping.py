@@ -3,6 +3,7 @@
 No month depends on it: nothing reads these files. They use disk space.
 """
 
+import re
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -13,6 +14,7 @@ import dagster as dg
 from taxi_assets.automation.schedules import TIMEZONE, status
 from taxi_assets.core import run_tags
 from taxi_assets.core.locks import is_locked
+from taxi_assets.datasets.schema import KINDS
 from taxi_assets.settings import Settings
 from taxi_assets.status.run_history import IN_PROGRESS
 
@@ -24,17 +26,30 @@ DOWNLOAD_HOURS = 7 * 24.0
 """Age until which an incomplete download is kept, to be resumed."""
 
 
+_TOKEN, _KINDS = "[0-9a-f]{12}", "|".join(KINDS)
+STAGED = rf"[\w-]+-\d{{4}}-\d\d-{_TOKEN}\.parquet|[\w-]+\.scratch/.+|[^/]+\.duckdb\.spill/.+"
+"""Staged files: of `core.staging`, of `core.scratch`, and what DuckDB spilled."""
+COPIED = rf"({_KINDS})_(raw|clean|rejected)_trips/\d{{4}}-\d\d\.{_TOKEN}\.tmp"
+"""Files that `lake.io_manager` copied into the lake and did not rename."""
+DOWNLOADED = rf"(({_KINDS})_tripdata_\d{{4}}-\d\d[\w.]*|taxi_zone_lookup\.csv)\.part"
+"""Incomplete downloads of `publisher.source`."""
+
+
 def orphans(settings: Settings, now: float) -> Iterator[tuple[Path, int]]:
-    """Return the files, with their size in bytes, that no process has written to for a long time."""
+    """Return the files, with their size in bytes, that this package wrote and no process has written to for a long time.
+
+    Each place may contain files of other programs, which are recognized by their names and kept.
+    """
     places = [
-        (settings.staging_folder, "*", STAGED_HOURS),
-        (settings.lake_folder, "*.tmp", STAGED_HOURS),
-        (settings.home_folder / "downloads", "*.part", DOWNLOAD_HOURS),
+        (settings.staging_folder, STAGED, STAGED_HOURS),
+        (settings.lake_folder, COPIED, STAGED_HOURS),
+        (settings.home_folder / "downloads", DOWNLOADED, DOWNLOAD_HOURS),
     ]
     in_use = {lock.parent for lock in settings.staging_folder.glob("*.scratch/.lock") if is_locked(lock)}
-    for folder, pattern, hours in places:
-        for path in sorted(folder.rglob(pattern)):
-            if path.is_file() and not path.name.startswith(".") and in_use.isdisjoint(path.parents):
+    for folder, names, hours in places:
+        for path in sorted(folder.rglob("*")):
+            ours = re.fullmatch(names, path.relative_to(folder).as_posix())
+            if ours and path.is_file() and not path.name.startswith(".") and in_use.isdisjoint(path.parents):
                 try:
                     facts = path.stat()
                 except FileNotFoundError:  # published or removed by its owner in the meantime

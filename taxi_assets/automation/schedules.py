@@ -7,22 +7,21 @@ import datetime as dt
 
 import dagster as dg
 
-from taxi_assets.assets.month_status import RESOURCES, month_status, run_config
-from taxi_assets.automation.sensors import loaded_version, tags_of_run
+from taxi_assets.assets.month_status import month_status, resource_keys, run_config
+from taxi_assets.automation.sensors import kind_option, loaded_version, tags_of_run
 from taxi_assets.core.month import Month
 from taxi_assets.datasets.schema import TaxiKind
 from taxi_assets.keys import job_name, monthly
 from taxi_assets.settings import Settings
-from taxi_assets.status.decide import TO_LOAD, Decision, State, by_urgency, ranges
+from taxi_assets.status.decide import TO_LOAD, Decision, State, ranges
 from taxi_assets.status.months import MonthStatus
+from taxi_assets.status.plan import ATTEMPTS, reconcile
 from taxi_assets.status.probing import ProbeResults, newest_published, probe_months
 from taxi_assets.status.run_history import attempt
 
 TIMEZONE = "America/New_York"
 LOOK_BACK = 12
 """Number of newest months that are probed to find the newest published one."""
-ATTEMPTS = 3
-"""Failed runs after which automation does not retry a month until its version or the code changes."""
 
 
 def status(settings: Settings) -> dg.DefaultScheduleStatus:
@@ -40,7 +39,7 @@ def monthly_schedule(kind: TaxiKind, settings: Settings) -> dg.ScheduleDefinitio
         cron_schedule=settings.monthly_cron,
         execution_timezone=TIMEZONE,
         default_status=status(settings),
-        required_resource_keys=set(RESOURCES),
+        required_resource_keys=resource_keys(settings),
         description=f"Loads the newest published {kind.name} month unless that version is loaded.",
     )
     def newest_month(context: dg.ScheduleEvaluationContext):
@@ -63,12 +62,12 @@ def reconciliation(kind: TaxiKind, settings: Settings) -> dg.ScheduleDefinition:
         cron_schedule=settings.reconcile_cron,
         execution_timezone=TIMEZONE,
         default_status=status(settings),
-        required_resource_keys=set(RESOURCES),
+        required_resource_keys=resource_keys(settings),
         description=f"Checks the newest {settings.reconcile_months} months and every loaded month. Loads up to "
         f"{settings.reconcile_runs} that are missing, republished, incomplete or loaded by an older code version, and lists "
         "the others.",
     )
-    def reconcile(context: dg.ScheduleEvaluationContext):
+    def reconcile_months(context: dg.ScheduleEvaluationContext):
         keys = list(monthly(kind).get_partition_keys())
         recorded = _status(context, kind, settings).read()
         window = set(keys[-settings.reconcile_months - LOOK_BACK :])
@@ -80,7 +79,7 @@ def reconciliation(kind: TaxiKind, settings: Settings) -> dg.ScheduleDefinition:
         selected = [month for month in months if month.key in loaded or month.key >= first]
         return _launch(context, kind, settings, name, results, selected, max_runs=settings.reconcile_runs)
 
-    return reconcile
+    return reconcile_months
 
 
 def _status(context: dg.ScheduleEvaluationContext, kind: TaxiKind, settings: Settings) -> MonthStatus:
@@ -101,21 +100,20 @@ def _launch(
     records = _status(context, kind, settings)
     recorded = records.read(months)
     decisions = records.decide(results.published, recorded)
-    due, failed = [], []
-    for decision in by_urgency(decisions):
-        record = recorded[decision.month]
-        tags = tags_of_run(f"schedule {name}", results.version(decision.month) or loaded_version(record))
-        if record.failures.get(attempt(tags), 0) >= ATTEMPTS:
-            failed.append(decision.month)
-        else:
-            due.append((decision, tags))
-    text = summary(results, decisions, [decision.month for decision, _ in due[max_runs:]], failed)
-    if not due:
+
+    def tags(decision: Decision) -> dict[str, str]:
+        version = results.version(decision.month) or loaded_version(recorded[decision.month])
+        return tags_of_run(f"schedule {name}", version)
+
+    plan = reconcile(decisions, recorded, lambda decision: attempt(tags(decision)), max_runs)
+    later, failed = ([decision.month for decision in part] for part in (plan.later, plan.failed))
+    text = summary(results, decisions, later, failed, kind_option(kind, settings))
+    if not plan.launch:
         return dg.SkipReason(text)
     context.log.info(text)
     moment = context.scheduled_execution_time or dt.datetime.now(dt.UTC)
     requests = []
-    for decision, tags in due[:max_runs]:
+    for decision in plan.launch:
         context.log.info(f"Loading {decision}.")
         resume_tags = records.history.resume_tags(decision.month) if decision.assets else {}
         requests.append(
@@ -123,15 +121,24 @@ def _launch(
                 run_key=f"{kind.name}-{decision.month}-{moment:%Y%m%dT%H%M}",
                 partition_key=decision.month.key,
                 run_config=run_config(kind, decision),
-                tags={**tags, **resume_tags},
+                tags={**tags(decision), **resume_tags},
                 **records.request_arguments(decision.assets),
             )
         )
     return requests
 
 
-def summary(results: ProbeResults, decisions: list[Decision], later: list[Month], failed: list[Month]) -> str:
-    """Describe a tick: the months by state, so that no month that is behind is hidden by a skip."""
+def summary(
+    results: ProbeResults, decisions: list[Decision], later: list[Month], failed: list[Month], option: str
+) -> str:
+    """Describe a tick: the months by state, so that no month that is behind is hidden by a skip.
+
+    `option` is the `kind_option` of the commands.
+    """
+
+    def backfill(months: list[Month]) -> str:
+        return f"make backfill FROM={min(months)} TO={max(months)}{option}"
+
     lines = [results.error] if results.error else []
     for state in (*TO_LOAD, State.OTHER_SOURCE, State.RUNNING, State.CURRENT):
         if months := [decision.month for decision in decisions if decision.state is state]:
@@ -143,10 +150,10 @@ def summary(results: ProbeResults, decisions: list[Decision], later: list[Month]
     elif withdrawn:
         lines.append(f"Up to date but no longer published: {ranges(withdrawn)}.")
     if later:
-        lines.append(f"Remaining for the next tick: {ranges(later)} (or run make backfill).")
+        lines.append(f"Remaining for the next tick: {ranges(later)} (or run {backfill(later)}).")
     if failed:
         lines.append(
             f"Failed {ATTEMPTS} times and not retried until the source or the code changes: {ranges(failed)}; fix the cause "
-            "that the month's last run shows, then run make backfill."
+            f"that the month's last run shows, then run {backfill(failed)}."
         )
     return " ".join(lines) or "No month is published."

@@ -7,13 +7,14 @@ from dataclasses import asdict, dataclass, field
 
 import dagster as dg
 
-from taxi_assets.assets.month_status import RESOURCES, month_status, run_config
+from taxi_assets.assets.month_status import month_status, resource_keys, run_config
 from taxi_assets.core import run_tags
 from taxi_assets.core.month import Month
 from taxi_assets.datasets.schema import TaxiKind
 from taxi_assets.keys import CODE_VERSION, REPORTS, SINKS, group, job_name, monthly
 from taxi_assets.settings import Settings
 from taxi_assets.status.decide import Decision, MonthRecord, State, count, ranges, rotate
+from taxi_assets.status.plan import new_and_changed
 from taxi_assets.status.probing import ProbeResults, probe_months
 
 NEWEST = 4
@@ -69,7 +70,7 @@ def new_months_sensor(kind: TaxiKind, settings: Settings) -> dg.SensorDefinition
         job_name=job_name(kind),
         minimum_interval_seconds=settings.sensor_seconds,
         default_status=status(settings),
-        required_resource_keys=set(RESOURCES),
+        required_resource_keys=resource_keys(settings),
         description=f"Loads a {kind.name} month when it is published or republished. Each tick checks the {NEWEST} newest "
         f"months and {OLDER} older ones, in rotation. Older months that were never loaded are listed, not loaded.",
     )
@@ -79,14 +80,14 @@ def new_months_sensor(kind: TaxiKind, settings: Settings) -> dg.SensorDefinition
         newest, rotation = months[-NEWEST:], rotate(months[:-NEWEST], cursor.after, OLDER)
         results = probe_months(context.resources.publisher.open(), kind, [*reversed(newest), *rotation])
         assert context.repository_def is not None
-        months_status = month_status(
-            context.instance, context.repository_def.asset_graph, kind, settings, context.resources
-        )
+        origin, graph = context.code_location_origin, context.repository_def.asset_graph
+        location = origin.location_name if origin else None
+        months_status = month_status(context.instance, graph, kind, settings, context.resources, location)
         recorded = months_status.read(list(results.published))
         decisions = months_status.decide(results.published, recorded)
         cursor.update(rotation, [decision for decision in decisions if decision.month not in newest])
         context.update_cursor(cursor.dump())
-        to_load = [d for d in decisions if d.state is State.CHANGED or (d.state is State.MISSING and d.month in newest)]
+        to_load = new_and_changed(decisions, newest)
         keys = {
             d.month: f"{kind.name}-{d.month}-{loaded_version(recorded[d.month])}->{results.version(d.month)}"
             for d in to_load
@@ -94,7 +95,7 @@ def new_months_sensor(kind: TaxiKind, settings: Settings) -> dg.SensorDefinition
         launched = launched_keys(context.instance, name, keys.values())
         attempted = [month for month, key in keys.items() if key in launched]
         due = [month for month in keys if month not in attempted]
-        text = summary(kind, results, decisions, due, attempted, cursor)
+        text = summary(results, decisions, due, attempted, cursor, kind_option(kind, settings))
         if not due:
             return dg.SkipReason(text)
         context.log.info(text)
@@ -124,14 +125,17 @@ def launched_keys(instance: dg.DagsterInstance, sensor: str, keys: Iterable[str]
 
 
 def summary(
-    kind: TaxiKind,
     results: ProbeResults,
     decisions: list[Decision],
     due: Sequence[Month],
     attempted: Sequence[Month],
     cursor: Cursor,
+    option: str,
 ) -> str:
-    """Describe a tick: what was checked, what prevents loading, and what an operator may want to do."""
+    """Describe a tick: what was checked, what prevents loading, and what an operator may want to do.
+
+    `option` is the `kind_option` of the commands.
+    """
     lines = [results.error] if results.error else []
     if decisions:
         checked = f"Checked {count(len(decisions))} ({ranges(d.month for d in decisions)})"
@@ -144,16 +148,22 @@ def summary(
         f"{d.month}: {d.state.value}." for d in decisions if d.state in (State.CHANGED, State.RUNNING, State.UNFINISHED)
     ]
     lines += [
-        f"{d}; if TAXI_SOURCE is right, load it with make run." for d in decisions if d.state is State.OTHER_SOURCE
+        f"{d}; if TAXI_SOURCE is right, load it with make run MONTH={d.month}{option}."
+        for d in decisions
+        if d.state is State.OTHER_SOURCE
     ]
     if cursor.not_loaded:
         months = [Month.parse(month) for month in cursor.not_loaded]
-        which = "" if kind.name == "yellow" else f" KIND={kind.name}"
         lines.append(
             f"Older months that are published and not loaded: {ranges(months)}. To load them: make backfill "
-            f"FROM={months[0]} TO={months[-1]}{which}"
+            f"FROM={months[0]} TO={months[-1]}{option}"
         )
     return " ".join(lines)
+
+
+def kind_option(kind: TaxiKind, settings: Settings) -> str:
+    """Return the option of `make run` and `make backfill` that names the kind; none for the first of TAXI_KINDS."""
+    return "" if kind == settings.taxi_kinds[0] else f" KIND={kind.name}"
 
 
 def tags_of_run(starter: str, source_version: str | None) -> dict[str, str]:

@@ -94,11 +94,11 @@ def main(kind_name: str, lock: str) -> None:
     with dg.DagsterInstance.get() as instance:
         graph = MonthGraph(defs.get_repository_def().asset_graph, assets(kind, settings))
         while True:
-            results.write(json.dumps(_load(instance, defs, kind, graph, **json.loads(requests.get()))) + "\n")
+            results.write(json.dumps(load_month(instance, defs, kind, graph, **json.loads(requests.get()))) + "\n")
             results.flush()
 
 
-def _load(
+def load_month(
     instance: dg.DagsterInstance,
     defs: dg.Definitions,
     kind: TaxiKind,
@@ -107,7 +107,9 @@ def _load(
     assets: list[str] | None,
     tags: dict[str, str],
     run_config: dict[str, Any],
+    starter: str = "make backfill",
 ) -> dict[str, Any]:
+    """Load a month, or some assets of it, in this process; return `rows`, `seconds` and `failures`."""
     started, job = time.monotonic(), defs.resolve_job_def(job_name(kind))
     if assets is not None:
         keys = graph.selection(assets)
@@ -117,7 +119,7 @@ def _load(
         instance=instance,
         raise_on_error=False,
         tags={
-            run_tags.STARTED_BY: "make backfill",
+            run_tags.STARTED_BY: starter,
             run_tags.CODE_VERSION: CODE_VERSION,
             run_tags.PROCESS: run_tags.this_process(),
             **tags,

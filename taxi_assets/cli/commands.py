@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import shutil
 import sys
+import tempfile
 from argparse import Namespace
+from pathlib import Path
 
 import dagster as dg
 
@@ -13,11 +17,13 @@ from taxi_assets.assets.guards import Replacing
 from taxi_assets.assets.month_status import run_config
 from taxi_assets.assets.reports import report_address
 from taxi_assets.assets.sinks import sinks
-from taxi_assets.cli.backfill import backfill, default_jobs, months_between
+from taxi_assets.cli.audit import audit_months
+from taxi_assets.cli.backfill import backfill, backfill_lock, default_jobs, months_between
 from taxi_assets.cli.status import status
 from taxi_assets.core import run_tags
 from taxi_assets.core.errors import PermanentError
 from taxi_assets.core.failures import run_failures
+from taxi_assets.core.home import load_home
 from taxi_assets.core.month import Month
 from taxi_assets.datasets.schema import KINDS, TaxiKind
 from taxi_assets.definitions import build_defs
@@ -25,6 +31,8 @@ from taxi_assets.keys import job_name, monthly
 from taxi_assets.resources import resources
 from taxi_assets.settings import Settings, load_settings
 from taxi_assets.sinks.postgres.embedded import EmbeddedPostgres
+
+DEMO_HOME = Path(".taxi")
 
 
 def _kind(options: Namespace, settings: Settings) -> TaxiKind:
@@ -44,9 +52,9 @@ def _require_partitions(kind: TaxiKind, settings: Settings, *months: Month) -> N
             )
 
 
-def _run(options: Namespace) -> int:
+def _run(options: Namespace, settings: Settings | None = None) -> int:
     """Execute the month's job in this process."""
-    settings, month = load_settings(), Month.parse(options.month)
+    settings, month = settings or load_settings(), Month.parse(options.month)
     kind = _kind(options, settings)
     _require_partitions(kind, settings, month)
     with dg.DagsterInstance.get() as instance:
@@ -68,6 +76,20 @@ def _run(options: Namespace) -> int:
     return _print_summary(settings, month, kind)
 
 
+def _demo(_: Namespace) -> int:
+    """Load a generated month into local sinks in the project folder, whatever the environment and `.env` name."""
+    local = dict.fromkeys(("postgres_url", "bucket", "lake", "bigquery_project", "bigquery_endpoint", "gcp_key_file"))
+    settings = load_settings(
+        profile="local", source="sample", kinds="yellow", executor="in_process", home=DEMO_HOME, **local
+    )
+    elsewhere = load_home().home_folder != settings.home_folder
+    os.environ["TAXI_HOME"] = str(settings.home_folder)  # for Dagster's history
+    code = _run(Namespace(month="2021-01", kind=None, accept_smaller=True, replace_real=False), settings)
+    if elsewhere:
+        print(f"\nTAXI_HOME is another folder. For the demo's: export TAXI_HOME={settings.home_folder}")
+    return code
+
+
 def _replacing(options: Namespace) -> Replacing:
     return Replacing(accept_smaller=options.accept_smaller, replace_real=options.replace_real)
 
@@ -83,13 +105,24 @@ def _backfill(options: Namespace) -> int:
     return backfill(settings, kind, months, jobs, again=options.again, replacing=_replacing(options))
 
 
-def _status(options: Namespace) -> int:
-    settings = load_settings()
-    kind = _kind(options, settings)
+def _months(options: Namespace, kind: TaxiKind, settings: Settings) -> list[Month]:
+    """The months of `--from` and `--to`; by default all partitions."""
     keys = monthly(kind).get_partition_keys()
     first, last = Month.parse(options.first or keys[0][:7]), Month.parse(options.last or keys[-1][:7])
     _require_partitions(kind, settings, first, last)
-    return status(settings, kind, months_between(first, last), as_json=options.json)
+    return months_between(first, last)
+
+
+def _status(options: Namespace) -> int:
+    settings = load_settings()
+    kind = _kind(options, settings)
+    return status(settings, kind, _months(options, kind, settings), as_json=options.json)
+
+
+def _audit(options: Namespace) -> int:
+    settings = load_settings()
+    kind = _kind(options, settings)
+    return audit_months(settings, kind, _months(options, kind, settings), repair=options.repair)
 
 
 def _summary(options: Namespace) -> int:
@@ -156,16 +189,25 @@ def _clean_data(options: Namespace) -> int:
     if not options.yes and input(question).lower() != "y":
         print("Nothing was deleted.")
         return 1
-    _embedded(settings).remove()  # its data may be in another folder, if its user cannot read this one
-    shutil.rmtree(home)
+    with backfill_lock(home):
+        _embedded(settings).remove()  # its data may be in another folder, if its user cannot read this one
+        deleted = Path(tempfile.mkdtemp(prefix=".deleted-", dir=home))
+        for path in home.iterdir():  # moved first: a process that uses the folder adds nothing to what is being deleted
+            if path != deleted:
+                path.rename(deleted / path.name)
+        shutil.rmtree(deleted)
+    with contextlib.suppress(OSError):  # a mount point, or not empty: such a process made a file in it
+        home.rmdir()
     print(f"Deleted {home}.")
     return 0
 
 
 COMMANDS = {
     "run": _run,
+    "demo": _demo,
     "backfill": _backfill,
     "status": _status,
+    "audit": _audit,
     "summary": _summary,
     "postgres-url": _postgres_url,
     "stop": _stop,

@@ -52,6 +52,12 @@ def parser() -> argparse.ArgumentParser:
         "load a month into every sink, with all checks",
         "Load a month into every sink, with all checks; then query every sink and print the row counts.",
     )
+    command(
+        "demo",
+        "load a generated month into local sinks",
+        "Load a generated month into the embedded Postgres, a directory and DuckDB, all in .taxi in the project folder, whatever "
+        "the environment and .env name; then query every sink and print the row counts.",
+    )
     backfill = command("backfill", "load a range of months; run it again to resume", BACKFILL)
     status = command(
         "status",
@@ -59,6 +65,13 @@ def parser() -> argparse.ArgumentParser:
         "Check months at the source, compare them with what the lake and the sinks hold, and print a grid with one mark for each "
         "month and sink, the reasons, and what a backfill of these months would do.",
     )
+    audit = command(
+        "audit",
+        "measure loaded months in every sink, against the lake",
+        "Count and sum the rows of loaded months in every sink, compare them with the lake, and print what differs. The exit "
+        "code is 1 if a sink differs and was not loaded again.",
+    )
+    audit.add_argument("--repair", action="store_true", help="load again what differs")
     summary = command(
         "summary",
         "print a month's row counts in every sink",
@@ -78,10 +91,11 @@ def parser() -> argparse.ArgumentParser:
         each.add_argument("--replace-real", action="store_true", help="replace real trips by generated ones")
     for each in (run, summary):
         each.add_argument("month", help="the month, YYYY-MM")
-    status.add_argument("--from", dest="first", metavar="YYYY-MM", help="first month (default: the first partition)")
-    status.add_argument("--to", dest="last", metavar="YYYY-MM", help="last month (default: the last complete month)")
+    for each in (status, audit):
+        each.add_argument("--from", dest="first", metavar="YYYY-MM", help="first month (default: the first partition)")
+        each.add_argument("--to", dest="last", metavar="YYYY-MM", help="last month (default: the last complete month)")
     status.add_argument("--json", action="store_true", help="print the months, their states and sinks as JSON")
-    for each in (run, backfill, status, summary):
+    for each in (run, backfill, status, audit, summary):
         each.add_argument("--kind", choices=list(KINDS), help="kind of taxi (default: the first of TAXI_KINDS)")
     command("postgres-url", "start the embedded Postgres if necessary, and print its URL")
     command("stop", "stop the embedded Postgres")

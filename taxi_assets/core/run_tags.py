@@ -42,11 +42,19 @@ def started_by(tags: Mapping[str, str]) -> str:
 
 
 def load_id(run_id: str, tags: Mapping[str, str]) -> str:
-    """What a load is known by, however many runs it takes: the run that began it.
+    """Return the id of a load, whatever number of runs it takes: the run that began it.
 
-    Dagster's own retries name it, and our runs that go on with an unfinished month do.
+    Runs that resume an incomplete month name it (`GOES_ON_WITH`). Of Dagster's re-executions only an automatic retry continues
+    a load, and only it has `dagster/retry_number`; one that a person requested copies our tags but is a load of its own. The
+    number counts all re-executions of the root run: above 1 one by hand may be among them, so that the parent is the load.
     """
-    return tags.get(GOES_ON_WITH) or tags.get("dagster/root_run_id") or run_id
+    if "dagster/parent_run_id" not in tags:
+        return tags.get(GOES_ON_WITH) or run_id
+    if "dagster/retry_number" not in tags:
+        return run_id
+    if tags["dagster/retry_number"] != "1":
+        return tags["dagster/parent_run_id"]
+    return tags.get(GOES_ON_WITH) or tags["dagster/parent_run_id"]
 
 
 def this_process() -> str:

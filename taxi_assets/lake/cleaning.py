@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import uuid
 from collections import Counter
 from collections.abc import Callable
@@ -131,6 +132,7 @@ def clean_month(
         origin = {name: raw.manifest.extra[name] for name in ORIGIN if name in raw.manifest.extra}
         decided = {
             "pair": uuid.uuid4().hex[:12],
+            "cleaned_at": dt.datetime.now(dt.UTC).isoformat(timespec="milliseconds"),
             "raw_rows": raw.rows,
             "rules": rules.model_dump(),
             "own_rules": own_rules,

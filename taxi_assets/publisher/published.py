@@ -53,8 +53,12 @@ class Fetched:
 
 
 def redact(address: str) -> str:
-    """Return the address without user, password and query, for messages and metadata."""
-    return re.sub(r"\?.*", "?***", re.sub(r"(?<=//).*@", "***@", address))
+    """Return the address without user, password, query and fragment, for messages and metadata.
+
+    An `@` in the path hides everything before it as well, if that has a colon or another `@`: it may be a password.
+    """
+    shown = re.sub(r"(?<=//)(?=[^/?#]*@|.*[:@].*@).*@", "***@", address, flags=re.DOTALL)
+    return re.sub(r"[?#].*", "?***", shown, flags=re.DOTALL)
 
 
 def host(address: str) -> str:

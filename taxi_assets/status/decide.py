@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from taxi_assets.core.manifest import Manifest
 from taxi_assets.core.month import Month
@@ -72,11 +72,15 @@ class Assets:
 
 @dataclass(frozen=True)
 class Expected:
-    """What this version and these settings would load. `outdated` returns why a clean month, given its manifest, lacks
-    columns or was cleaned by other rules; None if it does not."""
+    """What this version and these settings would load.
+
+    `outdated` returns why a clean month, given its manifest, lacks columns or was cleaned by other rules; None if it does
+    not. `repair`: what an audit found to differ is loaded again.
+    """
 
     code_version: str
     outdated: Callable[[Manifest], str | None] = lambda _: None
+    repair: bool = False
 
 
 @dataclass(frozen=True)
@@ -84,13 +88,14 @@ class MonthRecord:
     """What is recorded of a month.
 
     `manifests` are those of the lake and the sinks, by asset. `running` is the id of a run in progress, `failures` counts the
-    failed runs of automation by `run_history.attempt`, and `failed` are the assets whose last check failed.
+    failed runs of automation by `run_history.attempt`, and `failed` are the assets whose last check failed, in a run or in
+    an audit.
     """
 
     manifests: Mapping[str, Manifest] = field(default_factory=dict)
     running: str | None = None
     failures: Mapping[str, int] = field(default_factory=dict)
-    failed: Collection[str] = ()
+    failed: Mapping[str, Literal["run", "audit"]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -141,6 +146,8 @@ def decide(
     loaded = manifests.get(assets.raw) or current
     if published and (current is None or changed(published, current)):
         if loaded and not changed(published, loaded):
+            if (made_by := loaded.extra.get("code_version")) != expected.code_version:
+                return decision(State.OUTDATED, f"{assets.raw} {_older_code(made_by, expected)}")
             return decision(
                 State.UNFINISHED, f"{assets.clean} is older than {assets.raw}", set(assets.all) - {assets.raw}
             )
@@ -154,7 +161,9 @@ def decide(
         source = (
             "from the published version" if published else "no longer published" if probed else "source not checked"
         )
-        return decision(State.CURRENT, f"every asset is loaded by the current code, {source}")
+        differing = [name for name in assets.all if name in record.failed]
+        found = f"; an audit found that {', '.join(differing)} differs from the lake" if differing else ""
+        return decision(State.CURRENT, f"every asset is loaded by the current code, {source}{found}")
     first = next(
         (name for name in assets.all if name in reasons and reasons[name] != _NOT_IN_LAKE), next(iter(reasons))
     )
@@ -163,16 +172,25 @@ def decide(
 
 
 def reference(published: Published | None, manifests: Mapping[str, Manifest], assets: Assets) -> Manifest | None:
-    """Return the manifest of the clean month that the sinks are compared with; None if there is no clean month.
+    """Return the manifest of the clean month that the sinks should have; None if there is no clean month.
 
-    It is the lake's, unless that is not of the published version and a sink's is: another machine has loaded it.
+    Of those that are of the published version, as far as it is known, it is the one that was cleaned last: another machine,
+    with a lake of its own, may have loaded the sinks. The lake's is preferred to a sink's copy of it.
     """
     lake = manifests.get(assets.clean)
     found = [manifests[name] for name in assets.sinks if name in manifests and "version" in manifests[name].extra]
-    found = sorted(found, key=lambda each: each.extra.get("loaded_at") or "", reverse=True)
     candidates = [*([lake] if lake else []), *found]
     fresh = [each for each in candidates if not (published and changed(published, each))]
-    return next(iter(fresh or candidates), None)
+    if not candidates:
+        return None
+    newest = max(
+        fresh or candidates, key=lambda each: each.extra.get("cleaned_at") or each.extra.get("loaded_at") or ""
+    )
+    return lake if lake and not lake.stale(newest) and not newest.stale(lake) else newest
+
+
+def _older_code(made_by: object, expected: Expected) -> str:
+    return f"was loaded by code version {made_by}, now {expected.code_version}"
 
 
 _NOT_IN_LAKE = "is not in the lake"
@@ -186,6 +204,7 @@ def due(
     `current` is the manifest of the clean month that the sinks should have.
     """
     manifests, reasons, state = record.manifests, dict[str, str](), State.UNFINISHED
+    failed = {name for name, by in record.failed.items() if by == "run" or expected.repair}
     cells = {
         name: Cell.DIFFERS if cell is Cell.LOADED and name in record.failed else cell
         for name in assets.outputs
@@ -198,16 +217,16 @@ def due(
         reasons = dict.fromkeys(set(assets.all) - {assets.raw}, f"is older than {assets.raw}")
     elif (made_by := current.extra.get("code_version")) not in (None, expected.code_version):
         state = State.OUTDATED
-        reasons = dict.fromkeys(assets.all, f"was loaded by code version {made_by}, now {expected.code_version}")
-    elif (why := expected.outdated(current)) or assets.clean in record.failed or assets.raw in record.failed:
+        reasons = dict.fromkeys(assets.all, _older_code(made_by, expected))
+    elif (why := expected.outdated(current)) or failed & {assets.raw, assets.clean}:
         state = State.OUTDATED if why else State.UNFINISHED
-        name = assets.raw if assets.raw in record.failed else assets.clean
+        name = assets.raw if assets.raw in failed else assets.clean
         reasons = dict.fromkeys(assets.all, f"is downstream of {name}") | {name: why or "has a check that failed"}
         if name == assets.clean and raw_is_current:
             del reasons[assets.raw]
     else:
         for name, cell in cells.items():
-            if cell is not Cell.LOADED:
+            if cell is not Cell.LOADED and (name in failed or name not in record.failed):
                 reasons[name] = _reason(manifests.get(name), current, derived=name in assets.derived)
         if reasons and not lake_is_current:
             reasons |= dict.fromkeys((assets.clean, assets.rejected), _NOT_IN_LAKE)
@@ -260,12 +279,6 @@ def changed(published: Published, loaded: Manifest) -> bool:
         return loaded.extra.get("version") != published.version
     size = loaded.extra.get("published_bytes")
     return published.size is not None and size is not None and published.size != size
-
-
-def by_urgency(decisions: Iterable[Decision]) -> list[Decision]:
-    """Return the months that automation should load, most urgent state first, newest month first within a state."""
-    to_load = [decision for decision in decisions if decision.state in TO_LOAD]
-    return sorted(to_load, key=lambda d: (TO_LOAD.index(d.state), -d.month.year, -d.month.month))
 
 
 def ranges(months: Iterable[Month]) -> str:

@@ -20,16 +20,20 @@ AssetGraph = Any
 
 
 class MonthGraph:
-    """The monthly assets of a dataset in the asset graph of the code location, and their checks."""
+    """The monthly assets of a dataset in the asset graph of the code location, and their checks.
 
-    def __init__(self, graph: AssetGraph, assets: Assets) -> None:
-        self._graph, self.assets = graph, assets
+    Without a graph there are no checks: the audit's own op has none.
+    """
+
+    def __init__(self, graph: AssetGraph | None, assets: Assets) -> None:
+        self._graph: Any = graph
+        self.assets = assets
         self.keys = {name: dg.AssetKey.from_user_string(name) for name in assets.all}
 
     @property
     def code_version(self) -> str:
         """The current code version."""
-        return self._graph.get(self.keys[self.assets.raw]).code_version or ""
+        return self._graph.get(self.keys[self.assets.raw]).code_version or "" if self._graph else ""
 
     @property
     def blocking_checks(self) -> list[dg.AssetCheckKey]:
@@ -52,7 +56,7 @@ class MonthGraph:
 
     def checks(self, assets: Iterable[dg.AssetKey]) -> list[dg.AssetCheckKey]:
         """Return the partitioned checks of the assets."""
-        checks = self._graph.get_check_keys_for_assets(set(assets))
+        checks = self._graph.get_check_keys_for_assets(set(assets)) if self._graph else ()
         return sorted(check for check in checks if self._graph.get(check).partitions_def is not None)
 
 
@@ -61,25 +65,27 @@ class MonthStatus(MonthGraph):
 
     Args:
         instance: the Dagster instance with the runs.
-        graph: the asset graph of the code location.
+        graph: the asset graph of the code location, or None.
         kind: the kind of taxi.
         expected: what this version and the settings would load; its code version is that of the graph.
         recorders: the calls that return the manifests of each asset's months.
         assets: the names of the assets.
+        location: the name of this code location, if it is known.
     """
 
     def __init__(
         self,
         instance: dg.DagsterInstance,
-        graph: AssetGraph,
+        graph: AssetGraph | None,
         kind: TaxiKind,
         expected: Expected,
         recorders: Recorders,
         assets: Assets,
+        location: str | None = None,
     ) -> None:
         super().__init__(graph, assets)
         self._recorders, self._expected = recorders, dataclasses.replace(expected, code_version=self.code_version)
-        self.history = RunHistory(instance, kind, self.keys)
+        self.history = RunHistory(instance, kind, self.keys, location)
 
     def read(self, months: Sequence[Month] | None = None) -> dict[Month, MonthRecord]:
         """Read the records of the months; by default of every month that is recorded or being loaded.
@@ -94,13 +100,13 @@ class MonthStatus(MonthGraph):
         )
         if months is None:
             months = sorted(manifests.keys() | {Month.parse(partition) for partition in running})
-        failed = self.history.failed_checks(self.blocking_checks, months)
+        checks = self.history.failed_checks(self.blocking_checks, months)
         return {
             month: MonthRecord(
                 manifests.get(month, {}),
                 running.get(month.key),
                 failures.get(month.key, {}),
-                frozenset(failed.get(month, ())),
+                checks.get(month, {}),
             )
             for month in months
         }

@@ -79,11 +79,18 @@ def probe_months(
 
 
 def newest_published(source: TripSource, kind: TaxiKind, months: Sequence[Month]) -> ProbeResults:
-    """Probe from the newest month backwards, a few at a time, until one is published."""
+    """Probe from the newest month backwards, a few at a time, until one is published.
+
+    The results have an error exactly if the newest published month is not known: a newer one than `newest` was not answered.
+    """
     results = ProbeResults()
     for end in range(len(months), 0, -CONCURRENCY):
-        some = probe_months(source, kind, reversed(months[max(end - CONCURRENCY, 0) : end]))
-        results = ProbeResults({**results.published, **some.published}, some.error)
-        if some.error or some.newest:
+        probed = months[max(end - CONCURRENCY, 0) : end]
+        some = probe_months(source, kind, reversed(probed))
+        published = {**results.published, **some.published}
+        unknown = [month for month in probed if month not in published and (some.newest is None or month > some.newest)]
+        error = f"Which month is the newest is not known: {some.error}" if unknown else None
+        results = ProbeResults(published, error)
+        if unknown or some.newest:
             break
     return results

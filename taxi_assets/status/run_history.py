@@ -7,15 +7,15 @@ from __future__ import annotations
 
 import datetime as dt
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Literal
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, Literal
 
 import dagster as dg
 
 from taxi_assets.core import run_tags
 from taxi_assets.core.month import Month
 from taxi_assets.datasets.schema import TaxiKind
-from taxi_assets.keys import job_name, monthly
+from taxi_assets.keys import audit_name, job_name, monthly
 
 PARTITION = "dagster/partition"
 IN_PROGRESS = [
@@ -32,10 +32,23 @@ FAILURE_WINDOW = dt.timedelta(days=30)
 
 
 class RunHistory:
-    """The runs of a kind of taxi; `assets` are the keys of its monthly assets, by name."""
+    """The runs of a kind of taxi.
 
-    def __init__(self, instance: dg.DagsterInstance, kind: TaxiKind, assets: Mapping[str, dg.AssetKey]) -> None:
-        self._instance, self._kind, self._assets = instance, kind, assets
+    Args:
+        instance: the Dagster instance, which other code locations may share.
+        kind: the kind of taxi.
+        assets: the keys of its monthly assets, by name.
+        location: the name of this code location; None if it is not known: then runs of every location count.
+    """
+
+    def __init__(
+        self,
+        instance: dg.DagsterInstance,
+        kind: TaxiKind,
+        assets: Mapping[str, dg.AssetKey],
+        location: str | None = None,
+    ) -> None:
+        self._instance, self._kind, self._assets, self._location = instance, kind, assets, location
 
     def resume_tags(self, month: Month) -> dict[str, str]:
         """Return the tags of a run that resumes the month's last run; none if that run succeeded or there was none."""
@@ -45,25 +58,44 @@ class RunHistory:
             return {}
         return {run_tags.GOES_ON_WITH: run_tags.load_id(last.run_id, last.tags)}
 
-    def failed_checks(self, checks: Iterable[dg.AssetCheckKey], months: Sequence[Month]) -> dict[Month, set[str]]:
-        """Return the assets of which a check, evaluated on their latest materialization, failed, by month.
+    def failed_checks(
+        self, checks: Iterable[dg.AssetCheckKey], months: Sequence[Month]
+    ) -> dict[Month, dict[str, Literal["run", "audit"]]]:
+        """Return the assets of which a check failed since they were last materialized, by month: in a run or in an audit.
 
         The checks of a run over several months belong to no month: what they found is found again by the audit.
         """
         names = {asset: name for name, asset in self._assets.items()}
-        failed: dict[Month, set[str]] = defaultdict(set)
-        keys = {month.key: month for month in months}
-        if not (checks := list(checks)) or not keys:
-            return failed
-        infos = self._instance.event_log_storage.get_asset_check_partition_info(checks, partition_keys=list(keys))
-        for info in infos:
-            if (
-                info.partition_key in keys
-                and info.is_current
-                and info.latest_execution_status.value in ("FAILED", "EXECUTION_FAILED")
-            ):
-                failed[keys[info.partition_key]].add(names[info.check_key.asset_key])
+        failed: dict[Month, dict[str, Literal["run", "audit"]]] = defaultdict(dict)
+        found = [
+            (month, names[info.check_key.asset_key], info.latest_planned_run_id)
+            for month, info in self._evaluations(checks, months)
+            if info.latest_execution_status.value in ("FAILED", "EXECUTION_FAILED")
+            and info.latest_check_event_storage_id > (info.latest_materialization_storage_id or 0)
+        ]
+        if found:
+            runs = self._instance.get_runs(dg.RunsFilter(run_ids=[run_id for _, _, run_id in found]))
+            audits = {run.run_id for run in runs if run.job_name == audit_name(self._kind)}
+            for month, name, run_id in found:
+                failed[month][name] = "audit" if run_id in audits else "run"
         return failed
+
+    def last_checked(self, checks: Iterable[dg.AssetCheckKey], months: Sequence[Month]) -> dict[Month, int]:
+        """Return the storage id of the oldest of the latest evaluations of each month: small is long ago."""
+        oldest: dict[Month, int] = {}
+        for month, info in self._evaluations(checks, months):
+            oldest[month] = min(
+                oldest.get(month, info.latest_check_event_storage_id), info.latest_check_event_storage_id
+            )
+        return oldest
+
+    def _evaluations(self, checks: Iterable[dg.AssetCheckKey], months: Sequence[Month]) -> Iterator[tuple[Month, Any]]:
+        keys = {month.key: month for month in months}
+        if (checks := list(checks)) and keys:
+            storage = self._instance.event_log_storage
+            for info in storage.get_asset_check_partition_info(checks, partition_keys=list(keys)):
+                if info.partition_key in keys:
+                    yield keys[info.partition_key], info
 
     def running(self) -> dict[str, str]:
         """Return the partitions that are being loaded, with their run; a killed run that the daemon will retry counts."""
@@ -77,7 +109,10 @@ class RunHistory:
         return running
 
     def _loads(self, run: dg.DagsterRun) -> bool:
-        """Return whether the run loads months of this kind."""
+        """Return whether the run loads months of this kind, in this code location."""
+        origin = run.remote_job_origin
+        if self._location and origin and origin.repository_origin.get_selector().location_name != self._location:
+            return False
         if run.asset_selection:
             return not run.asset_selection.isdisjoint(self._assets.values())
         return run.job_name == job_name(self._kind)
@@ -90,7 +125,7 @@ class RunHistory:
             job_name=job_name(self._kind), statuses=[dg.DagsterRunStatus.FAILURE], created_after=since
         )
         for run in self._instance.get_runs(recent, limit=1000):
-            if run_tags.SOURCE_VERSION in run.tags and PARTITION in run.tags:
+            if run_tags.SOURCE_VERSION in run.tags and PARTITION in run.tags and self._loads(run):
                 failures[run.tags[PARTITION]][attempt(run.tags)] += 1
         return failures
 

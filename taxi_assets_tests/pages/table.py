@@ -51,9 +51,9 @@ LONG = Elsewhere("takes long, and a quiet machine; its parts: test_benchmarks.py
 
 TABLE: tuple[tuple[str, How], ...] = (
     # make targets
-    (r"make (demo|status|summary|stop|help)\b", Run()),
+    (r"make (demo|status|audit|summary|stop|help)\b", Run()),
     (r"make (test|lint)$", Elsewhere(".ci/run, on every change")),
-    (r"make run MONTH=2021-01$", Run()),
+    (r"make run MONTH=2021-01( ACCEPT_SMALLER=1)?$", Run()),
     (r"make run MONTH=2021-01 SOURCE=datatalks$", Run({"datatalks": "'{published}'"})),
     (r"make run MONTH=2021-01 SOURCE='files/", Run()),
     (r"make backfill FROM=2019-01 TO=2020-12 JOBS=2$", Run(TWO_MONTHS)),

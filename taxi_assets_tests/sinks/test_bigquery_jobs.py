@@ -11,7 +11,9 @@ from urllib.parse import unquote
 import pytest
 
 from taxi_assets.core.errors import PermanentError, TransientError
+from taxi_assets.core.staging import stage
 from taxi_assets.datasets.schema import YELLOW
+from taxi_assets.reports.daily_summary import summary_table
 from taxi_assets_tests.bigquery_fixtures import (
     PROJECT,
     Request,
@@ -32,6 +34,7 @@ from taxi_assets_tests.bigquery_sink_fixtures import (
 )
 from taxi_assets_tests.months import month_of_trips, one_pickup_outside, same_trips
 from taxi_assets_tests.sink_fixtures import holds
+from taxi_assets_tests.summaries import summarize
 
 
 def test_a_lost_answer_makes_the_retry_join_the_job_that_was_started(made, wire):
@@ -42,6 +45,50 @@ def test_a_lost_answer_makes_the_retry_join_the_job_that_was_started(made, wire)
     assert len(loads(wire)) == 2
     assert any("joining load job" in line for line in said)
     assert holds(sink, trips)
+
+
+@pytest.fixture
+def summary(made, server, tmp_path):
+    """The daily summary of January, in the bucket."""
+    rows, table = summarize(made(), YELLOW, JANUARY), summary_table(YELLOW)
+    with stage(tmp_path, JANUARY, rows.schema, table, "summary") as writer:
+        for batch in rows.to_batches():
+            writer.write(batch)
+        return server.upload(writer.close())
+
+
+@pytest.mark.parametrize("answer", ["of the load", "of the job", "of every request, once"])
+def test_a_lost_answer_on_the_load_of_the_daily_summary_is_joined(summary, wire, answer):
+    sink, table, messages, seen = bigquery_sink(wire.endpoint), summary_table(YELLOW), [], set()
+
+    def lose(request: Request) -> str | None:
+        path = request.path.split("?")[0]
+        wanted = {"of the load": is_load(request), "of the job": "/jobs/taxi-" in path}.get(answer, True)
+        key = f"{request.method} {path} {sorted(request.body.get('configuration', {}))}"
+        return None if key in seen or not wanted else (seen.add(key) or "lost")
+
+    wire.disturb = lose
+    for _ in range(2):  # the second time as a retried step of the run, after its job is done
+        sink.replace(table, summary, a_run("same", log=messages.append))
+    assert len({request.body["jobReference"]["jobId"] for request in loads(wire)}) == 1
+    assert any("joining load job" in message for message in messages)
+    assert sink.measure(table, JANUARY).differences(summary.manifest) == []
+    assert sink.measure(table, JANUARY).rows > 100
+
+
+def test_a_step_retried_after_another_run_replaced_the_daily_summary_loads_it_again(
+    summary, sink, made, server, tmp_path
+):
+    table = summary_table(YELLOW)
+    rows = summarize(made(seed=1), YELLOW, JANUARY)
+    with stage(tmp_path, JANUARY, rows.schema, table, "other") as writer:
+        for batch in rows.to_batches():
+            writer.write(batch)
+        other = server.upload(writer.close())
+    sink.replace(table, summary, a_run("a"))
+    sink.replace(table, other, a_run("b"))
+    assert sink.replace(table, summary, a_run("a"))["job_id"].endswith("-a-2")
+    assert sink.measure(table, JANUARY).differences(summary.manifest) == []
 
 
 def test_a_step_retried_in_the_same_run_joins_and_another_run_loads_an_older_object_again(sink, made):

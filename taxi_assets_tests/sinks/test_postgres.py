@@ -163,13 +163,32 @@ def test_a_load_that_another_run_finishes_again_stays_one_row_and_a_new_load_is_
     for what, run, tags in (
         (trips, "run-1", {}),  # killed when the month was in, before anybody heard of it
         (trips, "run-2", goes_on),
-        (trips, "run-3", {"dagster/root_run_id": "run-1"}),
+        (trips, "run-3", {**retried("run-1", "run-1"), "dagster/retry_number": "1"}),
         (trips, "run-4", {}),  # loaded again on purpose
         (changed, "run-5", goes_on),  # begun then, but other trips: not the same load
     ):
         sink.replace(YELLOW.table, what, WriteContext(run, "token", print, tags))
     rows = rows_of(postgres_url, "SELECT run_id, load_id FROM ny_taxi.load_history ORDER BY loaded_at")
     assert rows == [("run-3", "run-1"), ("run-4", "run-4"), ("run-5", "run-1")]
+
+
+def retried(parent: str, root: str) -> dict[str, str]:
+    """The tags that Dagster gives to a re-execution, whoever asked for it."""
+    return {"dagster/parent_run_id": parent, "dagster/root_run_id": root}
+
+
+def test_a_re_execution_by_hand_is_a_load_of_its_own_and_an_automatic_retry_is_not(sink, postgres_url, tmp_path):
+    trips = made(tmp_path)
+    goes_on = {"taxi_assets/goes_on_with": "run-1"}
+    for run, tags in (
+        ("run-1", {}),
+        ("run-2", retried("run-1", "run-1")),  # "Re-execute" in the UI, weeks later
+        ("run-3", {**goes_on, **retried("run-2", "run-1")}),  # it copies our tags, too
+        ("run-4", {**retried("run-3", "run-1"), "dagster/retry_number": "3"}),  # which was killed, and retried
+    ):
+        sink.replace(YELLOW.table, trips, WriteContext(run, "token", print, tags))
+    rows = rows_of(postgres_url, "SELECT run_id, load_id FROM ny_taxi.load_history ORDER BY loaded_at")
+    assert rows == [("run-1", "run-1"), ("run-2", "run-2"), ("run-4", "run-3")]
 
 
 def test_a_history_from_before_loads_had_ids_is_kept_and_grown(sink, writing, postgres_url, tmp_path):

@@ -1,21 +1,27 @@
 """Failures and recoveries are reported once, completely and without secrets; an unreachable channel does no harm."""
 
+import json
 import time
 from collections.abc import Callable
 
 import dagster as dg
 import pytest
 
+from taxi_assets.assets.guards import Replacing, require_replaceable
 from taxi_assets.automation.alerts import GROUP_SECONDS, AlertState, alerts_sensor
 from taxi_assets.automation.deadlines import DEADLINE
-from taxi_assets.automation.outcomes import Problem
+from taxi_assets.automation.outcomes import Problem, months_of
 from taxi_assets.core.errors import PermanentError
 from taxi_assets.core.failures import explained
+from taxi_assets.core.manifest import Manifest
+from taxi_assets.datasets.schema import YELLOW
 from taxi_assets.settings import Settings
-from taxi_assets.status.month_records import RETRY_SECONDS
+from taxi_assets.status.run_history import RETRY_SECONDS
 from taxi_assets_tests.alert_servers import MailServer, Webhook, mail_server, webhook
+from taxi_assets_tests.months import month_of_trips
 from taxi_assets_tests.processes import free_port
 
+pytestmark = pytest.mark.filterwarnings("ignore::dagster.BetaWarning")  # backfill_policy
 MONTHS = dg.MonthlyPartitionsDefinition("2021-01-01")
 
 
@@ -28,11 +34,11 @@ class World:
         self.check_passes, self.cursor = True, None
         self.new_columns: dict[str, str] = {}
 
-        @dg.asset(partitions_def=MONTHS)
+        @dg.asset(partitions_def=MONTHS, backfill_policy=dg.BackfillPolicy.single_run())
         def postgres_table(context: dg.AssetExecutionContext) -> None:
             with explained("postgres_table"):
                 if self.sentence:
-                    raise PermanentError(self.sentence.format(month=context.partition_key[:7]))
+                    raise PermanentError(self.sentence.format(month=context.partition_keys[0][:7]))
 
         @dg.asset_check(asset=postgres_table, name=DEADLINE)
         def deadline() -> dg.AssetCheckResult:
@@ -66,6 +72,17 @@ class World:
         assert result.success is (sentence is None)
         return result.run_id
 
+    def load_range(self, first: str, last: str, sentence: str | None = None) -> None:
+        """Load months in one run, as a backfill does."""
+        self.sentence = sentence
+        edges = {"start": f"{first}-01", "end": f"{last}-01"}
+        tags = {f"dagster/asset_partition_range_{edge}": key for edge, key in edges.items()}
+        job = self.defs.resolve_implicit_global_asset_job_def()
+        key = dg.AssetKey("postgres_table")
+        part = job.get_subset(asset_selection={key}, asset_check_selection=set())
+        result = part.execute_in_process(instance=self.instance, raise_on_error=False, tags=tags)
+        assert result.success is (sentence is None)
+
     def look(self, passes: bool) -> None:
         self.check_passes = passes
         self.defs.resolve_job_def("look").execute_in_process(instance=self.instance)
@@ -76,7 +93,8 @@ class World:
 
     def tick(self) -> str:
         """Evaluate the sensor and return its message."""
-        with dg.build_sensor_context(instance=self.instance, cursor=self.cursor) as context:
+        repository = self.defs.get_repository_def()
+        with dg.build_sensor_context(self.instance, cursor=self.cursor, repository_def=repository) as context:
             data = alerts_sensor(self.settings).evaluate_tick(context)
         self.cursor = data.cursor
         assert not data.run_requests
@@ -97,7 +115,7 @@ def mail():
 
 @pytest.fixture
 def world():
-    with dg.DagsterInstance.ephemeral() as instance:
+    with dg.instance_for_test() as instance:
         yield lambda **settings: World(instance, **settings)
 
 
@@ -114,6 +132,21 @@ def test_a_failed_run_is_posted_with_month_asset_sentence_and_link(world: MakeWo
     assert "2021-03: the server &lt;db&gt; says no &amp; stops." in message["text"]
     assert f"<http://ui:3000/runs/{run}|" in message["text"]
     assert "Traceback" not in message["text"]
+
+
+def test_a_refused_month_is_reported_with_what_is_loaded_and_how_to_allow_it(world: MakeWorld, hook: Webhook, tmp_path):
+    raw = month_of_trips(tmp_path, "2021-03", 500)
+    raw.manifest.extra["generated"] = True
+    with pytest.raises(PermanentError) as refusal:
+        require_replaceable(raw, Manifest(3_000, extra={"location": "https://there/2021-03"}), YELLOW, Replacing())
+    here = world(alert_webhook=hook.url)
+    here.load("2021-03", str(refusal.value))
+    here.tick()
+    (message,) = hook.posted
+    assert "postgres_table failed: 2021-03" in message["text"]
+    assert str(refusal.value) in message["text"]
+    assert "3,000 real yellow trips from https://there/2021-03 are loaded" in message["text"]
+    assert "--replace-real" in message["text"]
 
 
 def test_a_repeated_failure_is_reported_once_and_so_is_its_recovery(world: MakeWorld, hook: Webhook):
@@ -288,11 +321,158 @@ def test_without_channels_failures_are_in_the_log(world: MakeWorld, capfd):
     assert "postgres_table failed: 2021-03. 2021-03: no. http://ui:3000/runs/" in "".join(capfd.readouterr())
 
 
-def test_runs_that_finished_long_before_the_first_tick_are_ignored(world: MakeWorld, hook: Webhook, monkeypatch):
+def test_runs_that_finished_long_before_the_first_tick_are_ignored_by_the_following_ticks_too(
+    world: MakeWorld, hook: Webhook, monkeypatch
+):
     here = world(alert_webhook=hook.url)
     here.load("2021-03", "{month}: no.")
-    here.cursor = None
+    here.cursor, later = None, time.time() + 7200
+    monkeypatch.setattr("taxi_assets.automation.alerts.time.time", lambda: later)
+    for _ in range(3):
+        here.tick()
+    assert hook.posted == []
+
+
+def test_a_failure_while_the_sensor_was_off_after_quiet_ticks_is_reported(world: MakeWorld, hook: Webhook, monkeypatch):
+    here = world(alert_webhook=hook.url)
+    here.tick()
+    here.load("2021-03", "{month}: no.")
     later = time.time() + 7200
     monkeypatch.setattr("taxi_assets.automation.alerts.time.time", lambda: later)
     here.tick()
+    assert len(hook.posted) == 1
+
+
+def test_runs_of_other_teams_that_name_no_code_location_are_not_reported(world: MakeWorld, hook: Webhook):
+    here = world(alert_webhook=hook.url)
+
+    @dg.asset
+    def their_table() -> None:
+        raise dg.Failure("not ours.")
+
+    jobs = [dg.define_asset_job(name, [their_table]) for name in ("etl", "load")]  # `load` is a name of ours, too
+    theirs = dg.Definitions(assets=[their_table], jobs=jobs)
+    for job in (*map(theirs.resolve_job_def, ("etl", "load")), theirs.resolve_implicit_global_asset_job_def()):
+        assert not job.execute_in_process(instance=here.instance, raise_on_error=False).success
+    here.tick()
     assert hook.posted == []
+
+
+@pytest.mark.parametrize("how", ["a run a month", "one run"])
+def test_a_failed_range_has_recovered_when_its_months_have_succeeded_in_whatever_runs(
+    world: MakeWorld, hook: Webhook, how: str
+):
+    here = world(alert_webhook=hook.url)
+    here.load_range("2021-01", "2021-03", "no.")
+    here.tick()
+    assert "postgres_table failed: 2021-01 to 2021-03" in hook.posted[0]["text"]
+    if how == "one run":
+        here.load_range("2021-01", "2021-04")
+        here.tick()
+    else:
+        for month in ("2021-03", "2021-01", "2021-04", "2021-02"):
+            assert len(hook.posted) == 1
+            here.load(month)
+            here.tick()
+    (_, recovery) = hook.posted
+    assert "recovered: postgres_table 2021-01 to 2021-03" in recovery["text"]
+
+
+def test_a_month_that_failed_has_recovered_when_a_range_with_it_succeeds(world: MakeWorld, hook: Webhook):
+    here = world(alert_webhook=hook.url)
+    here.load("2021-02", "{month}: no.")
+    here.tick()
+    here.load_range("2021-01", "2021-03")
+    here.tick()
+    assert "recovered: postgres_table 2021-02" in hook.posted[1]["text"]
+
+
+def test_a_day_that_failed_has_not_recovered_because_another_day_succeeded():
+    state = AlertState()
+    state.add(Problem("2021-01-05", "gcs_daily", "no.", "run", 1.0), 3600)
+    assert len(state.due(1.0, "")) == 1
+    assert state.resolve(months_of({"dagster/partition": "2021-01-06"}), "gcs_daily") == []
+    assert len(state.resolve(months_of({"dagster/partition": "2021-01-05"}), "gcs_daily")) == 1
+    days = {"dagster/asset_partition_range_start": "2021-01-30", "dagster/asset_partition_range_end": "2021-02-01"}
+    assert months_of(days) == ["2021-01-30", "2021-01-31", "2021-02-01"]
+
+
+def test_two_causes_by_turns_are_one_alert_each(world: MakeWorld, hook: Webhook):
+    here = world(alert_webhook=hook.url)
+    for _ in range(3):
+        for sentence in ("{month}: no answer.", "{month}: no space."):
+            here.load("2021-03", sentence)
+            here.tick()
+    assert len(hook.posted) == 2
+    here.load("2021-03")
+    here.tick()
+    assert "recovered: postgres_table 2021-03" in hook.posted[2]["text"]
+    assert "failed 6 times" in hook.posted[2]["text"]
+
+
+def test_a_run_killed_in_a_step_has_recovered_when_another_job_finishes_the_step(world: MakeWorld, hook: Webhook):
+    here = world(alert_webhook=hook.url)
+    job = here.defs.resolve_implicit_global_asset_job_def()
+    run = here.instance.create_run_for_job(job, tags={"dagster/partition": "2021-06-01"})
+    started = dg.DagsterEvent(dg.DagsterEventType.STEP_START.value, job.name, step_key="postgres_table")
+    here.instance.report_dagster_event(started, run.run_id)
+    here.instance.report_run_failed(run, "2021-06: its process was killed; nothing partial remains.")
+    here.tick()
+    assert "postgres_table failed: 2021-06" in hook.posted[0]["text"]
+    here.load("2021-06")
+    here.tick()
+    assert "recovered: postgres_table 2021-06" in hook.posted[1]["text"]
+
+
+def test_a_success_that_is_read_with_an_earlier_failure_is_its_recovery(hook: Webhook, monkeypatch):
+    with dg.instance_for_test(overrides={"run_retries": {"enabled": True}}) as instance:
+        here = World(instance, alert_webhook=hook.url)
+        monkeypatch.setattr(type(instance), "add_run_tags", lambda *_: None)
+        here.load("2021-03", "{month}: no.")  # whether it is retried is not known yet
+        here.load("2021-03")
+        here.tick()
+        later = time.time() + RETRY_SECONDS + 1
+        monkeypatch.setattr("taxi_assets.automation.alerts.time.time", lambda: later)
+        here.tick()
+        assert hook.posted == []
+
+
+def test_what_the_sensor_cannot_read_is_reported_and_read_again(world: MakeWorld, hook: Webhook, monkeypatch):
+    here = world(alert_webhook=hook.url)
+    here.load("2021-03", "{month}: no.")
+    for _ in range(2):
+        with monkeypatch.context() as broken:
+            broken.setattr(type(here.instance), "all_logs", lambda *_, **__: 1 / 0)
+            here.tick()
+    (message,) = hook.posted
+    assert "sensor alerts (read runs) failed" in message["text"]
+    assert "ZeroDivisionError: division by zero" in message["text"]
+    here.tick()
+    texts = [message["text"] for message in hook.posted[1:]]
+    assert "postgres_table failed: 2021-03" in texts[0]
+    assert "recovered: sensor alerts (read runs)" in texts[1]
+
+
+def test_ticks_that_cannot_be_read_do_not_delay_the_alerts_of_runs(world: MakeWorld, hook: Webhook, monkeypatch):
+    here = world(alert_webhook=hook.url)
+    here.load("2021-03", "{month}: no.")
+    monkeypatch.setattr(type(here.instance), "all_instigator_state", lambda *_, **__: 1 / 0)
+    here.tick()
+    texts = [message["text"] for message in hook.posted]
+    assert "postgres_table failed: 2021-03" in texts[0]
+    assert "sensor alerts (read ticks) failed" in texts[1]
+
+
+def test_a_cursor_of_an_earlier_version_continues_where_it_was():
+    problem = {
+        "month": "2021-01",
+        "what": "raw_trips",
+        "message": "no.",
+        "run_id": "run",
+        "since": 1.0,
+        "reported": 2.0,
+    }
+    old = {"seen": {"RUN_FAILURE": 7, "RUN_SUCCESS": 0}, "problems": {"2021-01|raw_trips": problem}, "unsent": []}
+    state = AlertState.parse(json.dumps(old))
+    assert state.seen == 7
+    assert len(state.resolve(["2021-01"], "raw_trips")) == 1

@@ -17,13 +17,13 @@ from taxi_assets.status.decide import (
     Expected,
     MonthRecord,
     State,
-    by_urgency,
     count,
     decide,
     ranges,
     rotate,
 )
-from taxi_assets.status.probing import probe_months
+from taxi_assets.status.plan import by_urgency
+from taxi_assets.status.probing import ProbeResults, newest_published, probe_months
 
 ASSETS = Assets(
     "raw_trips", "clean_trips", "rejected_trips", ("gcs_parquet", "bq_table", "postgres_table"), ("report",)
@@ -133,14 +133,22 @@ def test_only_the_sinks_that_do_not_have_the_month_are_loaded_from_the_lake_wher
 
 
 def test_a_sink_whose_check_failed_is_loaded_again():
-    result = decision(PUBLISHED, dataclasses.replace(record(), failed={"postgres_table"}))
+    result = decision(PUBLISHED, dataclasses.replace(record(), failed={"postgres_table": "run"}))
     assert (result.assets, result.reason) == ({"postgres_table"}, "postgres_table has a check that failed")
     assert result.cells["postgres_table"] is Cell.DIFFERS
 
 
+def test_what_an_audit_found_is_shown_and_loaded_again_if_repair_is_on():
+    audited = dataclasses.replace(record(), failed={"postgres_table": "audit"})
+    result = decision(PUBLISHED, audited)
+    assert (result.state, result.cells["postgres_table"]) == (State.CURRENT, Cell.DIFFERS)
+    result = decide(MONTH, PUBLISHED, audited, ASSETS, Expected("1", repair=True))
+    assert (result.state, result.assets) == (State.UNFINISHED, {"postgres_table"})
+
+
 def test_a_month_whose_raw_check_failed_is_loaded_whole_and_one_whose_clean_check_failed_from_the_lake():
-    assert decision(PUBLISHED, dataclasses.replace(record(), failed={"raw_trips"})).assets is None
-    clean = decision(PUBLISHED, dataclasses.replace(record(), failed={"clean_trips"}))
+    assert decision(PUBLISHED, dataclasses.replace(record(), failed={"raw_trips": "run"})).assets is None
+    clean = decision(PUBLISHED, dataclasses.replace(record(), failed={"clean_trips": "run"}))
     assert clean.assets == set(ASSETS.all) - {"raw_trips"}
 
 
@@ -230,6 +238,31 @@ def test_probing_stops_at_an_error_and_does_not_raise():
     assert len(tolerant.published) == 6
 
 
+class Unreliable:
+    """A source that publishes the months up to `newest` and does not answer for some."""
+
+    def __init__(self, newest: int, *failing: int) -> None:
+        self.newest, self.failing = newest, failing
+
+    def probe(self, kind, month):
+        if month.month in self.failing:
+            raise TransientError(f"{month}: no answer.")
+        return PUBLISHED if month.month <= self.newest else None
+
+
+@pytest.mark.parametrize(
+    ("newest", "failing", "known"),
+    [(10, (), True), (10, (11,), False), (10, (12, 9), False), (10, (9,), True), (5, (10,), False), (0, (), True)],
+)
+def test_the_newest_month_is_known_only_if_every_newer_one_was_answered(newest, failing, known):
+    results = newest_published(Unreliable(newest, *failing), YELLOW, [Month(2021, i) for i in range(1, 13)])
+    assert (results.error is None) is known
+    if known:
+        assert results.newest == (Month(2021, newest) if newest else None)
+    else:
+        assert results.error.startswith("Which month is the newest is not known: 2021-")
+
+
 def test_the_starter_of_a_run_is_in_its_tags():
     assert run_tags.started_by({}) == "user"
     assert run_tags.started_by({"dagster/backfill": "abc"}) == "backfill abc"
@@ -244,3 +277,9 @@ def test_a_process_is_identified_by_its_start_and_only_on_its_own_host():
     host, pid, start = mine.rsplit(" ", 2)
     assert run_tags.is_gone(f"{host} {pid} {int(start) + 1 if start.isdigit() else 'x'}")
     assert not run_tags.is_gone(f"elsewhere {pid} 1")
+
+
+def test_a_source_without_versions_still_tells_one_attempt_from_another():
+    sized, unsized = (Published("f", None, size, None) for size in (1000, None))
+    results = ProbeResults({Month(2021, 1): sized, Month(2021, 2): unsized, Month(2021, 3): None})
+    assert [results.version(Month(2021, n)) for n in (1, 2, 3, 4)] == ["1000 bytes", "unknown bytes", None, None]

@@ -30,23 +30,46 @@ def old(path, hours: float):
 def test_old_staged_files_and_incomplete_downloads_are_removed_and_everything_else_is_kept(log):
     settings = load_settings()
     gone = [
-        old(settings.staging_folder / "yellow-raw-2021-01-abc.parquet", 25),
+        old(settings.staging_folder / "yellow-raw-2021-01-0123456789ab.parquet", 25),
+        old(settings.staging_folder / "day-31-2021-01-0123456789ab.parquet", 25),
         old(settings.staging_folder / "warehouse.duckdb.spill" / "duckdb_temp_storage.tmp", 30),
-        old(settings.lake_folder / "yellow_raw_trips" / "2021-01.abc.tmp", 25),
-        old(settings.home_folder / "downloads" / "tlc" / "a.parquet.part", 200),
+        old(settings.lake_folder / "yellow_raw_trips" / "2021-01.0123456789ab.tmp", 25),
+        old(settings.home_folder / "downloads" / "yellow_tripdata_2021-01.parquet.part", 200),
+        old(settings.home_folder / "downloads" / "taxi_zone_lookup.csv.part", 200),
     ]
     kept = [
-        old(settings.staging_folder / "yellow-raw-2021-02-abc.parquet", 1),
+        old(settings.staging_folder / "yellow-raw-2021-02-0123456789ab.parquet", 1),
         old(settings.lake_folder / "yellow_raw_trips" / "2021-01.parquet", 9999),
-        old(settings.home_folder / "downloads" / "tlc" / "a.parquet", 9999),
-        old(settings.home_folder / "downloads" / "tlc" / "b.parquet.part", 100),
+        old(settings.home_folder / "downloads" / "yellow_tripdata_2021-01.parquet", 9999),
+        old(settings.home_folder / "downloads" / "yellow_tripdata_2021-02.parquet.part", 100),
         old(settings.home_folder / "bucket" / "a.parquet", 9999),
     ]
-    assert remove_orphans(settings, log.append) == (4, 4000)
+    assert remove_orphans(settings, log.append) == (6, 6000)
     assert [path for path in gone if path.exists()] == []
     assert [path for path in kept if not path.exists()] == []
-    assert len(log) == 4
+    assert len(log) == 6
     assert remove_orphans(settings, log.append) == (0, 0)
+
+
+def test_files_of_other_programs_are_kept(log, monkeypatch, tmp_path):
+    monkeypatch.setenv("TAXI_LAKE", str(tmp_path / "shared"))
+    settings = load_settings()
+    lake, home = tmp_path / "shared", settings.home_folder
+    kept = [
+        old(lake / "report.tmp", 9999),
+        old(lake / "2021-01.0123456789ab.tmp", 9999),
+        old(lake / "other_team" / "2021-01.0123456789ab.tmp", 9999),
+        old(lake / "yellow_raw_trips" / "export.tmp", 9999),
+        old(lake / "yellow_raw_trips" / "2021-01.copy.tmp", 9999),
+        old(lake / "yellow_raw_trips" / "old" / "2021-01.0123456789ab.tmp", 9999),
+        old(lake / "yellow_rejected_trips" / "2021-01.0123456789ab.waiting", 9999),
+        old(home / "staging" / "thesis.docx", 9999),
+        old(home / "staging" / "model" / "yellow-raw-2021-01-0123456789ab.parquet", 9999),
+        old(home / "downloads" / "film.mkv.part", 9999),
+        old(home / "downloads" / "browser" / "yellow_tripdata_2021-01.parquet.part", 9999),
+    ]
+    assert remove_orphans(settings, log.append) == (0, 0)
+    assert [path for path in kept if not path.exists()] == []
 
 
 def test_a_scratch_folder_is_kept_while_its_process_runs(log):

@@ -2,20 +2,28 @@
 
 import dataclasses
 import datetime as dt
+import re
+from collections import Counter
 from pathlib import Path
 
 import dagster as dg
 import pytest
 
-from taxi_assets.assets.month_status import RESOURCES
-from taxi_assets.automation.deadlines import DEADLINE
-from taxi_assets.automation.schedules import ATTEMPTS, monthly_schedule, reconciliation
-from taxi_assets.automation.sensors import tags_of_run
+from taxi_assets.assets.month_status import resource_keys
+from taxi_assets.automation.deadlines import DEADLINE, check_result
+from taxi_assets.automation.schedules import monthly_schedule, reconciliation, summary
+from taxi_assets.automation.sensors import Cursor, kind_option, tags_of_run
+from taxi_assets.automation.sensors import summary as sensor_summary
 from taxi_assets.core import run_tags
-from taxi_assets.datasets.schema import YELLOW
+from taxi_assets.core.month import Month
+from taxi_assets.datasets.schema import GREEN, YELLOW
 from taxi_assets.definitions import build_defs
 from taxi_assets.keys import job_name
+from taxi_assets.publisher.published import Published
 from taxi_assets.settings import Settings
+from taxi_assets.status.decide import Decision, State
+from taxi_assets.status.plan import ATTEMPTS
+from taxi_assets.status.probing import ProbeResults
 from taxi_assets_tests.loaded_months import BEFORE, NEWEST, OLDER, Loaded, loaded_months
 
 
@@ -32,7 +40,7 @@ def tick(loaded: Loaded, make, **settings) -> tuple[list[dg.RunRequest], str]:
         instance=loaded.instance,
         scheduled_execution_time=dt.datetime(2026, 11, 20, 6, tzinfo=dt.UTC),
         repository_def=loaded.repository,
-        resources={name: loaded.defs.resources[name] for name in RESOURCES},
+        resources={name: loaded.defs.resources[name] for name in resource_keys(loaded.settings)},
     ) as context:
         data = schedule.evaluate_tick(context)
     return data.run_requests or [], data.skip_message or ""
@@ -62,7 +70,7 @@ def test_every_kind_has_its_schedules_and_sensors_off_at_home_and_on_in_the_clou
         if each.name != "default_automation_condition_sensor"
     }
     wanted = [what for kind in ("yellow", "green") for what in (
-        f"new_{kind}_months", f"newest_{kind}_month", f"reconcile_{kind}", f"{kind}_deadlines")]  # fmt: skip
+        f"new_{kind}_months", f"newest_{kind}_month", f"reconcile_{kind}", f"audit_{kind}", f"{kind}_deadlines")]  # fmt: skip
     assert running == dict.fromkeys((*wanted, "housekeeping", "alerts"), on)
 
 
@@ -148,6 +156,24 @@ def test_a_sink_at_a_new_address_is_loaded_from_the_lake_and_nothing_else_is(loa
     assert tick(loaded, reconciliation)[0] == []
 
 
+def test_rules_given_to_a_run_stay_with_its_month_and_other_rules_of_the_settings_clean_the_rest_again(loaded):
+    job, own = loaded.defs.resolve_job_def("load_month"), {"reject_unknown_passengers": False}
+    config = {"ops": {"clean_trips": {"config": own}}}
+    run = {"partition_key": f"{OLDER}-01", "instance": loaded.instance}
+    assert job.execute_in_process(run_config=config, **run).success
+    assert tick(loaded, reconciliation)[0] == []
+    (request,), _ = tick(loaded, reconciliation, max_trip_distance=50.0)
+    assert request.partition_key == f"{BEFORE}-01"
+    assert {key.to_user_string() for key in request.asset_selection}.isdisjoint({"raw_trips"})
+    with loaded.published(OLDER, variant=1):
+        (request,), _ = tick(loaded, reconciliation)
+        rules = request.run_config["ops"]["clean_trips"]["config"]
+        assert rules.items() >= own.items()
+        assert job.execute_in_process(run_config=request.run_config, **run).success
+        assert tick(loaded, reconciliation)[0] == []
+    assert job.execute_in_process(**run).success  # as the other tests expect it
+
+
 def test_a_month_is_known_without_dagsters_history(loaded):
     with dg.instance_for_test() as other:
         without = dataclasses.replace(loaded, instance=other)
@@ -196,6 +222,52 @@ def test_a_publisher_that_is_down_is_text_and_what_is_here_is_still_looked_at(lo
     assert requests == []
     assert "did not answer" in text or "127.0.0.1" in text
     assert "Up to date" in text
+
+
+def test_a_month_is_not_called_the_newest_while_a_newer_one_was_not_answered(loaded, monkeypatch):
+    monkeypatch.setattr("taxi_assets.status.probing.SECONDS", 1.0)
+    with loaded.published(NEWEST), monkeypatch.context() as failing:
+        failing.setattr(loaded.publisher, "_failures", Counter({("HEAD", loaded.publisher._path(NEWEST, YELLOW)): 99}))
+        requests, text = tick(loaded, monthly_schedule)
+        found = deadlines(loaded, 7)
+    assert requests == []
+    assert text.startswith("Which month is the newest is not known: ")
+    for each in found.values():
+        assert not each.passed
+        assert each.severity is dg.AssetCheckSeverity.WARN
+        assert each.description.startswith("Which month is the newest is not known: ")
+        assert f"{BEFORE} is loaded" in each.description
+
+
+def test_a_month_is_late_although_a_newer_one_was_not_answered():
+    check, now = dg.AssetCheckKey(dg.AssetKey("postgres_table"), DEADLINE), dt.datetime(2021, 6, 1, tzinfo=dt.UTC)
+    published = Published("https://there/2021-03", "v1", 1, now - dt.timedelta(days=8))
+    results = ProbeResults({Month(2021, 3): published}, "Which month is the newest is not known: 2021-04: no answer.")
+    result = check_result(check, results, loaded=False, days=7, now=now)
+    assert not result.passed
+    assert result.severity is dg.AssetCheckSeverity.ERROR
+    assert "2021-03 is late" in result.description
+
+
+@pytest.mark.parametrize(
+    ("kinds", "kind", "option"),
+    [("yellow,green", YELLOW, ""), ("yellow,green", GREEN, " KIND=green"), ("green,yellow", YELLOW, " KIND=yellow"),
+     ("green", GREEN, "")],
+)  # fmt: skip
+def test_every_command_that_a_tick_names_loads_the_months_of_its_kind(kinds, kind, option):
+    option_of_tick = kind_option(kind, Settings(kinds=kinds))
+    january, march = Month(2021, 1), Month(2021, 3)
+    other_source = Decision(january, State.OTHER_SOURCE, "loaded from another source")
+    texts = [
+        summary(ProbeResults(), [], [january, march], [march], option_of_tick),
+        sensor_summary(ProbeResults(), [other_source], [], [], Cursor(not_loaded=["2021-01"]), option_of_tick),
+    ]
+    assert re.findall(r"make .*?(?=[).]|$)", " ".join(texts)) == [
+        f"make backfill FROM=2021-01 TO=2021-03{option}",
+        f"make backfill FROM=2021-03 TO=2021-03{option}",
+        f"make run MONTH=2021-01{option}",
+        f"make backfill FROM=2021-01 TO=2021-01{option}",
+    ]
 
 
 def deadlines(loaded: Loaded, days: int) -> dict[str, dg.AssetCheckEvaluation]:

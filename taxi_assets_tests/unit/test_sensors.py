@@ -5,7 +5,7 @@ import json
 import dagster as dg
 import pytest
 
-from taxi_assets.assets.month_status import RESOURCES, assets
+from taxi_assets.assets.month_status import assets, resource_keys
 from taxi_assets.automation.sensors import NEWEST as NEWEST_COUNT
 from taxi_assets.automation.sensors import OLDER as OLDER_COUNT
 from taxi_assets.automation.sensors import RUN_KEY, new_months_sensor
@@ -29,7 +29,7 @@ def tick(loaded: Loaded, cursor: str | None = None, settings: Settings | None = 
         instance=loaded.instance,
         cursor=cursor,
         repository_def=loaded.repository,
-        resources={name: loaded.defs.resources[name] for name in RESOURCES},
+        resources={name: loaded.defs.resources[name] for name in resource_keys(loaded.settings)},
     ) as context:
         data = sensor.evaluate_tick(context)
     return data.run_requests or [], data.skip_message, data.cursor

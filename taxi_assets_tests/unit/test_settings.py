@@ -27,6 +27,14 @@ def test_dot_env_is_read_and_the_environment_wins(monkeypatch, tmp_path):
     assert (load_settings().source, load_settings().sample_rows) == ("datatalks", 9)
 
 
+def test_overrides_win_over_the_environment_and_dot_env(monkeypatch, tmp_path):
+    (tmp_path / ".env").write_text("TAXI_BUCKET=gs://of-dotenv\nTAXI_SAMPLE_ROWS=7\n")
+    set_all(monkeypatch, source="datatalks", home="elsewhere")
+    settings = load_settings(source="sample", bucket=None, home=Path("mine"))
+    assert (settings.source, settings.sample_rows) == ("sample", 7)
+    assert settings.bucket_location == str(tmp_path / "mine" / "bucket")
+
+
 @pytest.mark.parametrize(
     ("name", "value", "sentence"),
     [

@@ -1,0 +1,77 @@
+"""`taxi-assets audit`: measures loaded months in every sink, and loads what differs again if that is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import dagster as dg
+
+from taxi_assets.assets.month_status import month_status, run_config
+from taxi_assets.automation.audit import MEASURE
+from taxi_assets.cli.backfill_worker import load_month
+from taxi_assets.core import run_tags
+from taxi_assets.core.errors import PermanentError
+from taxi_assets.core.failures import run_failures
+from taxi_assets.core.month import Month
+from taxi_assets.datasets.schema import TaxiKind
+from taxi_assets.definitions import build_defs
+from taxi_assets.keys import audit_name
+from taxi_assets.resources import resources
+from taxi_assets.settings import Settings
+from taxi_assets.status.decide import count
+
+
+def audit_months(settings: Settings, kind: TaxiKind, months: Sequence[Month], *, repair: bool) -> int:
+    """Audit those of the months that are loaded, and return the exit code: 1 if one differs and was not loaded again.
+
+    Raises:
+        PermanentError: the lake or a sink cannot be read.
+    """
+    settings = settings.model_copy(update={"repair": repair})
+    defs = build_defs(settings)
+    graph = defs.get_repository_def().asset_graph
+    with dg.DagsterInstance.get() as instance, dg.build_resources(resources(settings), instance) as opened:
+        status = month_status(instance, graph, kind, settings, opened)
+        loaded = [month for month in status.read() if month in set(months)]
+        if not loaded:
+            print("None of these months is loaded.")
+            return 0
+        differing = _audit(defs, instance, kind, loaded)
+        if differing and repair:
+            for decision in status.decide({}, status.read(differing)):
+                print(f"\nLoading {decision} ...", flush=True)
+                assets = None if decision.assets is None else sorted(decision.assets)
+                config = run_config(kind, decision)
+                load_month(instance, defs, kind, status, str(decision.month), assets, {}, config, "make audit")
+            differing = _audit(defs, instance, kind, differing)
+    if not differing:
+        print(f"\nEvery sink has {count(len(loaded))} as the lake has them.")
+        return 0
+    advice = "see the messages above" if repair else "load them again with make audit REPAIR=1"
+    print(f"\n{count(len(differing))} of {len(loaded)} differ from the lake; {advice}.")
+    return 1
+
+
+def _audit(defs: dg.Definitions, instance: dg.DagsterInstance, kind: TaxiKind, months: Sequence[Month]) -> list[Month]:
+    """Run the audit's job in this process; return the months that differ.
+
+    Raises:
+        PermanentError: the lake or a sink could not be read.
+    """
+    print(f"Measuring {count(len(months))} ...", flush=True)
+    config = {"ops": {MEASURE: {"config": {"months": [str(month) for month in months]}}}}
+    result = defs.resolve_job_def(audit_name(kind)).execute_in_process(
+        instance=instance,
+        raise_on_error=False,
+        run_config={"loggers": {"terminal": {}}, **config},
+        tags={run_tags.STARTED_BY: "make audit", run_tags.PROCESS: run_tags.this_process()},
+    )
+    evaluations = [
+        entry.dagster_event.asset_check_evaluation_data
+        for entry in instance.all_logs(result.run_id, of_type=dg.DagsterEventType.ASSET_CHECK_EVALUATION)
+        if entry.dagster_event
+    ]
+    failed = {Month.parse(each.partition) for each in evaluations if not each.passed and each.partition}
+    if not result.success and not failed:
+        raise PermanentError(" ".join(run_failures(result)))
+    return sorted(failed)

@@ -1,0 +1,63 @@
+"""The project folder and TAXI_HOME: where settings are read, in which order, and where everything is written.
+
+Relative paths count from the project folder: DAGSTER_HOME where it is set, else the working directory.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from pydantic import Field, PrivateAttr
+from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
+
+from taxi_assets.core.environment import without_dotenv
+
+
+def project_folder() -> Path:
+    """Return the folder that relative paths count from: DAGSTER_HOME, else the working directory."""
+    return Path(os.environ.get("DAGSTER_HOME") or ".").resolve()
+
+
+class HomeSettings(BaseSettings):
+    """TAXI_HOME alone: what Dagster's storage needs to know, even when another setting is wrong."""
+
+    model_config = SettingsConfigDict(env_prefix="TAXI_", extra="ignore", env_ignore_empty=True, frozen=True)
+    _folder: Path = PrivateAttr(default_factory=project_folder)
+
+    home: Path = Field(Path(".taxi"), description="Folder for everything written at run time.")
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],  # noqa: ARG003 - the signature is pydantic-settings'
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """The environment wins over `.env`, also under Dagster's command line, which puts `.env` over the environment."""
+        assert isinstance(env_settings, EnvSettingsSource)
+        assert isinstance(dotenv_settings, EnvSettingsSource)
+        env_settings.env_vars = without_dotenv(env_settings.env_vars, dotenv_settings.env_vars)
+        return init_settings, env_settings, dotenv_settings
+
+    @property
+    def folder(self) -> Path:
+        """The folder that relative paths count from."""
+        return self._folder
+
+    @property
+    def home_folder(self) -> Path:
+        """TAXI_HOME, absolute."""
+        return self.folder / self.home
+
+    @property
+    def history_folder(self) -> Path:
+        """Folder of Dagster's runs, events and logs (dagster.yaml, `taxi_assets.history`)."""
+        return self.home_folder / "dagster"
+
+
+def load_home() -> HomeSettings:
+    """Read TAXI_HOME, as `load_settings` does, without validating the other settings."""
+    return HomeSettings(_env_file=project_folder() / ".env")
