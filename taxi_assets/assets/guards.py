@@ -38,7 +38,7 @@ def loaded_month(kind: TaxiKind, month: Month, resources: Any, sinks: Iterable[s
         return raw
     for sink in sinks:
         with suppress(TaxiError):
-            if manifest := getattr(resources, sink).manifests(kind.table).get(month):
+            if manifest := getattr(resources, sink).manifest(kind.table, month):
                 return manifest
     return None
 

@@ -75,6 +75,10 @@ class MonthSink(ABC):
         package loaded are described as far as that version recorded them.
         """
 
+    def manifest(self, table: Table, month: Month) -> Manifest | None:
+        """Return what is recorded of one month; None if the sink does not have it."""
+        return self.manifests(table).get(month)
+
     @abstractmethod
     def read(self, table: Table, month: Month) -> MonthFile:
         """The month as the sink holds it.

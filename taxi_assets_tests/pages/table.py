@@ -70,6 +70,7 @@ TABLE: tuple[tuple[str, How], ...] = (
     (r"make clean-data$", Run(stdin="y\n")),
     (r"make emulators", Elsewhere("a Python 3.13 with the emulator: test_cloud_profile.py")),
     (r"make chaos", Elsewhere("runs for minutes; one fault each: test_contract.py")),
+    (r"make simulate", Elsewhere("runs for a minute; a part of it: simulation/test_simulation.py")),
     (r"make bench|python -m cProfile ", LONG),
     (r"make verify-docs$", Elsewhere("this")),
     (r"make (up|verify-deploy)\b", STACK),

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from taxi_assets.core.month import Month
 from taxi_assets.datasets.schema import GREEN, YELLOW
 from taxi_assets_tests.bigquery_fixtures import bigquery
 from taxi_assets_tests.gcs_fixtures import gcs_of_session
@@ -115,6 +116,8 @@ def test_what_is_recorded_of_all_months_names_their_source_code_and_run(place):
         assert recorded[month].stale(trips.manifest) == []
         assert {name: recorded[month].extra.get(name) for name in origin} == origin
         assert recorded[month].extra.get("run_id", "5a0d0d36-run") == "5a0d0d36-run"
+        assert place.sink.manifest(YELLOW.table, month) == recorded[month]
+    assert place.sink.manifest(YELLOW.table, Month(2021, 4)) is None
     assert place.sink.manifests(GREEN.table) == {}
 
 

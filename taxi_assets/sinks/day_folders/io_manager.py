@@ -92,11 +92,19 @@ class DayFoldersIOManager(ConfigurableSink):
 
         A month that is being put in place is waited for or finished. A month of which a day is missing is not there.
         """
+        return self._manifests(table, "")
+
+    def manifest(self, table: Table, month: Month) -> Manifest | None:
+        """See `MonthSink.manifest`."""
+        return self._manifests(table, str(month)).get(month)
+
+    def _manifests(self, table: Table, prefix: str) -> dict[Month, Manifest]:
+        """The manifests of the months whose text starts with `prefix`."""
         bucket, start = open_bucket(self.location, self.key_file), f"{self.dataset(table)}/{table.day_key}="
-        for journal in list(bucket.list(f"{JOURNALS}/{start}")):
+        for journal in list(bucket.list(f"{JOURNALS}/{start}{prefix}")):
             self._objects(table, Month.parse(journal.name.removesuffix(".tar")[-7:])).settle()
         months: dict[Month, dict[str, Stat]] = {}
-        for day in bucket.list(start):
+        for day in bucket.list(f"{start}{prefix}"):
             if match := re.match(r"\d{4}-\d{2}", day.name[len(start) :]):
                 months.setdefault(Month.parse(match[0]), {})[day.name] = day
         found = {}

@@ -88,7 +88,14 @@ class DuckDBIOManager(ConfigurableSink):
 
     def manifests(self, table: Table) -> dict[Month, Manifest]:
         """See `MonthSink.manifests`; if a month has no record, all months are measured by one query."""
-        with self._open_to_read(table, table.name) as connection:
+        return self._manifests(table, None)
+
+    def manifest(self, table: Table, month: Month) -> Manifest | None:
+        """See `MonthSink.manifest`."""
+        return self._manifests(table, month).get(month)
+
+    def _manifests(self, table: Table, month: Month | None) -> dict[Month, Manifest]:
+        with self._open_to_read(table, month or table.name) as connection:
             if connection is None:
                 return {}
             recorded = {}
@@ -96,15 +103,19 @@ class DuckDBIOManager(ConfigurableSink):
                 query = f"SELECT month, manifest FROM {self._sql(MANIFESTS)} WHERE table_name = ?"
                 rows = connection.execute(query, [table.name]).fetchall()
                 recorded = {Month(day.year, day.month): Manifest.from_json(text) for day, text in rows}
-            measured = self._by_month(connection, table, "count(*)")
+            measured = self._by_month(connection, table, "count(*)", month)
             if measured.keys() - recorded.keys():
-                measured = self._by_month(connection, table, aggregates(table))
-        empty = {month for month, manifest in recorded.items() if not manifest.rows}
-        return {month: recorded.get(month) or from_row(table, measured[month]) for month in measured.keys() | empty}
+                measured = self._by_month(connection, table, aggregates(table), month)
+        empty = {each for each, manifest in recorded.items() if not manifest.rows and month in (None, each)}
+        return {each: recorded.get(each) or from_row(table, measured[each]) for each in measured.keys() | empty}
 
-    def _by_month(self, connection: duckdb.DuckDBPyConnection, table: Table, select: str) -> dict[Month, list[Any]]:
-        query = f"SELECT date_trunc('month', {_quoted(table.time or '')}), {select} FROM {self._sql(table)} GROUP BY 1"
-        return {Month(day.year, day.month): row for day, *row in connection.execute(query).fetchall() if day}
+    def _by_month(
+        self, connection: duckdb.DuckDBPyConnection, table: Table, select: str, month: Month | None
+    ) -> dict[Month, list[Any]]:
+        where, values = (f"WHERE {_in_month(table)}", _range(month)) if month else ("", [])
+        start = f"date_trunc('month', {_quoted(table.time or '')})"
+        found = connection.execute(f"SELECT {start}, {select} FROM {self._sql(table)} {where} GROUP BY 1", values)
+        return {Month(day.year, day.month): row for day, *row in found.fetchall() if day}
 
     def _record(self, connection: duckdb.DuckDBPyConnection, table: Table, month: Month, manifest: Manifest) -> None:
         columns = "table_name VARCHAR, month DATE, manifest VARCHAR NOT NULL, PRIMARY KEY (table_name, month)"

@@ -64,6 +64,12 @@ class ParquetObjectIOManager(ConfigurableSink):
         found = {month: recorded_manifest(bucket, each) for month, each in objects.items()}
         return {month: manifest for month, manifest in found.items() if manifest}
 
+    def manifest(self, table: Table, month: Month) -> Manifest | None:
+        """See `MonthSink.manifest`."""
+        bucket = self.bucket()
+        found = bucket.stat(self.name(table, month))
+        return recorded_manifest(bucket, found) if found else None
+
     def read(self, table: Table, month: Month) -> MonthFile:
         """The month's object as it is now. See `MonthSink.read`."""
         bucket, name = self.bucket(), self.name(table, month)

@@ -160,6 +160,11 @@ class PostgresIOManager(MonthSink, dg.IOManager):
         with self._server().transaction(table.name) as cursor:
             return manifests(cursor, self._table(table))
 
+    def manifest(self, table: Table, month: Month) -> Manifest | None:
+        """See `MonthSink.manifest`."""
+        with self._server().transaction(str(month)) as cursor:
+            return manifests(cursor, self._table(table), month).get(month)
+
     def where(self, table: Table, month: Month) -> str:  # noqa: ARG002
         """The table."""
         return self._table(table).name

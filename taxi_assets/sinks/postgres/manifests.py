@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     import psycopg
 
 _PARTITIONS = """
-    SELECT relname FROM pg_catalog.pg_inherits JOIN pg_catalog.pg_class c ON c.oid = inhrelid WHERE inhparent = %s
+    SELECT relname FROM pg_catalog.pg_inherits JOIN pg_catalog.pg_class c ON c.oid = inhrelid
+    WHERE inhparent = %s AND (%s::text IS NULL OR relname = %s)
 """
 
 
@@ -29,8 +30,8 @@ def record_manifest(cursor: psycopg.Cursor, table: PostgresTable, month: Month, 
     )
 
 
-def manifests(cursor: psycopg.Cursor, table: PostgresTable) -> dict[Month, Manifest]:
-    """Read what is recorded of the months that the table has, with at most five queries.
+def manifests(cursor: psycopg.Cursor, table: PostgresTable, month: Month | None = None) -> dict[Month, Manifest]:
+    """Read what is recorded of the months that the table has, or of one of them, with at most five queries.
 
     A month that an older version of this package loaded has no record: it is described by its last row of the history, or
     by its own rows in a table with a key, which is small.
@@ -38,12 +39,13 @@ def manifests(cursor: psycopg.Cursor, table: PostgresTable) -> dict[Month, Manif
     found = relation(cursor, table, table.table.name)
     if found is None:
         return {}
-    recorded = _recorded(cursor, table)
+    recorded = _recorded(cursor, table, month)
     if table.table.key:
         measured = _measured(cursor, table)
         empty = {month for month, manifest in recorded.items() if not manifest.rows}
         return {month: recorded.get(month) or measured[month] for month in measured.keys() | empty}
-    names = [name for (name,) in cursor.execute(_PARTITIONS, [found[0]])]
+    wanted = table.partition(month) if month else None
+    names = [name for (name,) in cursor.execute(_PARTITIONS, [found[0], wanted, wanted])]
     months = {
         Month(int(name[-7:-3]), int(name[-2:])) for name in names if name[-7:-3].isdigit() and name[-2:].isdigit()
     }
@@ -51,13 +53,16 @@ def manifests(cursor: psycopg.Cursor, table: PostgresTable) -> dict[Month, Manif
     return {month: manifest for month in months if (manifest := recorded.get(month) or history.get(month))}
 
 
-def _recorded(cursor: psycopg.Cursor, table: PostgresTable) -> dict[Month, Manifest]:
+def _recorded(cursor: psycopg.Cursor, table: PostgresTable, month: Month | None) -> dict[Month, Manifest]:
     from psycopg import sql
 
     if relation(cursor, table, MANIFESTS) is None:
         return {}
-    query = sql.SQL("SELECT month, manifest::text FROM {} WHERE table_name = %s").format(table.identifier(MANIFESTS))
-    rows = cursor.execute(query, [table.table.name]).fetchall()
+    query = sql.SQL(
+        "SELECT month, manifest::text FROM {} WHERE table_name = %s AND (%s::date IS NULL OR month = %s)"
+    ).format(table.identifier(MANIFESTS))
+    day = month.start.date() if month else None
+    rows = cursor.execute(query, [table.table.name, day, day]).fetchall()
     return {Month(day.year, day.month): Manifest.from_json(text) for day, text in rows}
 
 
