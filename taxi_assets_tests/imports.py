@@ -1,6 +1,6 @@
 """Parse which module of the package imports what, without importing anything.
 
-Used by `unit/test_architecture.py`, which checks the rules, and by `docs/architecture.py`, which draws the picture.
+Used by `test_architecture.py`, which checks the rules, and by `docs/architecture.py`, which draws the picture.
 """
 
 from __future__ import annotations

@@ -12,7 +12,10 @@ from taxi_assets_tests.pages.table import TABLE, Elsewhere, how
 
 SUFFIXES = "py|md|lock|toml|yaml|yml|tf|tfvars|hcl|example|json|html|txt|sh"
 TESTS = "taxi_assets_tests/"
-FOLDERS = ("", "taxi_assets/", "docs/", "terraform/", "benchmarks/", TESTS, f"{TESTS}sinks/", f"{TESTS}unit/")
+MIRRORED = (
+    "core", "datasets", "publisher", "lake", "sinks", "status", "assets", "automation", "reports", "cli", "pages", "integration",
+)  # fmt: skip
+FOLDERS = ("", "taxi_assets/", "docs/", "terraform/", "benchmarks/", TESTS, *(f"{TESTS}{name}/" for name in MIRRORED))
 NOT_OURS = {"docker-compose.override.yml", "terraform.tfvars", ".terraform.lock.hcl", "io_config.yaml"}
 """Files that a reader creates, or has from Mage."""
 OTHER_SETTINGS = {"TAXI_TEST_DATA", "TAXI_CHROMIUM"}

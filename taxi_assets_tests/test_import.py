@@ -4,7 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-PROJECT = Path(__file__).parents[2]
+PROJECT = Path(__file__).parents[1]
 
 HEAVY = {
     *("pyarrow", "numpy", "pandas", "isal", "duckdb", "pgpq", "psycopg", "sqlalchemy", "requests", "google", "jinja2"),

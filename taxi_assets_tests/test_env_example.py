@@ -5,7 +5,7 @@ from pathlib import Path
 
 from taxi_assets.settings import Settings, load_settings
 
-EXAMPLE = Path(__file__).resolve().parents[2] / ".env.example"
+EXAMPLE = Path(__file__).resolve().parents[1] / ".env.example"
 
 
 def test_env_example_and_settings_name_the_same_variables():
