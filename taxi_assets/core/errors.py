@@ -1,7 +1,7 @@
 """Errors for the person who must act: what happened, to which month or file, and what to do.
 
 Two kinds, by what a retry would bring. Everything the package raises on purpose is one of them, in one sentence a
-stranger understands; anything else that surfaces is a bug of ours.
+stranger understands; anything else that surfaces is a bug of this package.
 """
 
 

@@ -11,14 +11,14 @@ from collections.abc import Mapping
 from pathlib import Path
 
 STARTED_BY = "taxi_assets/started_by"
-"""`make backfill`, `sensor new_yellow_months`, `schedule reconcile_yellow`, ...: what automation of ours wrote."""
+"""`make backfill`, `sensor new_yellow_months`, `schedule reconcile_yellow`, ...: written by what starts a run."""
 SOURCE_VERSION = "taxi_assets/source_version"
 """Version of the publisher's file that the run was asked to load."""
 CODE_VERSION = "taxi_assets/code_version"
 GOES_ON_WITH = "taxi_assets/goes_on_with"
 """The run that began what this one finishes: a month that was cut short."""
 PROCESS = "taxi_assets/process"
-"""Host, process id and its start, of a run that works in a process of ours: tells a dead run from a slow one."""
+"""Host, process id and its start, of a run that one of this package's commands executes: tells a dead run from a slow one."""
 
 _DAGSTER = {
     "dagster/auto_observe": "automation",

@@ -135,7 +135,7 @@ def retry(tags: Mapping[str, str]) -> Literal["none", "coming", "begun"] | None:
     will_retry = tags.get("dagster/will_retry")
     if will_retry is None:
         return None
-    if will_retry != "true" or run_tags.PROCESS in tags:  # the daemon cannot retry a run of a process of ours
+    if will_retry != "true" or run_tags.PROCESS in tags:  # the daemon cannot retry a run of one of our commands
         return "none"
     return "begun" if "dagster/auto_retry_run_id" in tags else "coming"
 

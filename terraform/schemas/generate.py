@@ -12,7 +12,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from taxi_assets.datasets.schema import KINDS, TaxiKind
-from taxi_assets.sinks.bigquery.io_manager import SQL_TYPES
+from taxi_assets.sinks.bigquery.table import SQL_TYPES
 
 
 def table_schema(kind: TaxiKind) -> list[dict[str, str]]:

@@ -77,7 +77,7 @@ def _unusable(key_file: str | None, error: Exception) -> PermanentError:
 
 
 def retry(seconds: float) -> Retry:
-    """Retry requests that failed for a passing reason, with exponential back-off and jitter, for at most `seconds`."""
+    """Retry requests that failed with a transient error, with exponential back-off and jitter, for at most `seconds`."""
     from google.api_core.retry import Retry
 
     return Retry(predicate=is_transient, initial=0.5, maximum=15.0, multiplier=2.0, timeout=seconds)
@@ -130,21 +130,23 @@ def explained(what: str) -> Generator[None]:
         yield
     except (exceptions.GoogleAPIError, requests.exceptions.RequestException, ConnectionError, TransportError) as error:
         cause = error.cause if isinstance(error, exceptions.RetryError) and error.cause else error
-        said = _said(cause)
+        message = _message(cause)
         if is_transient(error) or is_transient(cause):
-            raise TransientError(f"{what}: BigQuery was unavailable or overloaded ({said}); run it again.") from error
+            raise TransientError(
+                f"{what}: BigQuery was unavailable or overloaded ({message}); run it again."
+            ) from error
         remedy = REMEDIES.get(reason_of(cause) or "", "fix the cause, then materialize again")
-        raise PermanentError(f"{what}: BigQuery refused ({said}); {remedy}.") from error
+        raise PermanentError(f"{what}: BigQuery refused ({message}); {remedy}.") from error
     except GoogleAuthError as error:
         raise PermanentError(
-            f"{what}: Google refused the credentials ({_said(error)}); renew them with `gcloud auth "
+            f"{what}: Google refused the credentials ({_message(error)}); renew them with `gcloud auth "
             "application-default login`, or check TAXI_GCP_KEY_FILE."
         ) from error
 
 
-def _said(error: BaseException) -> str:
+def _message(error: BaseException) -> str:
     """The service's message on one line, without the request."""
     first = (getattr(error, "errors", None) or [{}])[0]
-    message = first.get("message") if isinstance(first, dict) else None
-    text = message or getattr(error, "message", None) or str(error)
+    reported = first.get("message") if isinstance(first, dict) else None
+    text = reported or getattr(error, "message", None) or str(error)
     return " ".join(str(text).split())[:400].rstrip(".")

@@ -7,7 +7,7 @@ this process. Google's errors are translated in `client`.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -19,29 +19,17 @@ from taxi_assets.core.manifest import Manifest, aggregates, from_row
 from taxi_assets.core.month import Month
 from taxi_assets.core.month_file import MonthFile
 from taxi_assets.core.scratch import Scratch
-from taxi_assets.core.table import Column, Table
+from taxi_assets.core.table import Table
 from taxi_assets.sinks.bigquery import client as bigquery_client
 from taxi_assets.sinks.bigquery.client import REQUEST_SECONDS, explained
 from taxi_assets.sinks.bigquery.manifests import Manifests
-from taxi_assets.sinks.columns import compare, read_schema, require_columns
+from taxi_assets.sinks.bigquery.table import SQL_TYPES, WIDEST_FIRST, Tables, column_types, label
+from taxi_assets.sinks.columns import read_schema, require_columns
 from taxi_assets.sinks.contract import ConfigurableSink, WriteContext, example_query
 
 if TYPE_CHECKING:
     import pyarrow as pa
     from google.cloud import bigquery
-
-SQL_TYPES = {
-    "int16": "INTEGER",
-    "int64": "INTEGER",
-    "bool": "BOOLEAN",
-    "double": "FLOAT",
-    "string": "STRING",
-    "timestamp[us]": "DATETIME",
-    "date32[day]": "DATE",
-}
-
-_WIDEST_FIRST = {"int64": "INTEGER", **SQL_TYPES}
-"""With 64-bit integers before 16-bit ones, which are INTEGER, too: how a column that only the table has is read."""
 
 _ATTEMPTS = 20
 """Failed load jobs of one run, month and object after which something other than bad luck is at work."""
@@ -62,11 +50,11 @@ class BigQueryIOManager(ConfigurableSink):
     maximum_bytes_billed: int = Field(
         4 << 30,
         gt=0,
-        description="Most bytes a query of ours may be billed. The largest month (16 million trips) is about 2.5 GiB "
+        description="Maximum number of bytes that a query is billed. The largest month (16 million trips) is about 2.5 GiB "
         "read whole and 0.3 GiB for its facts; 4 GiB cost about 2.5 cents.",
     )
     retry_seconds: float = Field(
-        120.0, gt=0, description="How long a request that fails for a passing reason is retried."
+        120.0, gt=0, description="Seconds for which a request is retried after transient errors."
     )
     job_seconds: float = Field(1800.0, gt=0, description="How long to wait for a load job.")
 
@@ -86,7 +74,7 @@ class BigQueryIOManager(ConfigurableSink):
             )
         loaded = require_columns(table, month_file, SQL_TYPES)
         with explained(f"{month}: loading {uri} into {self._name(table)}"), self._client() as client:
-            target, schema = self._prepare(client, table, loaded, month, write.log)
+            target, schema = self._tables(client).prepare(table, loaded, month, write.log)
             if not month_file.rows:
                 metadata = self._empty(client, table, month)
                 self._manifests(client).record(table, month, month_file.manifest.loaded_by(write.run_id))
@@ -128,6 +116,9 @@ class BigQueryIOManager(ConfigurableSink):
         with explained(f"reading what is recorded of {self._name(table)}"), self._client() as client:
             return self._manifests(client).read(table)
 
+    def _tables(self, client: bigquery.Client) -> Tables:
+        return Tables(client, f"{self.project}.{self.dataset}", self.location, self._retry)
+
     def _manifests(self, client: bigquery.Client) -> Manifests:
         return Manifests(client, f"{self.project}.{self.dataset}", self._retry, self.maximum_bytes_billed)
 
@@ -162,8 +153,8 @@ class BigQueryIOManager(ConfigurableSink):
             from taxi_assets.core.staging import stage
 
             with explained(f"{month}: reading {self._name(table)}"), self._client() as client:
-                existing = _types(client.get_table(self._name(table), retry=self._retry, timeout=REQUEST_SECONDS))
-                schema = read_schema(table, existing, _WIDEST_FIRST)
+                existing = column_types(client.get_table(self._name(table), retry=self._retry, timeout=REQUEST_SECONDS))
+                schema = read_schema(table, existing, WIDEST_FIRST)
                 columns = ", ".join(f"`{name}`" for name in schema.names)
                 query = f"SELECT {columns} FROM `{self._name(table)}` WHERE {_in_month(table)}"
                 rows = self._query(client, query, table, month).result(retry=self._retry)
@@ -194,61 +185,6 @@ class BigQueryIOManager(ConfigurableSink):
 
         return self._retry.with_predicate(lambda e: isinstance(e, NotFound) or bigquery_client.is_transient(e))
 
-    def _prepare(
-        self, client: bigquery.Client, table: Table, loaded: Table, month: Month, log: Callable[[str], None]
-    ) -> tuple[bigquery.Table, list[bigquery.SchemaField]]:
-        """The table, created with its dataset when missing, and the columns it has after the load.
-
-        Raises:
-            PermanentError: the month cannot be loaded into it.
-        """
-        from google.api_core.exceptions import NotFound
-
-        try:
-            target = client.get_table(self._name(table), retry=self._retry, timeout=REQUEST_SECONDS)
-        except NotFound:
-            target = self._create_table(client, loaded)
-        partitioning = target.time_partitioning
-        if partitioning is None or (partitioning.type_, partitioning.field) != ("MONTH", table.time):
-            raise PermanentError(
-                f"{self._name(table)} is not partitioned by the month of {table.time}: rename it, or name another dataset in "
-                "TAXI_DATASET, then materialize again."
-            )
-        difference = compare(
-            table,
-            loaded,
-            _types(target),
-            SQL_TYPES,
-            name=self._name(table),
-            remedy="change the table's column yourself, or name another dataset in TAXI_DATASET, then materialize again",
-            not_null=[field.name for field in target.schema if field.mode == "REQUIRED"],
-            convert=False,
-        )
-        if difference.surplus:
-            surplus = ", ".join(difference.surplus)
-            log(f"{month}: {self._name(table)} has {surplus}, which trips do not have; null in this month.")
-        added = [column for column in loaded.columns if column.name in difference.added]
-        return target, [*target.schema, *_schema(added)]  # all of them: a load that replaces must name every column
-
-    def _create_table(self, client: bigquery.Client, table: Table) -> bigquery.Table:
-        """Create the table and, if that shows it to be missing, the dataset; another run may do so at the same time."""
-        from google.api_core.exceptions import NotFound
-        from google.cloud import bigquery
-
-        target = bigquery.Table(self._name(table), schema=_schema(table.columns))
-        target.description = table.description or None
-        target.labels = {"kind": _label(table.object_kind)}
-        target.time_partitioning = bigquery.TimePartitioning(bigquery.TimePartitioningType.MONTH, table.time)
-        target.clustering_fields = list(table.clustering) or None
-        options = {"exists_ok": True, "retry": self._retry, "timeout": REQUEST_SECONDS}
-        try:
-            return client.create_table(target, **options)
-        except NotFound:
-            dataset = bigquery.Dataset(f"{self.project}.{self.dataset}")
-            dataset.location = self.location
-            client.create_dataset(dataset, **options)
-            return client.create_table(target, **options)
-
     def _load(
         self,
         client: bigquery.Client,
@@ -274,7 +210,7 @@ class BigQueryIOManager(ConfigurableSink):
             schema_update_options=[bigquery.SchemaUpdateOption.ALLOW_FIELD_ADDITION],
             time_partitioning=target.time_partitioning,
             clustering_fields=target.clustering_fields,
-            labels={"kind": _label(table.object_kind), "month": str(month_file.month), "run_id": _label(write.run_id)},
+            labels={"kind": label(table.object_kind), "month": str(month_file.month), "run_id": label(write.run_id)},
         )
         month = month_file.month
         stem = _job_id(self.dataset, table.name, month.compact, f"g{month_file.generation}", write.run_id)
@@ -345,23 +281,6 @@ class BigQueryIOManager(ConfigurableSink):
         return client.query(query, config, retry=self._retry, job_retry=self._retry, timeout=REQUEST_SECONDS)
 
 
-def _schema(columns: Iterable[Column]) -> list[bigquery.SchemaField]:
-    """Columns, described. Without it BigQuery would guess the zone-less timestamps' type from the file."""
-    from google.cloud import bigquery
-
-    return [bigquery.SchemaField(c.name, SQL_TYPES[c.type], description=c.description) for c in columns]
-
-
-def _types(table: bigquery.Table) -> dict[str, str]:
-    """Name and type of the columns; a repeated one has a type that no column of ours has."""
-    return {field.name: "REPEATED" if field.mode == "REPEATED" else _legacy(field.field_type) for field in table.schema}
-
-
-def _legacy(type_: str) -> str:
-    """The API's own spelling of a type that a table's maker may have written as in SQL."""
-    return {"INT64": "INTEGER", "FLOAT64": "FLOAT", "BOOL": "BOOLEAN"}.get(type_, type_)
-
-
 def _in_month(table: Table) -> str:
     return f"{table.time} >= @start AND {table.time} < @end"
 
@@ -369,8 +288,3 @@ def _in_month(table: Table) -> str:
 def _job_id(*parts: str) -> str:
     """A job id of letters, digits, - and _ (BigQuery's rule)."""
     return re.sub(r"[^A-Za-z0-9_-]", "-", "-".join(("taxi", *parts)))
-
-
-def _label(text: str) -> str:
-    """A label value: lower case, digits, - and _, at most 63 characters (BigQuery's rule)."""
-    return re.sub(r"[^a-z0-9_-]", "-", text.lower())[:63]

@@ -132,8 +132,8 @@ class Server:
             kind, remedy = TransientError, "the month is complete, in the old or the new version; run it again"
         else:
             kind, remedy = PermanentError, "the month is unchanged; fix the cause, then run it again"
-        said = error.diag.message_primary or str(error).strip().partition("\n")[0]
-        return kind(f"{what}: {self.name} says: {said.rstrip('.')}; {remedy}.")
+        message = error.diag.message_primary or str(error).strip().partition("\n")[0]
+        return kind(f"{what}: {self.name} says: {message.rstrip('.')}; {remedy}.")
 
 
 def _scrubbed(error: Exception, parameters: dict[str, Any]) -> str:

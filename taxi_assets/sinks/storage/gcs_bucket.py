@@ -176,8 +176,8 @@ class GcsBucket(Bucket):
             case api.PreconditionFailed():
                 return PreconditionFailed(name)
             case api.NotFound():
-                told = f"The bucket {bucket} does not exist; create it, or correct TAXI_BUCKET."
-                return missing or PermanentError(told)
+                message = f"The bucket {bucket} does not exist; create it, or correct TAXI_BUCKET."
+                return missing or PermanentError(message)
             case api.Forbidden() | api.Unauthorized() | auth.RefreshError():
                 return PermanentError(
                     f"{uri}: Google refused these credentials ({brief}); give them roles/storage.objectUser."
