@@ -239,7 +239,9 @@ def _load_month(
             assets = frozenset(records.assets.derived)  # all of it is loaded; the run only has to succeed
         elif decision.state is State.UNFINISHED:
             assets = decision.assets
-    return task, {"failures": [f"{task.month}: its worker was killed {ATTEMPTS} times (out of memory?)."]}
+    return task, {
+        "failures": [f"{task.month}: its worker exited {ATTEMPTS} times (killed, out of memory?); see backfill.log."]
+    }
 
 
 def months_between(first: Month, last: Month) -> list[Month]:

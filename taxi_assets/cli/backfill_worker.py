@@ -26,7 +26,7 @@ from taxi_assets.core.failures import run_failures
 from taxi_assets.core.month import Month
 from taxi_assets.datasets.schema import KINDS, TaxiKind
 from taxi_assets.definitions import build_defs
-from taxi_assets.keys import CODE_VERSION, job_name, key
+from taxi_assets.keys import CODE_VERSION, job_name
 from taxi_assets.settings import load_settings
 from taxi_assets.status.months import MonthGraph
 
@@ -126,10 +126,11 @@ def load_month(
         },
         run_config={"loggers": {"terminal": {}}, **run_config},
     )
+    trips = {graph.keys[name] for name in (graph.assets.clean, *graph.assets.sinks)}
     rows = [
         event.materialization.metadata[ROWS].value
         for event in result.get_asset_materialization_events()
-        if event.asset_key == key(kind, "clean_trips") and ROWS in event.materialization.metadata
+        if event.asset_key in trips and ROWS in event.materialization.metadata
     ]
     return {
         "rows": rows[-1] if rows else None,

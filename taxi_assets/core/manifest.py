@@ -46,6 +46,14 @@ class Manifest:
             if not math.isclose(value, other.sums.get(name, math.nan), rel_tol=1e-9, abs_tol=0.01)
         ]
 
+    def contradicts(self, other: Manifest) -> bool:
+        """Return whether rows, sums or times that both record differ: an older version of this package recorded less."""
+        recorded = {
+            "rows",
+            *(name for name in ("first", "last", *self.sums) if None not in (self.value(name), other.value(name))),
+        }
+        return not recorded.isdisjoint(self.differences(other))
+
     def stale(self, current: Manifest) -> list[str]:
         """Return the entries of `CONTENT` that both record and that differ: none if this is a copy of `current`."""
         mine, other = self.extra, current.extra

@@ -111,11 +111,13 @@ def read_schema(table: Table, existing: Mapping[str, str], sql_types: Mapping[st
 def require_columns(table: Table, month_file: MonthFile, sql_types: Mapping[str, str]) -> Table:
     """The table with the month's new columns, if the month has the table's columns and the database knows its types.
 
+    An optional column may be missing, because the version that wrote the month did not know it: it is null.
+
     Raises:
-        PermanentError: the first column that is missing or of another type, by name.
+        PermanentError: the first required column that is missing, or column of another type, by name.
     """
     given = {field.name: str(field.type) for field in month_file.schema}
-    expected = {column.name: column.type for column in table.columns}
+    expected = {c.name: c.type for c in table.columns if c.required or c.name in given}
     for name in [*expected, *given]:
         if name in expected and given.get(name) != expected[name]:
             problem = f"is {given.get(name, 'missing')}, {expected[name]} is expected"

@@ -49,7 +49,7 @@ class SeveralSinks(MonthSink, dg.IOManager):
         found = {}
         for month in first.keys() & set.intersection(*map(set, others)):
             same = all(
-                not first[month].differences(other[month]) and not other[month].stale(first[month]) for other in others
+                not first[month].contradicts(other[month]) and not other[month].stale(first[month]) for other in others
             )
             found[month] = first[month] if same else Manifest(-1)
         return found

@@ -248,13 +248,8 @@ def cell_of(found: Manifest | None, current: Manifest, *, derived: bool = False)
         return Cell.MISSING
     if found.stale(current):
         return Cell.GENERATED if found.extra.get("generated") else Cell.STALE
-    differs = found.rows < 0 if derived else found.rows != current.rows or _sums_differ(found, current)
+    differs = found.rows < 0 if derived else found.contradicts(current)
     return Cell.DIFFERS if differs else Cell.LOADED
-
-
-def _sums_differ(found: Manifest, current: Manifest) -> bool:
-    common = {name: value for name, value in found.sums.items() if name in current.sums}
-    return bool(Manifest(0, common).differences(Manifest(0, current.sums)))
 
 
 def _reason(found: Manifest | None, current: Manifest, *, derived: bool) -> str:
@@ -266,7 +261,7 @@ def _reason(found: Manifest | None, current: Manifest, *, derived: bool) -> str:
         return "is not the same in every place"
     if not derived and found.rows != current.rows:
         return f"has {found.rows:,} rows of {current.rows:,}"
-    return "has other sums" if not derived and _sums_differ(found, current) else "has a check that failed"
+    return "has other sums" if not derived and found.contradicts(current) else "has a check that failed"
 
 
 def _none(assets: Assets) -> dict[str, Cell]:

@@ -125,6 +125,17 @@ def test_what_an_older_version_wrote_is_extended_in_place(sink: Sink, tmp_path: 
     sink.load(month_of_trips(tmp_path, "2026-04", 100, kind=OLDER), OLDER)  # the older version again, after a rollback
 
 
+def test_a_month_in_the_lake_of_an_older_version_is_loaded_into_a_new_sink_and_a_table_of_this_version(sink, tmp_path):
+    old = month_of_trips(tmp_path, "2026-05", 200, kind=OLDER)
+    for first in ("2026-06", "2026-07"):
+        sink.load(old)  # into an empty sink, then into one with the column
+        held = sink.manager.read(YELLOW.table, old.month).to_arrow()
+        assert "request_source" not in held.column_names or held["request_source"].null_count == 200
+        new = month_of_trips(tmp_path, first, 100)
+        sink.load(new)
+        assert same_trips(sink.manager.read(YELLOW.table, new.month), new)
+
+
 @pytest.mark.parametrize("sink", ["postgres", "duckdb"], indirect=True)
 def test_a_new_column_is_converted_to_the_type_that_the_table_has(sink: Sink, tmp_path: Path) -> None:
     first = more(count=pa.array([1.5, None]), code=pa.array(["a", None]))

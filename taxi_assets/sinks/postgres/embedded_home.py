@@ -103,9 +103,10 @@ class Home:
 
     def own_folder(self, path: Path) -> None:
         """Make a folder for the server's user alone."""
+        user = self._user  # of the data's owner, once there are data
         path.mkdir(mode=0o700)
-        if self._user:
-            os.chown(path, *self._user)
+        if user:
+            os.chown(path, *user)
 
     def own_file(self, path: Path, text: str) -> None:
         """Write a file for the server's user alone."""

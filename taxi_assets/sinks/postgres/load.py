@@ -224,8 +224,7 @@ def copy(
     month, difference = month_file.month, shape.difference
     if difference.surplus:
         log(f"{month}: {table.name} has {', '.join(difference.surplus)}, which trips do not have; null in this month.")
-    loaded = table.table.with_columns_of(month_file.schema)
-    types = {column.name: column.type for column in loaded.columns} | dict(difference.converted)
+    types = {field.name: str(field.type) for field in month_file.schema} | dict(difference.converted)
     schema = pa.schema([pa.field(name, pa.type_for_alias(type_)) for name, type_ in types.items()])
     encoder = ArrowToPostgresBinaryEncoder(schema)
     rows = sent = 0
