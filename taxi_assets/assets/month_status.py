@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import dagster as dg
@@ -10,9 +11,12 @@ from taxi_assets.assets.guards import Replacing
 from taxi_assets.assets.report_manifests import report_manifests
 from taxi_assets.assets.sinks import sinks
 from taxi_assets.core.manifest import Manifest
+from taxi_assets.core.month import Month
+from taxi_assets.core.table import Table
 from taxi_assets.datasets.rules import CleaningRules
 from taxi_assets.datasets.schema import TaxiKind
 from taxi_assets.keys import CODE_VERSION, key, prefix
+from taxi_assets.lake.io_manager import LakeIOManager
 from taxi_assets.publisher.columns import new_columns_of, to_load
 from taxi_assets.reports.daily_summary import summary_table
 from taxi_assets.settings import Settings
@@ -81,19 +85,25 @@ def assets(kind: TaxiKind, settings: Settings) -> Assets:
 
 def recorders(kind: TaxiKind, settings: Settings, resources: Any) -> Recorders:
     """Return the calls that read the manifests of each asset's months."""
-    places = {
-        "raw_trips": ("raw_lake", kind.raw_table),
-        "clean_trips": ("clean_lake", kind.table),
-        "rejected_trips": ("rejected_lake", kind.raw_table),
-        **{sink.name: (sink.io_manager, kind.table) for sink in sinks(settings)},
-        "daily_summary": ("summary", summary_table(kind)),
-    }
+    lakes = {"raw_trips": kind.raw_table, "clean_trips": kind.table, "rejected_trips": kind.raw_table}
+    tables = {sink.name: (sink.io_manager, kind.table) for sink in sinks(settings)}
+    tables["daily_summary"] = ("summary", summary_table(kind))
     calls: dict[str, Any] = {
-        name: lambda manager=manager, table=table: getattr(resources, manager).manifests(table)
-        for name, (manager, table) in places.items()
+        name: lambda _, manager=manager, table=table: getattr(resources, manager).manifests(table)
+        for name, (manager, table) in tables.items()
     }
-    calls["month_report"] = lambda: report_manifests(resources.parquet_object, kind)
-    return {key(kind, name).to_user_string(): call for name, call in calls.items()}
+    calls["month_report"] = lambda _: report_manifests(resources.parquet_object, kind)
+
+    def in_lake(months: Collection[Month] | None, lake: LakeIOManager, table: Table) -> Mapping[Month, Manifest]:
+        """Read the footers of these months only: the lake may be a mounted bucket, with a request for each."""
+        if months is None:
+            return lake.manifests(table)
+        return {month: manifest for month in months if (manifest := lake.manifest(table, month))}
+
+    for name, table in lakes.items():
+        lake = getattr(resources, name.replace("_trips", "_lake"))
+        calls[name] = lambda months, lake=lake, table=table: in_lake(months, lake, table)
+    return {key(kind, name).to_user_string(): calls[name] for name in (*lakes, *tables, "month_report")}
 
 
 def expected(kind: TaxiKind, settings: Settings) -> Expected:

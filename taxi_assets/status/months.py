@@ -94,7 +94,7 @@ class MonthStatus(MonthGraph):
             TaxiError: the lake or a sink cannot be read.
         """
         manifests, running, failures = (
-            read_manifests(self._recorders),
+            read_manifests(self._recorders, months),
             self.history.running(),
             self.history.failures(),
         )
