@@ -278,7 +278,8 @@ class BigQueryIOManager(ConfigurableSink):
                 for name, edge in edges.items()
             ],
         )
-        return client.query(query, config, retry=self._retry, job_retry=self._retry, timeout=REQUEST_SECONDS)
+        # without job_retry, which would repeat the request for minutes beyond `retry_seconds`
+        return client.query(query, config, retry=self._retry, job_retry=None, timeout=REQUEST_SECONDS)
 
 
 def _in_month(table: Table) -> str:

@@ -90,5 +90,6 @@ class Manifests:
 
         parameters = [bigquery.ScalarQueryParameter(name, "STRING", value) for name, value in values.items()]
         config = bigquery.QueryJobConfig(query_parameters=parameters, maximum_bytes_billed=self.maximum_bytes_billed)
-        job = self.client.query(query, config, retry=self.retry, job_retry=self.retry, timeout=REQUEST_SECONDS)
+        # without job_retry, which would repeat the request for minutes beyond `retry`
+        job = self.client.query(query, config, retry=self.retry, job_retry=None, timeout=REQUEST_SECONDS)
         return [row.values() for row in job.result(retry=self.retry)]
