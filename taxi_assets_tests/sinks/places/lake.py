@@ -54,5 +54,5 @@ class LakePlace(Place):
 
     def extra(self) -> list[str]:
         folders = (self.settings.lake_folder, self.settings.staging_folder)
-        found = [path for folder in folders for path in Path(folder).rglob("*") if path.is_file()]
+        found = [p for folder in folders for p in Path(folder).rglob("*") if p.is_file() and p.name != ".lock"]
         return [str(path) for path in found if not path.match(f"lake/yellow_{LAKE_ASSET}/????-??.parquet")]
