@@ -141,7 +141,7 @@ def test_after_clean_data_nothing_is_known_of_old_runs_even_while_the_history_is
         with history(project, monkeypatch, home) as fresh:
             assert fresh.get_runs_count() == 0
             assert fresh.fetch_run_status_changes(dg.DagsterEventType.RUN_START, limit=1).records == []
-            used.report_run_failed(run)  # a process that used the history goes on
+            used.report_run_failed(run)  # a process that used the history continues
             assert fresh.get_runs_count() == 0
 
 

@@ -1,7 +1,7 @@
 """What the simulated world consists of: a publisher, sinks, and machines that each have a lake and a history of runs.
 
 The decisions are the product's (`taxi_assets.status`, the alerts' state); everything else is a model small enough for
-thousands of histories a second to be told apart by a seed.
+thousands of histories a second, each identified by a seed.
 """
 
 from __future__ import annotations

@@ -162,7 +162,7 @@ def test_a_month_that_another_machine_loaded_in_a_newer_version_is_current_whate
     assert decision(OTHER_VERSION, record(**sinks | {"bq_table": None})).assets == {"bq_table", *LAKE}
 
 
-def test_a_month_whose_new_raw_trips_were_loaded_before_a_kill_goes_on_from_them():
+def test_a_month_whose_new_raw_trips_were_loaded_before_a_kill_continues_from_them():
     result = decision(OTHER_VERSION, record(raw_trips=Manifest(100, extra=V2.extra)))
     assert result.state is State.UNFINISHED
     assert result.assets == set(ASSETS.all) - {"raw_trips"}
