@@ -13,7 +13,7 @@ from taxi_assets.cli.backfill import examine
 from taxi_assets.core.month import Month
 from taxi_assets.datasets.schema import TaxiKind
 from taxi_assets.settings import Settings
-from taxi_assets.status.decide import NOT_PUBLISHED, TO_LOAD, Cell, Decision, State, count, ranges
+from taxi_assets.status.decide import TO_LOAD, Cell, Decision, State, count, ranges
 
 MEANINGS = {
     Cell.LOADED: "loaded",
@@ -87,7 +87,7 @@ def next_backfill(decisions: Sequence[Decision]) -> str:
 
 def _mark(decision: Decision, name: str) -> str:
     cell = decision.cells[name]
-    not_published = decision.state is State.UNPUBLISHED and decision.reason == NOT_PUBLISHED
+    not_published = decision.state is State.UNPUBLISHED and decision.reason == State.UNPUBLISHED.value
     return UNPUBLISHED if not_published else cell.value
 
 

@@ -32,7 +32,6 @@ class State(Enum):
     UNFINISHED = "incomplete"
 
 
-NOT_PUBLISHED = "not published"
 TO_LOAD = (State.MISSING, State.CHANGED, State.UNFINISHED, State.OUTDATED)
 """States that automation acts on, most urgent first. OTHER_SOURCE may be intended by an operator: it is reported only."""
 
@@ -130,7 +129,8 @@ def decide(
     manifests = record.manifests
     if not manifests and not record.running:
         if published is None:
-            return Decision(month, State.UNPUBLISHED, NOT_PUBLISHED if probed else "never loaded", cells=_none(assets))
+            reason = State.UNPUBLISHED.value if probed else "never loaded"
+            return Decision(month, State.UNPUBLISHED, reason, cells=_none(assets))
         return Decision(month, State.MISSING, State.MISSING.value, cells=_none(assets))
     current = reference(published, manifests, assets)
     state, reasons, cells = State.MISSING, dict[str, str](), _none(assets)
@@ -205,10 +205,10 @@ def due(
     """
     manifests, reasons, state = record.manifests, dict[str, str](), State.UNFINISHED
     failed = {name for name, by in record.failed.items() if by == "run" or expected.repair}
+    compared = {name: _compare(manifests.get(name), current, derived=name in assets.derived) for name in assets.outputs}
     cells = {
         name: Cell.DIFFERS if cell is Cell.LOADED and name in record.failed else cell
-        for name in assets.outputs
-        if (cell := cell_of(manifests.get(name), current, derived=name in assets.derived))
+        for name, (cell, _) in compared.items()
     }
     raw, clean = manifests.get(assets.raw), manifests.get(assets.clean)
     lake_is_current = clean is not None and not clean.stale(current) and assets.rejected in manifests
@@ -227,7 +227,7 @@ def due(
     else:
         for name, cell in cells.items():
             if cell is not Cell.LOADED and (name in failed or name not in record.failed):
-                reasons[name] = _reason(manifests.get(name), current, derived=name in assets.derived)
+                reasons[name] = compared[name][1]
         if reasons and not lake_is_current:
             reasons |= dict.fromkeys((assets.clean, assets.rejected), _NOT_IN_LAKE)
             if not raw_is_current:
@@ -239,29 +239,23 @@ def due(
     return state, {name: reasons[name] for name in assets.all if name in reasons}, cells
 
 
-def cell_of(found: Manifest | None, current: Manifest, *, derived: bool = False) -> Cell:
-    """Return the state of a sink that records `found` of a month whose clean trips are `current`.
+def _compare(found: Manifest | None, current: Manifest, *, derived: bool) -> tuple[Cell, str]:
+    """Return the state of a sink that records `found` of a month whose clean trips are `current`, and why it is loaded again.
 
     What is `derived` from the month has rows and sums of its own.
     """
     if found is None:
-        return Cell.MISSING
-    if found.stale(current):
-        return Cell.GENERATED if found.extra.get("generated") else Cell.STALE
-    differs = found.rows < 0 if derived else found.contradicts(current)
-    return Cell.DIFFERS if differs else Cell.LOADED
-
-
-def _reason(found: Manifest | None, current: Manifest, *, derived: bool) -> str:
-    if found is None:
-        return "does not have it"
+        return Cell.MISSING, "does not have it"
     if stale := found.stale(current):
-        return f"has another {' and '.join(stale).replace('_', ' ')}"
+        cell = Cell.GENERATED if found.extra.get("generated") else Cell.STALE
+        return cell, f"has another {' and '.join(stale).replace('_', ' ')}"
     if found.rows < 0:
-        return "is not the same in every place"
+        return Cell.DIFFERS, "is not the same in every place"
     if not derived and found.rows != current.rows:
-        return f"has {found.rows:,} rows of {current.rows:,}"
-    return "has other sums" if not derived and found.contradicts(current) else "has a check that failed"
+        return Cell.DIFFERS, f"has {found.rows:,} rows of {current.rows:,}"
+    if not derived and found.contradicts(current):
+        return Cell.DIFFERS, "has other sums"
+    return Cell.LOADED, "has a check that failed"
 
 
 def _none(assets: Assets) -> dict[str, Cell]:

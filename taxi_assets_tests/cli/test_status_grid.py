@@ -6,7 +6,7 @@ import pytest
 
 from taxi_assets.cli import status
 from taxi_assets.core.month import Month
-from taxi_assets.status.decide import NOT_PUBLISHED, Cell, Decision, State
+from taxi_assets.status.decide import Cell, Decision, State
 
 
 def decision(month: str, state: State, reason: str = "", assets: set[str] | None = None, **cells: Cell) -> Decision:
@@ -21,7 +21,7 @@ MONTHS = [
     decision("2020-12", State.UNFINISHED, "bq_table does not have it", {"bq_table"}, postgres_table=Cell.LOADED),
     decision("2021-01", State.CHANGED, postgres_table=Cell.STALE, bq_table=Cell.DIFFERS),
     decision("2021-02", State.MISSING),
-    decision("2021-03", State.UNPUBLISHED, NOT_PUBLISHED),
+    decision("2021-03", State.UNPUBLISHED, State.UNPUBLISHED.value),
 ]
 
 
