@@ -49,12 +49,14 @@ def audit(
     """
     findings: Findings = {}
     recorded = months_status.read(months)
+    known = {name: instance.get_materialized_partitions(asset) for name, asset in months_status.keys.items()}
     for done, (month, record) in enumerate(recorded.items(), 1):
         clean = reference(None, record.manifests, months_status.assets)
         if clean is None:
             continue
         for name, manifest in record.manifests.items():
-            _record_materialization(instance, name, month, manifest.rows)
+            if month.key not in known[name]:
+                _record_materialization(instance, months_status.keys[name], month, manifest.rows)
         outcomes = {}
         if record.manifests.get(months_status.assets.clean):
             lake = resources.clean_lake.measure(kind.table, month)
@@ -98,11 +100,9 @@ def _report(
     return differing
 
 
-def _record_materialization(instance: dg.DagsterInstance, name: str, month: Month, rows: int) -> None:
-    asset = dg.AssetKey.from_user_string(name)
-    if month.key not in instance.get_materialized_partitions(asset):
-        metadata = {ROWS: rows, "recorded_by": "audit"}
-        instance.report_runless_asset_event(dg.AssetMaterialization(asset, partition=month.key, metadata=metadata))
+def _record_materialization(instance: dg.DagsterInstance, asset: dg.AssetKey, month: Month, rows: int) -> None:
+    metadata = {ROWS: rows, "recorded_by": "audit"}
+    instance.report_runless_asset_event(dg.AssetMaterialization(asset, partition=month.key, metadata=metadata))
 
 
 def check_keys(kind: TaxiKind, settings: Settings) -> list[dg.AssetCheckKey]:
