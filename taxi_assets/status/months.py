@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -29,11 +28,6 @@ class MonthGraph:
         self._graph: Any = graph
         self.assets = assets
         self.keys = {name: dg.AssetKey.from_user_string(name) for name in assets.all}
-
-    @property
-    def code_version(self) -> str:
-        """The current code version."""
-        return self._graph.get(self.keys[self.assets.raw]).code_version or "" if self._graph else ""
 
     @property
     def blocking_checks(self) -> list[dg.AssetCheckKey]:
@@ -67,7 +61,7 @@ class MonthStatus(MonthGraph):
         instance: the Dagster instance with the runs.
         graph: the asset graph of the code location, or None.
         kind: the kind of taxi.
-        expected: what this version and the settings would load; its code version is that of the graph.
+        expected: what this version and the settings would load.
         recorders: the calls that return the manifests of each asset's months.
         assets: the names of the assets.
         location: the name of this code location, if it is known.
@@ -84,7 +78,7 @@ class MonthStatus(MonthGraph):
         location: str | None = None,
     ) -> None:
         super().__init__(graph, assets)
-        self._recorders, self._expected = recorders, dataclasses.replace(expected, code_version=self.code_version)
+        self._recorders, self._expected = recorders, expected
         self.history = RunHistory(instance, kind, self.keys, location)
 
     def read(self, months: Sequence[Month] | None = None) -> dict[Month, MonthRecord]:

@@ -111,7 +111,8 @@ def test_reconciliation_launches_no_more_than_its_runs_and_leaves_old_months_alo
 
 
 def test_a_month_whose_newer_code_is_there_is_loaded_again(loaded, monkeypatch):
-    monkeypatch.setattr("taxi_assets.assets.ingest.CODE_VERSION", "2")
+    for module in ("ingest", "month_status"):
+        monkeypatch.setattr(f"taxi_assets.assets.{module}.CODE_VERSION", "2")
     monkeypatch.setattr(loaded, "defs", build_defs(loaded.settings))
     requests, _ = tick(loaded, reconciliation)
     assert keys(requests) == [BEFORE, OLDER]
