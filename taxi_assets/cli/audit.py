@@ -9,7 +9,7 @@ import dagster as dg
 from taxi_assets.assets.month_status import month_status, run_config
 from taxi_assets.automation.audit import MEASURE
 from taxi_assets.cli.backfill_worker import load_month
-from taxi_assets.core import run_tags
+from taxi_assets.cli.execute import execute
 from taxi_assets.core.errors import PermanentError
 from taxi_assets.core.failures import run_failures
 from taxi_assets.core.month import Month
@@ -60,12 +60,7 @@ def _audit(defs: dg.Definitions, instance: dg.DagsterInstance, kind: TaxiKind, m
     """
     print(f"Measuring {count(len(months))} ...", flush=True)
     config = {"ops": {MEASURE: {"config": {"months": [str(month) for month in months]}}}}
-    result = defs.resolve_job_def(audit_name(kind)).execute_in_process(
-        instance=instance,
-        raise_on_error=False,
-        run_config={"loggers": {"terminal": {}}, **config},
-        tags={run_tags.STARTED_BY: "make audit", run_tags.PROCESS: run_tags.this_process()},
-    )
+    result = execute(defs.resolve_job_def(audit_name(kind)), instance, "make audit", config)
     evaluations = [
         entry.dagster_event.asset_check_evaluation_data
         for entry in instance.all_logs(result.run_id, of_type=dg.DagsterEventType.ASSET_CHECK_EVALUATION)

@@ -21,6 +21,7 @@ from typing import Any
 import dagster as dg
 
 from taxi_assets.assets.month_status import assets
+from taxi_assets.cli.execute import execute
 from taxi_assets.core import run_tags
 from taxi_assets.core.failures import run_failures
 from taxi_assets.core.month import Month
@@ -114,18 +115,8 @@ def load_month(
     if assets is not None:
         keys = graph.selection(assets)
         job = job.get_subset(asset_selection=set(keys), asset_check_selection=set(graph.checks(keys)))
-    result = job.execute_in_process(
-        partition_key=Month.parse(month).key,
-        instance=instance,
-        raise_on_error=False,
-        tags={
-            run_tags.STARTED_BY: starter,
-            run_tags.CODE_VERSION: CODE_VERSION,
-            run_tags.PROCESS: run_tags.this_process(),
-            **tags,
-        },
-        run_config={"loggers": {"terminal": {}}, **run_config},
-    )
+    tags = {run_tags.CODE_VERSION: CODE_VERSION, **tags}
+    result = execute(job, instance, starter, run_config, partition=Month.parse(month).key, tags=tags)
     trips = {graph.keys[name] for name in (graph.assets.clean, *graph.assets.sinks)}
     rows = [
         event.materialization.metadata[ROWS].value

@@ -19,8 +19,8 @@ from taxi_assets.assets.reports import report_address
 from taxi_assets.assets.sinks import sinks
 from taxi_assets.cli.audit import audit_months
 from taxi_assets.cli.backfill import backfill, backfill_lock, default_jobs, months_between
+from taxi_assets.cli.execute import execute
 from taxi_assets.cli.status import status
-from taxi_assets.core import run_tags
 from taxi_assets.core.errors import PermanentError
 from taxi_assets.core.failures import run_failures
 from taxi_assets.core.home import load_home
@@ -58,17 +58,9 @@ def _run(options: Namespace, settings: Settings | None = None) -> int:
     kind = _kind(options, settings)
     _require_partitions(kind, settings, month)
     with dg.DagsterInstance.get() as instance:
-        result = (
-            build_defs(settings)
-            .resolve_job_def(job_name(kind))
-            .execute_in_process(
-                partition_key=month.key,
-                instance=instance,
-                raise_on_error=False,
-                run_config={"loggers": {"terminal": {}}, **run_config(kind, replacing=_replacing(options))},
-                tags={run_tags.STARTED_BY: "make run", run_tags.PROCESS: run_tags.this_process()},
-            )
-        )
+        job = build_defs(settings).resolve_job_def(job_name(kind))
+        config = run_config(kind, replacing=_replacing(options))
+        result = execute(job, instance, "make run", config, partition=month.key)
     if failures := run_failures(result):
         print(f"\n{month} was not loaded:", *failures, sep="\n  ", file=sys.stderr)
         return 1

@@ -1,0 +1,32 @@
+"""Execute a job in the process of a command."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import dagster as dg
+
+from taxi_assets.core import run_tags
+
+
+def execute(
+    job: dg.JobDefinition,
+    instance: dg.DagsterInstance,
+    starter: str,
+    run_config: Mapping[str, Any],
+    *,
+    partition: str | None = None,
+    tags: Mapping[str, str] | None = None,
+) -> dg.ExecuteInProcessResult:
+    """Execute a job with its log on the terminal; a failure is in the result.
+
+    The run's tags name the command that began it, `starter`, and this process, so that a killed one is recognized.
+    """
+    return job.execute_in_process(
+        instance=instance,
+        partition_key=partition,
+        raise_on_error=False,
+        run_config={"loggers": {"terminal": {}}, **run_config},
+        tags={run_tags.STARTED_BY: starter, run_tags.PROCESS: run_tags.this_process(), **(tags or {})},
+    )
