@@ -87,13 +87,12 @@ def _replacing(options: Namespace) -> Replacing:
 
 
 def _backfill(options: Namespace) -> int:
-    settings, first, last = load_settings(), Month.parse(options.first), Month.parse(options.last)
+    settings = load_settings()
     kind = _kind(options, settings)
-    _require_partitions(kind, settings, first, last)
+    months = _months(options, kind, settings)
     if options.jobs is not None and options.jobs < 1:
         raise PermanentError("--jobs must be at least 1.")
     jobs = options.jobs or default_jobs()
-    months = months_between(first, last)
     return backfill(settings, kind, months, jobs, again=options.again, replacing=_replacing(options))
 
 
