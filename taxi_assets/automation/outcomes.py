@@ -95,10 +95,7 @@ def months_of(tags: Mapping[str, str]) -> list[str]:
     if not start or not end:
         return [""]
     if start.endswith("-01") and end.endswith("-01"):
-        months = [Month.parse(start)]
-        while months[-1] < Month.parse(end):
-            months.append(months[-1].next)
-        return [str(month) for month in months]
+        return [str(month) for month in Month.parse(start).through(Month.parse(end))]
     first, last = dt.date.fromisoformat(start), dt.date.fromisoformat(end)
     return [str(first + dt.timedelta(days=day)) for day in range((last - first).days + 1)]
 

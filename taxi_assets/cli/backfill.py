@@ -252,10 +252,7 @@ def months_between(first: Month, last: Month) -> list[Month]:
     """
     if last < first:
         raise PermanentError(f"{first} is after {last}; give the earlier month first.")
-    months = [first]
-    while months[-1] < last:
-        months.append(months[-1].next)
-    return months
+    return first.through(last)
 
 
 def default_jobs() -> int:

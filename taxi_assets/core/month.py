@@ -47,6 +47,13 @@ class Month(NamedTuple):
         """The following month."""
         return Month(self.year + self.month // 12, self.month % 12 + 1)
 
+    def through(self, last: Month) -> list[Month]:
+        """Return the months from this one to `last`, both included; this one alone if `last` is not after it."""
+        months = [self]
+        while months[-1] < last:
+            months.append(months[-1].next)
+        return months
+
     @property
     def days(self) -> list[dt.date]:
         """Every day of the month, in order."""
