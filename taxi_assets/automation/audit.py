@@ -14,6 +14,7 @@ from taxi_assets.assets.checks import MATCHES, NO_ROW_LOST, SUMMARY_WHOLE, held,
 from taxi_assets.assets.month_status import month_status, resource_keys
 from taxi_assets.assets.sinks import sinks
 from taxi_assets.automation.schedules import TIMEZONE, status
+from taxi_assets.automation.sensors import kind_option
 from taxi_assets.core import run_tags
 from taxi_assets.core.month import Month
 from taxi_assets.datasets.schema import TaxiKind
@@ -117,11 +118,16 @@ def select(months_status: MonthStatus, checks: Sequence[dg.AssetCheckKey], limit
     return sorted(sorted(months, key=lambda month: (checked.get(month, 0), month))[:limit])
 
 
-def describe(findings: Findings, total: int, *, repair: bool) -> str:
+def repair_command(kind: TaxiKind, settings: Settings) -> str:
+    """Return the command that loads again what differs."""
+    return f"make audit REPAIR=1{kind_option(kind, settings)}"
+
+
+def describe(findings: Findings, total: int, kind: TaxiKind, settings: Settings) -> str:
     """Return the outcome of an audit in one line."""
     texts = " ".join(text for differing in findings.values() for text in differing.values())
-    remedy = "They are loaded again by the reconciliation." if repair else (
-        "Load them again with `make audit REPAIR=1`, or set TAXI_REPAIR=true."
+    remedy = "They are loaded again by the reconciliation." if settings.repair else (
+        f"Load them again with `{repair_command(kind, settings)}`, or set TAXI_REPAIR=true."
     )  # fmt: skip
     return f"{len(findings)} of {total} audited months differ from the lake: {texts} {remedy}"
 
@@ -158,7 +164,7 @@ def _audit_job(kind: TaxiKind, settings: Settings) -> dg.JobDefinition:
             context.log_event,  # ty: ignore[invalid-argument-type] - its annotation lacks evaluations, its code takes them
         )
         if findings:
-            raise dg.Failure(describe(findings, len(months), repair=settings.repair), allow_retries=False)
+            raise dg.Failure(describe(findings, len(months), kind, settings), allow_retries=False)
 
     @dg.job(
         name=audit_name(kind),

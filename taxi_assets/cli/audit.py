@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import dagster as dg
 
 from taxi_assets.assets.month_status import month_status, run_config
-from taxi_assets.automation.audit import MEASURE
+from taxi_assets.automation.audit import MEASURE, repair_command
 from taxi_assets.cli.backfill_worker import load_month
 from taxi_assets.cli.execute import execute
 from taxi_assets.core.errors import PermanentError
@@ -47,7 +47,7 @@ def audit_months(settings: Settings, kind: TaxiKind, months: Sequence[Month], *,
     if not differing:
         print(f"\nEvery sink has {count(len(loaded))} as the lake has them.")
         return 0
-    advice = "see the messages above" if repair else "load them again with make audit REPAIR=1"
+    advice = "see the messages above" if repair else f"load them again with {repair_command(kind, settings)}"
     print(f"\n{count(len(differing))} of {len(loaded)} differ from the lake; {advice}.")
     return 1
 

@@ -17,6 +17,7 @@ from taxi_assets.assets.guards import Replacing
 from taxi_assets.assets.month_status import run_config
 from taxi_assets.assets.reports import report_address
 from taxi_assets.assets.sinks import sinks
+from taxi_assets.automation.sensors import kind_option
 from taxi_assets.cli.audit import audit_months
 from taxi_assets.cli.backfill import backfill, backfill_lock, default_jobs, months_between
 from taxi_assets.cli.execute import execute
@@ -128,7 +129,8 @@ def _print_summary(settings: Settings, month: Month, kind: TaxiKind) -> int:
         managers[f"{layer}_lake"].manifest(kind.table, month) for layer in ("raw", "clean", "rejected")
     )
     if not raw or not clean or not rejected:
-        raise PermanentError(f"{month} of {kind.name} trips is not loaded; run: make run MONTH={month}")
+        option = kind_option(kind, settings)
+        raise PermanentError(f"{month} of {kind.name} trips is not loaded; run: make run MONTH={month}{option}")
     origin = "GENERATED sample" if raw.extra["generated"] else raw.extra["location"]
     print(f"{kind.name} trips of {month}, {origin}\n")
     lines: list[tuple[str, int | None, str]] = [

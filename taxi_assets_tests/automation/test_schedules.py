@@ -10,6 +10,7 @@ import dagster as dg
 import pytest
 
 from taxi_assets.assets.month_status import resource_keys
+from taxi_assets.automation.audit import describe
 from taxi_assets.automation.deadlines import DEADLINE, check_result
 from taxi_assets.automation.schedules import monthly_schedule, reconciliation, summary
 from taxi_assets.automation.sensors import Cursor, kind_option, tags_of_run
@@ -269,6 +270,14 @@ def test_every_command_that_a_tick_names_loads_the_months_of_its_kind(kinds, kin
         f"make run MONTH=2021-01{option}",
         f"make backfill FROM=2021-01 TO=2021-01{option}",
     ]
+
+
+@pytest.mark.parametrize(
+    ("kind", "command"), [(YELLOW, "`make audit REPAIR=1`"), (GREEN, "`make audit REPAIR=1 KIND=green`")]
+)
+def test_the_repair_that_an_audit_names_is_of_its_kind(kind, command):
+    findings = {Month(2021, 1): {"bq_table": "2021-01: bq_table has rows 9 of 10."}}
+    assert command in describe(findings, 2, kind, Settings(kinds="yellow,green"))
 
 
 def deadlines(loaded: Loaded, days: int) -> dict[str, dg.AssetCheckEvaluation]:

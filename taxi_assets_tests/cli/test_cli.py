@@ -45,6 +45,14 @@ def test_a_dagster_home_that_does_not_exist_is_an_error(monkeypatch):
         dagster_home()
 
 
+def test_the_command_that_loads_a_missing_month_names_its_kind(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
+    monkeypatch.setenv("TAXI_KINDS", "yellow,green")
+    for kind, option in (("yellow", ""), ("green", " KIND=green")):
+        assert main(["summary", "2021-01", "--kind", kind]) == 1
+        assert capsys.readouterr().err.endswith(f"make run MONTH=2021-01{option}\n")
+
+
 def test_every_option_is_described():
     (commands,) = (action for action in parser()._actions if action.dest == "command")
     for name, command in commands.choices.items():
