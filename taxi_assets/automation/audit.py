@@ -13,9 +13,8 @@ from pydantic import Field
 from taxi_assets.assets.checks import MATCHES, NO_ROW_LOST, SUMMARY_WHOLE, held, same_month, summary_is_whole
 from taxi_assets.assets.month_status import month_status, resource_keys
 from taxi_assets.assets.sinks import sinks
-from taxi_assets.automation.schedules import TIMEZONE, status
+from taxi_assets.automation.schedules import job_schedule
 from taxi_assets.automation.sensors import kind_option
-from taxi_assets.core import run_tags
 from taxi_assets.core.month import Month
 from taxi_assets.datasets.schema import TaxiKind
 from taxi_assets.keys import audit_name, key
@@ -180,12 +179,5 @@ def _audit_job(kind: TaxiKind, settings: Settings) -> dg.JobDefinition:
 def audit_schedule(kind: TaxiKind, settings: Settings) -> dg.ScheduleDefinition:
     """Define the schedule of the audit: weekly by default."""
     name = audit_name(kind)
-    return dg.ScheduleDefinition(
-        name=name,
-        job_name=name,
-        cron_schedule=settings.audit_cron,
-        execution_timezone=TIMEZONE,
-        default_status=status(settings),
-        tags={run_tags.STARTED_BY: f"schedule {name}"},
-        description="Measures loaded months in every sink against the lake; what differs is a failed check and an alert.",
-    )
+    description = "Measures loaded months in every sink against the lake; what differs is a failed check and an alert."
+    return job_schedule(name, name, settings.audit_cron, settings, description)

@@ -10,8 +10,7 @@ import dagster as dg
 
 from taxi_assets.assets.month_status import month_status, resource_keys
 from taxi_assets.assets.sinks import sinks
-from taxi_assets.automation.schedules import LOOK_BACK, TIMEZONE, status
-from taxi_assets.core import run_tags
+from taxi_assets.automation.schedules import LOOK_BACK, job_schedule
 from taxi_assets.core.month import Month
 from taxi_assets.datasets.schema import TaxiKind
 from taxi_assets.keys import key, monthly
@@ -122,12 +121,7 @@ def job_of(kind: TaxiKind) -> str:
 def deadline_schedule(kind: TaxiKind, settings: Settings) -> dg.ScheduleDefinition:
     """Define the schedule of the deadline checks: at the time of the reconciliation."""
     name = f"{kind.name}_deadlines"
-    return dg.ScheduleDefinition(
-        name=name,
-        job_name=job_of(kind),
-        cron_schedule=settings.reconcile_cron,
-        execution_timezone=TIMEZONE,
-        default_status=status(settings),
-        tags={run_tags.STARTED_BY: f"schedule {name}"},
-        description="Checks that the newest published month is in every sink; a missed deadline is a failed check and an alert.",
+    description = (
+        "Checks that the newest published month is in every sink; a missed deadline is a failed check and an alert."
     )
+    return job_schedule(name, job_of(kind), settings.reconcile_cron, settings, description)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import dagster as dg
 
-from taxi_assets.automation.schedules import TIMEZONE, status
+from taxi_assets.automation.schedules import job_schedule
 from taxi_assets.core import run_tags
 from taxi_assets.core.locks import is_locked
 from taxi_assets.datasets.schema import KINDS
@@ -19,6 +19,7 @@ from taxi_assets.settings import Settings
 from taxi_assets.status.run_history import IN_PROGRESS
 
 HOUSEKEEPING = "housekeeping"
+PURPOSE = "Removes what killed processes left behind."
 HOUR = 3600.0
 STAGED_HOURS = 24.0
 """Age after which no process writes to a staged file: several times a run's maximum duration (dagster.yaml)."""
@@ -95,7 +96,7 @@ def housekeeping_job(settings: Settings) -> dg.JobDefinition:
         runs = end_dead_runs(context.instance, context.log.info)
         context.log.info(f"Files removed: {files} ({size / 1e6:,.1f} MB); dead runs ended: {len(runs)}.")
 
-    @dg.job(name=HOUSEKEEPING, description="Removes what killed processes left behind.")
+    @dg.job(name=HOUSEKEEPING, description=PURPOSE)
     def housekeeping() -> None:
         tidy()
 
@@ -104,11 +105,4 @@ def housekeeping_job(settings: Settings) -> dg.JobDefinition:
 
 def housekeeping_schedule(settings: Settings) -> dg.ScheduleDefinition:
     """Define its schedule: daily, at the time of the reconciliation."""
-    return dg.ScheduleDefinition(
-        name=HOUSEKEEPING,
-        job_name=HOUSEKEEPING,
-        cron_schedule=settings.reconcile_cron,
-        execution_timezone=TIMEZONE,
-        default_status=status(settings),
-        tags={run_tags.STARTED_BY: f"schedule {HOUSEKEEPING}"},
-    )
+    return job_schedule(HOUSEKEEPING, HOUSEKEEPING, settings.reconcile_cron, settings, PURPOSE)

@@ -9,6 +9,7 @@ import dagster as dg
 
 from taxi_assets.assets.month_status import month_status, resource_keys, run_config
 from taxi_assets.automation.sensors import kind_option, loaded_version, tags_of_run
+from taxi_assets.core import run_tags
 from taxi_assets.core.month import Month
 from taxi_assets.datasets.schema import TaxiKind
 from taxi_assets.keys import job_name, monthly
@@ -27,6 +28,19 @@ LOOK_BACK = 12
 def status(settings: Settings) -> dg.DefaultScheduleStatus:
     """Return whether schedules are on by default."""
     return dg.DefaultScheduleStatus.RUNNING if settings.automated else dg.DefaultScheduleStatus.STOPPED
+
+
+def job_schedule(name: str, job: str, cron: str, settings: Settings, description: str) -> dg.ScheduleDefinition:
+    """Define a schedule that launches a job without deciding anything before."""
+    return dg.ScheduleDefinition(
+        name=name,
+        job_name=job,
+        cron_schedule=cron,
+        execution_timezone=TIMEZONE,
+        default_status=status(settings),
+        tags={run_tags.STARTED_BY: f"schedule {name}"},
+        description=description,
+    )
 
 
 def monthly_schedule(kind: TaxiKind, settings: Settings) -> dg.ScheduleDefinition:
@@ -69,7 +83,9 @@ def reconciliation(kind: TaxiKind, settings: Settings) -> dg.ScheduleDefinition:
     )
     def reconcile_months(context: dg.ScheduleEvaluationContext):
         keys = list(monthly(kind).get_partition_keys())
-        recorded = _status(context, kind, settings).read()
+        recorded = _status(
+            context, kind, settings
+        ).read()  # read again below: probing takes a while, and runs may begin
         window = set(keys[-settings.reconcile_months - LOOK_BACK :])
         loaded = {month.key for month in recorded}
         months = [Month.parse(each) for each in reversed(keys) if each in window or each in loaded]
