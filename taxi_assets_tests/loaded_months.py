@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Generator
+import datetime as dt
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from pathlib import Path
 
 import dagster as dg
 import pytest
 
+from taxi_assets.assets.month_status import resource_keys
 from taxi_assets.datasets.schema import YELLOW
 from taxi_assets.definitions import build_defs
 from taxi_assets.keys import monthly
@@ -33,6 +35,18 @@ class Loaded:
     @property
     def repository(self):
         return self.defs.get_repository_def()
+
+    def tick(self, make: Callable[..., dg.ScheduleDefinition], **settings) -> tuple[list[dg.RunRequest], str]:
+        """Evaluate a schedule of yellow once: its requests and its skip message."""
+        schedule = make(YELLOW, self.settings.model_copy(update=settings))
+        with dg.build_schedule_context(
+            instance=self.instance,
+            scheduled_execution_time=dt.datetime(2026, 11, 20, 6, tzinfo=dt.UTC),
+            repository_def=self.repository,
+            resources={name: self.defs.resources[name] for name in resource_keys(self.settings)},
+        ) as context:
+            data = schedule.evaluate_tick(context)
+        return data.run_requests or [], data.skip_message or ""
 
     @contextlib.contextmanager
     def published(self, month: str, **how) -> Generator[None, None, None]:

@@ -9,7 +9,6 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from taxi_assets.assets.month_status import resource_keys
 from taxi_assets.automation.audit import describe
 from taxi_assets.automation.deadlines import DEADLINE, check_result
 from taxi_assets.automation.schedules import monthly_schedule, reconciliation, summary
@@ -32,19 +31,6 @@ from taxi_assets_tests.loaded_months import BEFORE, NEWEST, OLDER, Loaded, loade
 def loaded(tmp_path_factory):
     with loaded_months(tmp_path_factory.mktemp("loaded")) as made:
         yield made
-
-
-def tick(loaded: Loaded, make, **settings) -> tuple[list[dg.RunRequest], str]:
-    """Evaluate a schedule once: its requests and its skip message."""
-    schedule = make(YELLOW, loaded.settings.model_copy(update=settings))
-    with dg.build_schedule_context(
-        instance=loaded.instance,
-        scheduled_execution_time=dt.datetime(2026, 11, 20, 6, tzinfo=dt.UTC),
-        repository_def=loaded.repository,
-        resources={name: loaded.defs.resources[name] for name in resource_keys(loaded.settings)},
-    ) as context:
-        data = schedule.evaluate_tick(context)
-    return data.run_requests or [], data.skip_message or ""
 
 
 def keys(requests: list[dg.RunRequest]) -> list[str]:
@@ -76,22 +62,22 @@ def test_every_kind_has_its_schedules_and_sensors_off_at_home_and_on_in_the_clou
 
 
 def test_a_newest_month_that_is_loaded_is_skipped_with_the_reason(loaded):
-    requests, text = tick(loaded, monthly_schedule)
+    requests, text = loaded.tick(monthly_schedule)
     assert requests == []
     assert f"{BEFORE} is up to date: every asset is loaded by the current code, from the published version" in text
 
 
 def test_the_newest_published_month_is_loaded_when_it_is_not(loaded):
     with loaded.published(NEWEST):
-        (request,), _ = tick(loaded, monthly_schedule)
+        (request,), _ = loaded.tick(monthly_schedule)
     assert request.partition_key == f"{NEWEST}-01"
     assert request.tags[run_tags.STARTED_BY] == "schedule newest_yellow_month"
 
 
 def test_reconciliation_finds_missing_and_changed_months_and_skips_what_is_current(loaded):
-    assert tick(loaded, reconciliation)[0] == []
+    assert loaded.tick(reconciliation)[0] == []
     with loaded.published(NEWEST), loaded.published(OLDER, variant=1):
-        requests, _ = tick(loaded, reconciliation)
+        requests, _ = loaded.tick(reconciliation)
     assert keys(requests) == [NEWEST, OLDER]
     assert len({request.run_key for request in requests}) == 2
 
@@ -99,30 +85,30 @@ def test_reconciliation_finds_missing_and_changed_months_and_skips_what_is_curre
 def test_a_month_that_the_publisher_withdrew_is_kept_and_named(loaded):
     with loaded.published(OLDER):
         loaded.publisher.withdraw(OLDER)
-        requests, text = tick(loaded, reconciliation)
+        requests, text = loaded.tick(reconciliation)
     assert requests == []
     assert f"Up to date: {OLDER}, {BEFORE}. Up to date but no longer published: {OLDER}." in text
 
 
 def test_reconciliation_launches_no_more_than_its_runs_and_leaves_old_months_alone(loaded):
     with loaded.published(NEWEST), loaded.published(OLDER, variant=1), loaded.published("2015-01"):
-        requests, _ = tick(loaded, reconciliation, reconcile_runs=1)
+        requests, _ = loaded.tick(reconciliation, reconcile_runs=1)
         assert keys(requests) == [NEWEST]
-        assert "2015-01" not in keys(tick(loaded, reconciliation)[0])
+        assert "2015-01" not in keys(loaded.tick(reconciliation)[0])
 
 
 def test_a_month_whose_newer_code_is_there_is_loaded_again(loaded, monkeypatch):
     for module in ("ingest", "month_status"):
         monkeypatch.setattr(f"taxi_assets.assets.{module}.CODE_VERSION", "2")
     monkeypatch.setattr(loaded, "defs", build_defs(loaded.settings))
-    requests, _ = tick(loaded, reconciliation)
+    requests, _ = loaded.tick(reconciliation)
     assert keys(requests) == [BEFORE, OLDER]
 
 
 def test_only_the_sink_that_lacks_a_month_is_loaded_again(loaded):
     (held,) = Path(loaded.settings.bucket_location).rglob(f"yellow_tripdata_{OLDER}.parquet")
     held.unlink()
-    (request,), _ = tick(loaded, reconciliation)
+    (request,), _ = loaded.tick(reconciliation)
     assert keys([request]) == [OLDER]
     assert {key.to_user_string() for key in request.asset_selection} == {"gcs_parquet"}
     assert run_tags.GOES_ON_WITH not in request.tags  # the month's last run succeeded
@@ -134,17 +120,17 @@ def test_only_the_sink_that_lacks_a_month_is_loaded_again(loaded):
         part, tags={"dagster/partition": request.partition_key}, asset_selection=frozenset(request.asset_selection)
     )
     loaded.instance.report_run_failed(cut)
-    assert tick(loaded, reconciliation)[0][0].tags[run_tags.GOES_ON_WITH] == cut.run_id
+    assert loaded.tick(reconciliation)[0][0].tags[run_tags.GOES_ON_WITH] == cut.run_id
     done = part.execute_in_process(partition_key=request.partition_key, instance=loaded.instance)
     assert [check.check_name for check in done.get_asset_check_evaluations()] == ["gcs_parquet_matches_clean"]
-    assert tick(loaded, reconciliation)[0] == []
+    assert loaded.tick(reconciliation)[0] == []
 
 
 def test_a_sink_at_a_new_address_is_loaded_from_the_lake_and_nothing_else_is(loaded):
     moved = loaded.settings.model_copy(update={"postgres_schema": "elsewhere"})
     defs, downloads = build_defs(moved), [loaded.publisher.asked(month) for month in (BEFORE, OLDER)]
     elsewhere = dataclasses.replace(loaded, defs=defs, settings=moved)
-    requests, _ = tick(elsewhere, reconciliation)
+    requests, _ = elsewhere.tick(reconciliation)
     assert keys(requests) == [BEFORE, OLDER]
     for request in requests:
         names = {key.to_user_string() for key in request.asset_selection}
@@ -154,8 +140,8 @@ def test_a_sink_at_a_new_address_is_loaded_from_the_lake_and_nothing_else_is(loa
         )
         assert part.execute_in_process(partition_key=request.partition_key, instance=loaded.instance).success
     assert downloads == [loaded.publisher.asked(month) for month in (BEFORE, OLDER)]
-    assert tick(elsewhere, reconciliation)[0] == []
-    assert tick(loaded, reconciliation)[0] == []
+    assert elsewhere.tick(reconciliation)[0] == []
+    assert loaded.tick(reconciliation)[0] == []
 
 
 def test_rules_given_to_a_run_stay_with_its_month_and_other_rules_of_the_settings_clean_the_rest_again(loaded):
@@ -163,23 +149,23 @@ def test_rules_given_to_a_run_stay_with_its_month_and_other_rules_of_the_setting
     config = {"ops": {"clean_trips": {"config": own}}}
     run = {"partition_key": f"{OLDER}-01", "instance": loaded.instance}
     assert job.execute_in_process(run_config=config, **run).success
-    assert tick(loaded, reconciliation)[0] == []
-    (request,), _ = tick(loaded, reconciliation, max_trip_distance=50.0)
+    assert loaded.tick(reconciliation)[0] == []
+    (request,), _ = loaded.tick(reconciliation, max_trip_distance=50.0)
     assert request.partition_key == f"{BEFORE}-01"
     assert {key.to_user_string() for key in request.asset_selection}.isdisjoint({"raw_trips"})
     with loaded.published(OLDER, variant=1):
-        (request,), _ = tick(loaded, reconciliation)
+        (request,), _ = loaded.tick(reconciliation)
         rules = request.run_config["ops"]["clean_trips"]["config"]
         assert rules.items() >= own.items()
         assert job.execute_in_process(run_config=request.run_config, **run).success
-        assert tick(loaded, reconciliation)[0] == []
+        assert loaded.tick(reconciliation)[0] == []
     assert job.execute_in_process(**run).success  # as the other tests expect it
 
 
 def test_a_month_is_known_without_dagsters_history(loaded):
     with dg.instance_for_test() as other:
         without = dataclasses.replace(loaded, instance=other)
-        requests, text = tick(without, reconciliation)
+        requests, text = without.tick(reconciliation)
     assert requests == []
     assert f"Up to date: {OLDER}, {BEFORE}" in text
 
@@ -190,37 +176,37 @@ def test_a_killed_run_that_the_daemon_starts_again_is_left_to_it_and_counts_as_l
         tags = {"dagster/partition": f"{NEWEST}-01", "dagster/will_retry": "true"}
         run = loaded.instance.create_run_for_job(job, tags=tags)
         loaded.instance.report_run_failed(run)
-        requests, text = tick(loaded, reconciliation)
+        requests, text = loaded.tick(reconciliation)
         assert requests == []
         assert f"Being loaded: {NEWEST}" in text
         loaded.instance.add_run_tags(
             run.run_id, {run_tags.PROCESS: "a worker of make backfill"}
         )  # which the daemon cannot
-        assert keys(tick(loaded, reconciliation)[0]) == [NEWEST]
+        assert keys(loaded.tick(reconciliation)[0]) == [NEWEST]
         loaded.instance.delete_run(run.run_id)
 
 
 def test_a_month_that_keeps_failing_is_named_and_not_tried_for_ever(loaded):
     with loaded.published(NEWEST):
-        (request,), _ = tick(loaded, reconciliation)
+        (request,), _ = loaded.tick(reconciliation)
         tags = tags_of_run("schedule reconcile_yellow", request.tags[run_tags.SOURCE_VERSION])
         assert tags.items() <= request.tags.items()
         job = loaded.defs.resolve_job_def(job_name(YELLOW))
         for _ in range(ATTEMPTS):
             run = loaded.instance.create_run_for_job(job, tags=request.tags)
             loaded.instance.report_run_failed(run)
-        requests, text = tick(loaded, reconciliation)
+        requests, text = loaded.tick(reconciliation)
         assert requests == []
         assert f"Failed {ATTEMPTS} times and not retried" in text
         assert NEWEST in text
     with loaded.published(NEWEST, variant=1):  # a new version is a new chance
-        assert keys(tick(loaded, reconciliation)[0]) == [NEWEST]
+        assert keys(loaded.tick(reconciliation)[0]) == [NEWEST]
 
 
 def test_a_publisher_that_is_down_is_text_and_what_is_here_is_still_looked_at(loaded, monkeypatch):
     monkeypatch.setattr("taxi_assets.status.probing.SECONDS", 1.0)
     monkeypatch.setattr(loaded.publisher, "down", True)
-    requests, text = tick(loaded, reconciliation)
+    requests, text = loaded.tick(reconciliation)
     assert requests == []
     assert "did not answer" in text or "127.0.0.1" in text
     assert "Up to date" in text
@@ -230,7 +216,7 @@ def test_a_month_is_not_called_the_newest_while_a_newer_one_was_not_answered(loa
     monkeypatch.setattr("taxi_assets.status.probing.SECONDS", 1.0)
     with loaded.published(NEWEST), monkeypatch.context() as failing:
         failing.setattr(loaded.publisher, "_failures", Counter({("HEAD", loaded.publisher._path(NEWEST, YELLOW)): 99}))
-        requests, text = tick(loaded, monthly_schedule)
+        requests, text = loaded.tick(monthly_schedule)
         found = deadlines(loaded, 7)
     assert requests == []
     assert text.startswith("Which month is the newest is not known: ")

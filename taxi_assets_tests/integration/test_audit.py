@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
-
 import dagster as dg
 import duckdb
 import psycopg
@@ -38,14 +36,7 @@ def audit(loaded: Loaded, instance: dg.DagsterInstance | None = None, **settings
 
 def due(loaded: Loaded, *, repair: bool) -> list[tuple[str, set[str]]]:
     """What the reconciliation would load: months, with the assets."""
-    schedule = reconciliation(YELLOW, loaded.settings.model_copy(update={"repair": repair}))
-    with dg.build_schedule_context(
-        instance=loaded.instance,
-        scheduled_execution_time=dt.datetime(2026, 11, 20, 6, tzinfo=dt.UTC),
-        repository_def=loaded.repository,
-        resources={name: loaded.defs.resources[name] for name in resource_keys(loaded.settings)},
-    ) as context:
-        requests = schedule.evaluate_tick(context).run_requests or []
+    requests, _ = loaded.tick(reconciliation, repair=repair)
     return [(r.partition_key[:7], {key.to_user_string() for key in r.asset_selection}) for r in requests]
 
 
