@@ -19,10 +19,10 @@ from taxi_assets.core.month import Month
 from taxi_assets.datasets.schema import TaxiKind
 from taxi_assets.keys import audit_name, key
 from taxi_assets.settings import Settings
+from taxi_assets.sinks.contract import ROW_COUNT
 from taxi_assets.status.decide import reference
 from taxi_assets.status.months import MonthStatus
 
-ROWS = "dagster/partition_row_count"
 MEASURE = "measure_months"
 """Name of the job's op."""
 Findings = dict[Month, dict[str, str]]
@@ -101,7 +101,7 @@ def _report(
 
 
 def _record_materialization(instance: dg.DagsterInstance, asset: dg.AssetKey, month: Month, rows: int) -> None:
-    metadata = {ROWS: rows, "recorded_by": "audit"}
+    metadata = {ROW_COUNT: rows, "recorded_by": "audit"}
     instance.report_runless_asset_event(dg.AssetMaterialization(asset, partition=month.key, metadata=metadata))
 
 

@@ -29,9 +29,8 @@ from taxi_assets.datasets.schema import KINDS, TaxiKind
 from taxi_assets.definitions import build_defs
 from taxi_assets.keys import CODE_VERSION, job_name
 from taxi_assets.settings import load_settings
+from taxi_assets.sinks.contract import ROW_COUNT
 from taxi_assets.status.months import MonthGraph
-
-ROWS = "dagster/partition_row_count"
 
 
 class Worker:
@@ -119,9 +118,9 @@ def load_month(
     result = execute(job, instance, starter, run_config, partition=Month.parse(month).key, tags=tags)
     trips = {graph.keys[name] for name in (graph.assets.clean, *graph.assets.sinks)}
     rows = [
-        event.materialization.metadata[ROWS].value
+        event.materialization.metadata[ROW_COUNT].value
         for event in result.get_asset_materialization_events()
-        if event.asset_key in trips and ROWS in event.materialization.metadata
+        if event.asset_key in trips and ROW_COUNT in event.materialization.metadata
     ]
     return {
         "rows": rows[-1] if rows else None,

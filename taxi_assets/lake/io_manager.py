@@ -19,7 +19,7 @@ from taxi_assets.core.month_file import MonthFile
 from taxi_assets.core.scratch import Scratch
 from taxi_assets.core.table import Table
 from taxi_assets.lake.pairs import publish_together, settle, waiting
-from taxi_assets.sinks.contract import ConfigurableSink, WriteContext
+from taxi_assets.sinks.contract import ROW_COUNT, ConfigurableSink, WriteContext
 
 READERS = 8
 """Footers read at a time."""
@@ -48,7 +48,7 @@ class LakeIOManager(ConfigurableSink):
         if month_file.path != target:  # a companion is there already
             self._publish(table, month_file, target, write.token)
         rows, size = MonthFile(target, month_file.month).rows, target.stat().st_size
-        return {"path": str(target), "dagster/partition_row_count": rows, "bytes": size}
+        return {"path": str(target), ROW_COUNT: rows, "bytes": size}
 
     def manifest(self, table: Table, month: Month) -> Manifest | None:
         """What the file's footer records; None without a file."""

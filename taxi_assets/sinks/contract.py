@@ -29,6 +29,8 @@ from taxi_assets.core.table import Column, Table
 TABLE_METADATA = "taxi_assets/table"
 """Definition metadata of an asset that is kept in a sink: its table, but for the columns, which are its column schema."""
 COLUMN_SCHEMA = "dagster/column_schema"
+ROW_COUNT = "dagster/partition_row_count"
+"""Metadata of a materialization: its rows, which Dagster plots."""
 
 Part = TypeVar("Part", Month, dt.date)
 """What a partition is: a month, or a day of one."""

@@ -25,7 +25,7 @@ from taxi_assets.sinks.bigquery.client import REQUEST_SECONDS, explained
 from taxi_assets.sinks.bigquery.manifests import Manifests
 from taxi_assets.sinks.bigquery.table import SQL_TYPES, WIDEST_FIRST, Tables, column_types, label
 from taxi_assets.sinks.columns import read_schema, require_columns
-from taxi_assets.sinks.contract import ConfigurableSink, WriteContext, example_query
+from taxi_assets.sinks.contract import ROW_COUNT, ConfigurableSink, WriteContext, example_query
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -85,7 +85,7 @@ class BigQueryIOManager(ConfigurableSink):
         write.log(f"{month}: {job.output_rows:,} rows in {self._name(table)} by job {job.job_id}.")
         return {
             "dagster/table_name": self._name(table),
-            "dagster/partition_row_count": job.output_rows,
+            ROW_COUNT: job.output_rows,
             "bytes": job.output_bytes,
             "sql": example_query(f"`{self._name(table)}`", table, month),
             "link": self._console(f"p={target.project}&d={target.dataset_id}&t={target.table_id}&page=table"),
@@ -262,7 +262,7 @@ class BigQueryIOManager(ConfigurableSink):
         client.delete_table(
             self._partition(table, month), not_found_ok=True, retry=self._retry, timeout=REQUEST_SECONDS
         )
-        return {"dagster/table_name": self._name(table), "dagster/partition_row_count": 0}
+        return {"dagster/table_name": self._name(table), ROW_COUNT: 0}
 
     def _query(self, client: bigquery.Client, query: str, table: Table, month: Month) -> bigquery.QueryJob:
         """Send a query pruned to the month's partition, with a limit on its cost."""

@@ -28,7 +28,7 @@ from taxi_assets.core.month import Month
 from taxi_assets.core.month_file import MonthFile
 from taxi_assets.core.scratch import Scratch
 from taxi_assets.core.table import Table
-from taxi_assets.sinks.contract import ConfigurableSink, WriteContext
+from taxi_assets.sinks.contract import ROW_COUNT, ConfigurableSink, WriteContext
 from taxi_assets.sinks.day_folders.journal import JOURNALS, MonthOfObjects
 from taxi_assets.sinks.storage.bucket import Bucket, Stat
 from taxi_assets.sinks.storage.buckets import open_bucket
@@ -68,7 +68,7 @@ class DayFoldersIOManager(ConfigurableSink):
         )
         return {
             "dagster/uri": uri,
-            "dagster/partition_row_count": month_file.rows,
+            ROW_COUNT: month_file.rows,
             "bytes": size,
             "days": full,
             "rows_per_second": round(month_file.rows / max(seconds, 1e-3)),

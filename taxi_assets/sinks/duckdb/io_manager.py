@@ -22,7 +22,7 @@ from taxi_assets.core.month_file import BATCH_ROWS, MonthFile
 from taxi_assets.core.scratch import Scratch
 from taxi_assets.core.table import Table
 from taxi_assets.sinks.columns import Difference, compare, converted_batches, read_schema, require_columns
-from taxi_assets.sinks.contract import ConfigurableSink, WriteContext, example_query
+from taxi_assets.sinks.contract import ROW_COUNT, ConfigurableSink, WriteContext, example_query
 from taxi_assets.sinks.duckdb.connection import DuckDBFile, transaction
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ class DuckDBIOManager(ConfigurableSink):
         write.log(f"{month}: {month_file.rows:,} rows in {self._name(table)} of {self.path}, {seconds:.1f} s.")
         return {
             "dagster/table_name": self._name(table),
-            "dagster/partition_row_count": month_file.rows,
+            ROW_COUNT: month_file.rows,
             "sql": example_query(self._name(table), table, month),
             "file": self.path,
         }

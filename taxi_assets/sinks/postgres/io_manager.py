@@ -20,7 +20,7 @@ from taxi_assets.core.month_file import MonthFile
 from taxi_assets.core.scratch import Scratch
 from taxi_assets.core.table import Table
 from taxi_assets.sinks.columns import read_schema, require_columns
-from taxi_assets.sinks.contract import MonthSink, WriteContext, example_query
+from taxi_assets.sinks.contract import ROW_COUNT, MonthSink, WriteContext, example_query
 from taxi_assets.sinks.postgres.connection import Server
 from taxi_assets.sinks.postgres.manifests import manifests, record_manifest
 from taxi_assets.sinks.postgres.table import (
@@ -104,7 +104,7 @@ class PostgresIOManager(MonthSink, dg.IOManager):
         )
         return {
             "dagster/table_name": own.name,
-            "dagster/partition_row_count": month_file.rows,
+            ROW_COUNT: month_file.rows,
             "bytes": size,
             "sql": example_query(own.name, table, month),
             "server": server.name,

@@ -18,7 +18,7 @@ from taxi_assets.core.month import Month
 from taxi_assets.core.month_file import BATCH_ROWS, MonthFile
 from taxi_assets.core.scratch import Scratch
 from taxi_assets.core.table import Table
-from taxi_assets.sinks.contract import WriteContext
+from taxi_assets.sinks.contract import ROW_COUNT, WriteContext
 from taxi_assets.sinks.storage.bucket import Bucket, ObjectMissing, PreconditionFailed, Stat, checked_name
 
 if TYPE_CHECKING:
@@ -124,7 +124,7 @@ def replace_object(
     return {
         "dagster/uri": bucket.uri(name),
         **link(bucket, name),
-        "dagster/partition_row_count": month_file.rows,
+        ROW_COUNT: month_file.rows,
         "bytes": new.size,
         "generation": str(new.generation),
         "rows_per_second": round(month_file.rows / max(seconds, 1e-3)),
