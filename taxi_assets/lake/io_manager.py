@@ -53,10 +53,7 @@ class LakeIOManager(ConfigurableSink):
     def manifest(self, table: Table, month: Month) -> Manifest | None:
         """What the file's footer records; None without a file."""
         path = self._settled(table, month)
-        try:
-            return MonthFile(path, month).manifest if path.exists() else None
-        except FileNotFoundError:
-            return None
+        return MonthFile(path, month).manifest if path.exists() else None
 
     def manifests(self, table: Table) -> dict[Month, Manifest]:
         """What the footers record; a few are read at a time, as the lake may be a mounted bucket."""
