@@ -14,6 +14,7 @@ from taxi_assets.core.table import Table
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    import pyarrow.parquet as pq
 
 CONTENT = ("version", "sha256", "generated", "code_version", "rules", "loaded_columns")
 """What of `Manifest.extra` decides about the rows: which published file, read by which code, cleaned by which rules."""
@@ -75,6 +76,12 @@ class Manifest:
     def to_json(self) -> str:
         """As text, for a Parquet footer, an object's metadata or a column."""
         return json.dumps(self.__dict__)
+
+    @classmethod
+    def from_footer(cls, footer: pq.FileMetaData) -> Manifest | None:
+        """Read the manifest in a Parquet footer; None if another program wrote the file."""
+        text = (footer.metadata or {}).get(FOOTER_KEY)
+        return None if text is None else cls.from_json(text)
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Manifest:

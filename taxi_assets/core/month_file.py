@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from taxi_assets.core.errors import PermanentError
-from taxi_assets.core.manifest import FOOTER_KEY, Manifest
+from taxi_assets.core.manifest import Manifest
 from taxi_assets.core.month import Month
 
 if TYPE_CHECKING:
@@ -112,13 +112,13 @@ class MonthFile:
         """
         if self._manifest:
             return self._manifest
-        recorded = (self._footer.metadata or {}).get(FOOTER_KEY)
+        recorded = Manifest.from_footer(self._footer)
         if recorded is None:
             raise PermanentError(
                 f"{self.month}: {self.uri or self.path} was not written by taxi_assets: its footer has no manifest; "
                 "materialize the asset again."
             )
-        return Manifest.from_json(recorded)
+        return recorded
 
     def batches(self, columns: list[str] | None = None, rows: int = BATCH_ROWS) -> Iterator[pa.RecordBatch]:
         """Stream the month in record batches of at most `rows` rows."""

@@ -23,7 +23,7 @@ from typing import Any
 from pydantic import Field
 
 from taxi_assets.core.errors import PermanentError
-from taxi_assets.core.manifest import FOOTER_KEY, WHOLE_MONTH, Manifest, compared_columns, count
+from taxi_assets.core.manifest import WHOLE_MONTH, Manifest, compared_columns, count
 from taxi_assets.core.month import Month
 from taxi_assets.core.month_file import MonthFile
 from taxi_assets.core.scratch import Scratch
@@ -149,9 +149,8 @@ def _metadata(path: Path) -> dict[str, str]:
     """The metadata of a day's object: the manifest of its month."""
     import pyarrow.parquet as pq
 
-    footer = pq.read_metadata(path).metadata or {}
-    extra = json.loads(footer.get(FOOTER_KEY, b"{}")).get("extra", {})
-    return {MANIFEST: json.dumps(extra[WHOLE_MONTH])} if WHOLE_MONTH in extra else {}
+    of_day = Manifest.from_footer(pq.read_metadata(path))
+    return {MANIFEST: json.dumps(of_day.extra[WHOLE_MONTH])} if of_day and WHOLE_MONTH in of_day.extra else {}
 
 
 def _month_of(bucket: Bucket, days: list[Stat]) -> Manifest | None:

@@ -143,9 +143,9 @@ class MonthOfObjects:
             offset, size = members[name]
             part = tar.with_name(f"{uuid.uuid4().hex}.part")
             _copy(tar, offset, size, part)
+            metadata = self.describe(part)
             for _ in range(ATTEMPTS):
                 try:
-                    metadata = self.describe(part)
                     self.bucket.put(name, part, if_generation=generation, metadata=metadata, content_type=PARQUET)
                     return part.unlink()
                 except PreconditionFailed:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 import dagster as dg
 
 from taxi_assets.core.errors import PermanentError, TransientError
-from taxi_assets.core.manifest import FOOTER_KEY, Manifest, compared_columns, count
+from taxi_assets.core.manifest import Manifest, compared_columns, count
 from taxi_assets.core.month import Month
 from taxi_assets.core.month_file import BATCH_ROWS, MonthFile
 from taxi_assets.core.scratch import Scratch
@@ -172,8 +172,7 @@ def recorded_manifest(bucket: Bucket, found: Stat) -> Manifest | None:
         return Manifest.from_json(found.metadata[MANIFEST])
     try:
         with bucket.open(found.name, found.generation) as file, readable(file, bucket.uri(found.name)) as parts:
-            text = (parts.metadata.metadata or {}).get(FOOTER_KEY)
-            return Manifest.from_json(text) if text else Manifest(parts.metadata.num_rows)
+            return Manifest.from_footer(parts.metadata) or Manifest(parts.metadata.num_rows)
     except ObjectMissing:
         return None
 
