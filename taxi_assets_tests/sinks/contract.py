@@ -17,7 +17,7 @@ from taxi_assets.core.month_file import MonthFile
 from taxi_assets.datasets.schema import YELLOW
 from taxi_assets_tests.months import same_manifest
 from taxi_assets_tests.processes import until
-from taxi_assets_tests.sinks.places.base import Contents, Fault, Place, contents_of
+from taxi_assets_tests.sinks.places.base import Contents, Fault, Place, Writer, contents_of
 
 SEED = int(os.environ.get("CONTRACT_SEED") or random.SystemRandom().randrange(1 << 32))
 """What the tests' choices follow; a failure prints it."""
@@ -123,18 +123,23 @@ def _raise(place: Place, months: Months, chance: random.Random, run: str) -> Att
 
 def _kill(place: Place, months: Months, chance: random.Random, run: str) -> Attempted:
     with place.writer(months.new, run, chance.uniform(0, place.pace)) as writer:
-        seconds = writer.seconds()
-    if seconds is None:
-        return Attempted((months.old, months.new), True)
-    place.pace = (place.pace + seconds) / 2
-    return Attempted((months.new,), False)
+        struck = _struck(place, writer)
+    return Attempted((months.old, months.new) if struck else (months.new,), struck)
 
 
 def _kill_rival(place: Place, months: Months, chance: random.Random, run: str) -> Attempted:
     """The one that lives gets through, and wins unless the other one came after it."""
     with place.writer(months.rival, killed_after=chance.uniform(0, place.pace)) as rival:
         place.replace(months.new, run)
-        return Attempted((months.new, months.rival), rival.seconds() is None)
+        return Attempted((months.new, months.rival), _struck(place, rival))
+
+
+def _struck(place: Place, writer: Writer) -> bool:
+    """Whether the writer was killed; if it had ended before, the pace was taken on a busier machine."""
+    if (seconds := writer.seconds()) is None:
+        return True
+    place.pace = (place.pace + seconds) / 2
+    return False
 
 
 def _under(fault: Fault) -> Attempt:

@@ -256,8 +256,8 @@ class Place:
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(list(PRELOADED))
         ours, its = context.Pipe()
-        told = (self.name, self.where, trips, self.environment, run, killed_after, its)
-        process = context.Process(target=_replace_in_process, args=told)
+        arguments = (self.name, self.where, trips, self.environment, run, killed_after, its)
+        process = context.Process(target=_replace_in_process, args=arguments)
         process.start()
         its.close()
         try:
