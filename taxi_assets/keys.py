@@ -26,6 +26,11 @@ def key(kind: TaxiKind, name: str) -> dg.AssetKey:
     return dg.AssetKey([*prefix(kind), name])
 
 
+def op_name(kind: TaxiKind, name: str) -> str:
+    """The name of an asset's op, in run config and in logs: as Dagster makes it of the key."""
+    return key(kind, name).to_python_identifier()
+
+
 def group(kind: TaxiKind, name: str) -> str:
     """The group an asset of a kind is shown in."""
     return "_".join([*prefix(kind), name])

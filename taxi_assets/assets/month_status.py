@@ -15,7 +15,7 @@ from taxi_assets.core.month import Month
 from taxi_assets.core.table import Table
 from taxi_assets.datasets.rules import CleaningRules
 from taxi_assets.datasets.schema import TaxiKind
-from taxi_assets.keys import CODE_VERSION, key, prefix
+from taxi_assets.keys import CODE_VERSION, key, op_name
 from taxi_assets.lake.io_manager import LakeIOManager
 from taxi_assets.publisher.columns import new_columns_of, to_load
 from taxi_assets.reports.daily_summary import summary_table
@@ -63,7 +63,7 @@ def run_config(kind: TaxiKind, decision: Decision | None = None, replacing: Repl
     selected = decision.assets if decision else None
     return {
         "ops": {
-            "_".join([*prefix(kind), name]): {"config": config}
+            op_name(kind, name): {"config": config}
             for name, config in configs.items()
             if config and (selected is None or key(kind, name).to_user_string() in selected)
         }

@@ -7,7 +7,7 @@ from taxi_assets.core.manifest import Manifest
 from taxi_assets.core.month import Month
 from taxi_assets.datasets.rules import RULES, CleaningRules, Rule
 from taxi_assets.datasets.schema import TaxiKind
-from taxi_assets.keys import prefix
+from taxi_assets.keys import op_name
 
 FEW_REJECTED = "few_trips_are_rejected"
 WARN_SHARE = 0.15
@@ -75,7 +75,7 @@ def _how_to_keep(kind: TaxiKind, rule: Rule) -> str:
     if rule.setting is None:
         return ""
     switch = CleaningRules.model_fields[rule.setting].annotation is bool
-    op = "_".join([*prefix(kind), "clean_trips"])
+    op = op_name(kind, "clean_trips")
     return (
         f"To keep these trips, set {rule.variable}={'false' if switch else ''}, or materialize clean_trips with the run config "
         f"`ops: {{{op}: {{config: {{{rule.setting}: {'false' if switch else 'null'}}}}}}}`."

@@ -51,7 +51,7 @@ def test_the_shares_are_listed_by_size_with_how_to_keep_the_trips():
 def test_green_trips_have_their_own_op_and_payment_type():
     (_, explanation), _ = look(GREEN, unknown_passengers=2_000)
     assert "payment_type is null" in explanation
-    assert "ops: {green_clean_trips:" in explanation
+    assert "ops: {green__clean_trips:" in explanation
 
 
 def test_each_reason_above_a_tenth_is_a_cause_and_else_the_largest():
