@@ -137,8 +137,8 @@ class MonthFile:
         return table if self._schema is None else table.cast(self._schema)
 
     def to_pandas(self) -> pd.DataFrame:
-        """Read the whole month as a frame; for people and small months."""
-        return self.to_arrow().to_pandas()
+        """Read the whole month as a frame, its whole numbers in pandas' nullable types; for people and small months."""
+        return frame_of(self.to_arrow())
 
     def moved(self, path: Path) -> None:
         """Take note that the staged file was published as `path`."""
@@ -149,6 +149,15 @@ class MonthFile:
         """Remove a staged file; a file that is kept elsewhere stays."""
         if self.staged:
             self.path.unlink(missing_ok=True)
+
+
+def frame_of(table: pa.Table) -> pd.DataFrame:
+    """Return a table as a frame. Whole numbers have pandas' nullable types (`Int16`): without them a column with nulls would
+    be floating point, and a column's type would depend on the month."""
+    import pandas as pd
+
+    whole = {"int8": pd.Int8Dtype(), "int16": pd.Int16Dtype(), "int32": pd.Int32Dtype(), "int64": pd.Int64Dtype()}
+    return table.to_pandas(types_mapper=lambda type_: whole.get(str(type_)))
 
 
 def _part(schema: pa.Schema, names: list[str]) -> pa.Schema:
