@@ -3,11 +3,12 @@
 python docs/launch.py http://127.0.0.1:3000 2021-01              one month, by a run
 python docs/launch.py http://127.0.0.1:3000 2019-01 2020-12      many months, by a backfill
 
-It waits for the end, prints what became of it, and exits with 1 when something failed. Behind a login (IAP, a proxy), add
-the header it wants to `ask`.
+It waits for the end, prints the result with the reason of each failure, and exits with 1 if something failed, 2 if it was
+called wrongly. Behind a login (IAP, a proxy), add the required header to `query`.
 """
 
 import json
+import re
 import sys
 import time
 import urllib.error
@@ -16,7 +17,7 @@ import urllib.request
 JOB = "load_month"
 
 LOCATION = "{ repositoriesOrError { ... on RepositoryConnection { nodes { name location { name } jobs { name } } } } }"
-ASSETS = "query($job: PipelineSelector!) { assetNodes(pipeline: $job) { assetKey { path } } }"
+ASSETS = "query($job: PipelineSelector!) { assetNodes(pipeline: $job) { assetKey { path } partitionKeys } }"
 LAUNCH = """mutation($params: ExecutionParams!) { launchRun(executionParams: $params) {
   __typename ... on LaunchRunSuccess { run { runId } } ... on Error { message }
   ... on RunConfigValidationInvalid { errors { message } } } }"""
@@ -25,32 +26,70 @@ BACKFILL = """mutation($params: LaunchBackfillParams!) { launchPartitionBackfill
 RUN = "query($id: ID!) { runOrError(runId: $id) { ... on Run { status } ... on Error { message } } }"
 PROGRESS = """query($id: String!) { partitionBackfillOrError(backfillId: $id) {
   ... on PartitionBackfill { status error { message } } ... on Error { message } } }"""
+FAILED_RUNS = """query($filter: RunsFilter!) { runsOrError(filter: $filter) {
+  ... on Runs { results { runId } } ... on Error { message } } }"""
+FAILURES = """query($id: ID!) { logsForRun(runId: $id) { ... on EventConnection { events { __typename
+  ... on ExecutionStepFailureEvent { stepKey failureMetadata { description } error { message errorChain { error { message } } } }
+  ... on AssetCheckEvaluationEvent { evaluation { success severity checkName description } } } } } }"""
+FINAL = ("SUCCESS", "FAILURE", "CANCELED", "COMPLETED_SUCCESS", "COMPLETED_FAILED", "FAILED")
 
 
-def ask(address, query, **variables):
-    """Send a query and return its data; an error of the server is raised with its message."""
-    body = json.dumps({"query": query, "variables": variables}).encode()
+class Refused(Exception):
+    """The server cannot be reached or refuses; the text is for the user."""
+
+
+def query(address, text, **variables):
+    """Send a query and return its data.
+
+    Raises:
+        Refused: the server cannot be reached, or reports an error.
+    """
+    body = json.dumps({"query": text, "variables": variables}).encode()
     request = urllib.request.Request(f"{address}/graphql", body, {"Content-Type": "application/json"})
     try:
         with urllib.request.urlopen(request, timeout=60) as response:
             answer = json.load(response)
     except urllib.error.HTTPError as error:  # a refused query comes with a status and a message
-        answer = json.load(error)
+        try:
+            answer = json.load(error)
+        except ValueError:
+            raise Refused(f"{address} answers {error.code} {error.reason}; is it a Dagster UI?") from None
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "reason", error)
+        raise Refused(
+            f"{address} cannot be reached ({reason}); start the UI (make dev) or correct the address."
+        ) from None
     if "errors" in answer:
-        raise RuntimeError(answer["errors"][0]["message"])
+        raise Refused(answer["errors"][0]["message"])
     return answer["data"]
 
 
 def job_of(address):
-    """Where the job is: the selector that launching it takes."""
-    for repository in ask(address, LOCATION)["repositoriesOrError"]["nodes"]:
+    """Return the selector of the job."""
+    for repository in query(address, LOCATION)["repositoriesOrError"]["nodes"]:
         if any(job["name"] == JOB for job in repository["jobs"]):
             return {"repositoryLocationName": repository["location"]["name"], "repositoryName": repository["name"]}
-    raise RuntimeError(f"{address} has no job {JOB}.")
+    raise Refused(f"{address} has no job {JOB}.")
+
+
+def assets_of(address, months):
+    """Return the job's assets, after checking that the months are partitions of them.
+
+    Raises:
+        Refused: a month is none.
+    """
+    job = {**job_of(address), "pipelineName": JOB}
+    nodes = query(address, ASSETS, job=job)["assetNodes"]
+    keys = next(node["partitionKeys"] for node in nodes if node["partitionKeys"])
+    for month in months:
+        if f"{month}-01" not in keys:
+            raise Refused(f"{month} is not a partition of {JOB}: its months run from {keys[0][:7]} to {keys[-1][:7]}.")
+    return [node["assetKey"] for node in nodes]
 
 
 def load_month(address, month, started_by="docs/launch.py"):
     """Launch the month's run and return its id."""
+    assets_of(address, [month])
     params = {
         "selector": {**job_of(address), "jobName": JOB},
         "executionMetadata": {
@@ -61,40 +100,47 @@ def load_month(address, month, started_by="docs/launch.py"):
         },
         "runConfigData": {},
     }
-    launched = ask(address, LAUNCH, params=params)["launchRun"]
+    launched = query(address, LAUNCH, params=params)["launchRun"]
     if launched["__typename"] != "LaunchRunSuccess":
-        raise RuntimeError(launched.get("message") or launched["errors"])
+        raise Refused(launched.get("message") or launched["errors"][0]["message"])
     return launched["run"]["runId"]
 
 
 def backfill(address, months, started_by="docs/launch.py"):
     """Launch a backfill of the months, a run each, and return its id."""
-    job = {**job_of(address), "pipelineName": JOB}
-    assets = [node["assetKey"] for node in ask(address, ASSETS, job=job)["assetNodes"]]
     params = {
-        "assetSelection": assets,
+        "assetSelection": assets_of(address, months),
         "partitionNames": [f"{month}-01" for month in months],
         "tags": [{"key": "taxi_assets/started_by", "value": started_by}],
         "title": f"{months[0]} to {months[-1]}",
     }
-    launched = ask(address, BACKFILL, params=params)["launchPartitionBackfill"]
+    launched = query(address, BACKFILL, params=params)["launchPartitionBackfill"]
     if launched["__typename"] != "LaunchBackfillSuccess":
-        raise RuntimeError(launched["message"])
+        raise Refused(launched["message"])
     return launched["backfillId"]
 
 
-def wait(look, every=2):
-    """Wait for the status that `look` returns to be a final one, and return it."""
-    while (status := look()) not in (
-        "SUCCESS",
-        "FAILURE",
-        "CANCELED",
-        "COMPLETED_SUCCESS",
-        "COMPLETED_FAILED",
-        "FAILED",
-    ):
+def wait(status, every=2):
+    """Wait until `status` returns a final status, and return it."""
+    while (now := status()) not in FINAL:
         time.sleep(every)
-    return status
+    return now
+
+
+def failures(address, run):
+    """Return a sentence for each failed step or blocking check of a run."""
+    found, checks = [], []
+    for event in query(address, FAILURES, id=run)["logsForRun"]["events"]:
+        if event["__typename"] == "ExecutionStepFailureEvent":
+            error = event["error"] or {"message": "failed", "errorChain": []}
+            innermost = [error, *(link["error"] for link in error["errorChain"])][-1]
+            described = (event["failureMetadata"] or {}).get("description")
+            found.append(f"{event['stepKey']}: {described or innermost['message'].strip().splitlines()[0]}")
+        elif event["__typename"] == "AssetCheckEvaluationEvent":
+            check = event["evaluation"]
+            if not check["success"] and check["severity"] == "ERROR":
+                checks.append(f"{check['checkName']}: {check['description']}")
+    return checks or found
 
 
 def months_between(first, last):
@@ -104,20 +150,39 @@ def months_between(first, last):
 
 
 def main(address, first, last=None):
-    """Load the months and wait."""
-    if last is None:
-        run = load_month(address, first)
-        print(f"{address}/runs/{run}", flush=True)
-        status = wait(lambda: ask(address, RUN, id=run)["runOrError"]["status"])
-    else:
-        id_ = backfill(address, months_between(first, last))
-        print(f"{address}/runs/b/{id_}", flush=True)
-        status = wait(lambda: ask(address, PROGRESS, id=id_)["partitionBackfillOrError"]["status"])
-    print(status)
-    return 0 if status in ("SUCCESS", "COMPLETED_SUCCESS") else 1
+    """Load the months and wait; return the exit code."""
+    for month in (first, last or first):
+        if not re.fullmatch(r"\d{4}-(0[1-9]|1[0-2])", month):
+            print(f"{month} is not a month: write it as YYYY-MM, for example 2021-01.", file=sys.stderr)
+            return 2
+    if last and last < first:
+        print(f"{first} is after {last}; give the earlier month first.", file=sys.stderr)
+        return 2
+    try:
+        if last is None:
+            run = load_month(address, first)
+            print(f"{address}/runs/{run}", flush=True)
+            status = wait(lambda: query(address, RUN, id=run)["runOrError"]["status"])
+            failed = [run]
+        else:
+            id_ = backfill(address, months_between(first, last))
+            print(f"{address}/runs/b/{id_}", flush=True)
+            status = wait(lambda: query(address, PROGRESS, id=id_)["partitionBackfillOrError"]["status"])
+            of_backfill = {"statuses": ["FAILURE"], "tags": [{"key": "dagster/backfill", "value": id_}]}
+            runs = query(address, FAILED_RUNS, filter=of_backfill)["runsOrError"]["results"]
+            failed = [run["runId"] for run in runs]
+        print(status)
+        if status in ("SUCCESS", "COMPLETED_SUCCESS"):
+            return 0
+        for each in failed:
+            print(*failures(address, each), sep="\n", file=sys.stderr)
+    except Refused as error:
+        print(error, file=sys.stderr)
+    return 1
 
 
 if __name__ == "__main__":
     if len(sys.argv) not in (3, 4):
-        sys.exit(__doc__)
+        print(__doc__, file=sys.stderr)
+        sys.exit(2)
     sys.exit(main(*sys.argv[1:]))

@@ -10,6 +10,7 @@ import sys
 from typing import Any
 
 from taxi_assets.assets.common import RateLimiter
+from taxi_assets.core.failures import failure_sentence
 
 
 def terminal_logger(_: Any) -> logging.Logger:
@@ -20,12 +21,16 @@ def terminal_logger(_: Any) -> logging.Logger:
     logger = logging.Logger("taxi_assets.terminal", logging.INFO)
     handler = _Terminal(os.fdopen(os.dup(sys.stdout.fileno()), "w"))
     RateLimiter.seconds = 1.0 if handler.stream.isatty() else RateLimiter.seconds
-    handler.addFilter(
-        lambda record: not _meta(record).get("dagster_event") and "Not executing." not in record.getMessage()
-    )
+    handler.addFilter(_is_shown)
     handler.setFormatter(_Line())
     logger.addHandler(handler)
     return logger
+
+
+def _is_shown(record: logging.LogRecord) -> bool:
+    """Return whether a record is a message, or a step that is to be retried: other events of Dagster are for its UI."""
+    event = _meta(record).get("dagster_event")
+    return event.is_step_up_for_retry if event else "Not executing." not in record.getMessage()
 
 
 def _meta(record: logging.LogRecord) -> dict[str, Any]:
@@ -56,4 +61,8 @@ class _Line(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         meta = _meta(record)
         level = "warning: " if record.levelno == logging.WARNING else ""
-        return f"{(meta.get('step_key') or ''):<24} {level}{meta.get('orig_message', record.getMessage())}"
+        message = meta.get("orig_message", record.getMessage())
+        if event := meta.get("dagster_event"):
+            seconds = event.step_retry_data.seconds_to_wait or 0
+            level, message = "warning: ", f"{failure_sentence(event)} The step is repeated in {seconds:.0f} s."
+        return f"{(meta.get('step_key') or ''):<24} {level}{message}"

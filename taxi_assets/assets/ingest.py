@@ -15,10 +15,22 @@ from taxi_assets.core.month import Month
 from taxi_assets.core.month_file import MonthFile
 from taxi_assets.datasets.rules import RULES, CleaningRules
 from taxi_assets.datasets.schema import TaxiKind
-from taxi_assets.keys import CODE_VERSION, INGEST, LOADED_COLUMNS, NEW_COLUMNS, OWNERS, group, key, monthly, prefix
+from taxi_assets.keys import (
+    CODE_VERSION,
+    INGEST,
+    LOADED_COLUMNS,
+    NEW_COLUMNS,
+    OWNERS,
+    group,
+    key,
+    monthly,
+    op_name,
+    prefix,
+)
 from taxi_assets.publisher.columns import new_columns_of
 from taxi_assets.publisher.source import TripSource, trip_source
 from taxi_assets.settings import Settings
+from taxi_assets.sinks.contract import months_of
 
 if TYPE_CHECKING:
     from taxi_assets.lake.cleaning import Cleaned
@@ -160,7 +172,7 @@ def ingest_assets(kind: TaxiKind, settings: Settings) -> list[dg.AssetsDefinitio
         "be read is a row with its reason, line number and text: nothing is lost.",
     )
     def raw_trips(context: dg.AssetExecutionContext, config: Replacing) -> dg.Output:
-        months = [Month.parse(partition) for partition in context.partition_keys]
+        months = months_of(context.run.tags, context.partition_keys)
         source = context.resources.publisher.open()
 
         def load(month: Month) -> MonthFile:
@@ -193,7 +205,7 @@ def ingest_assets(kind: TaxiKind, settings: Settings) -> list[dg.AssetsDefinitio
     reasons = " ".join(f"`{rule.reason}`: {rule.description}" for rule in RULES)
 
     @dg.multi_asset(
-        name="_".join([*prefix(kind), "clean_trips"]),
+        name=op_name(kind, "clean_trips"),
         partitions_def=partitions,
         backfill_policy=policy,
         ins={"raw_trips": dg.AssetIn(key(kind, "raw_trips"))},

@@ -9,10 +9,12 @@ from typing import Any
 
 import dagster as dg
 
+from taxi_assets.assets.concurrent_runs import replaced_by_another
 from taxi_assets.core.failures import RETRY, explained
 from taxi_assets.core.month import Month
 from taxi_assets.datasets.schema import TaxiKind
 from taxi_assets.keys import key, monthly
+from taxi_assets.sinks.contract import months_of
 
 CAUSES = "causes"
 """Metadata of a check: the message by cause, a key that is the same in every month (such as a column)."""
@@ -46,7 +48,7 @@ def define_checks(kind: TaxiKind, asset: str, *checks: MonthCheck) -> dg.AssetCh
     asset_key = key(kind, asset)
 
     @dg.multi_asset_check(
-        name="_".join([*asset_key.path, "checks"]),
+        name=f"{asset_key.to_python_identifier()}_checks",
         specs=[
             dg.AssetCheckSpec(
                 check.name,
@@ -62,13 +64,19 @@ def define_checks(kind: TaxiKind, asset: str, *checks: MonthCheck) -> dg.AssetCh
         can_subset=True,
     )
     def check_month(context: dg.AssetCheckExecutionContext) -> Iterator[dg.AssetCheckResult]:
-        selected = {each.name for each in context.op_execution_context.selected_asset_check_keys}
-        months = [Month.parse(partition) for partition in context.op_execution_context.partition_keys]
+        run = context.op_execution_context
+        compared = {asset_key, key(kind, "clean_trips")}
+        selected = {each.name for each in run.selected_asset_check_keys}
+        months = months_of(run.run.tags, run.partition_keys)
         for check in checks:
             if check.name in selected:
                 managers = {name: getattr(context.resources, name) for name in check.io_managers}
                 with explained(f"check {check.name}"):
-                    result = _result(check, {month: check.look(month, managers) for month in months})
+                    found = {month: check.look(month, managers) for month in months}
+                for month, (problems, _) in found.items():
+                    if problems and not check.warn:
+                        problems[:0] = replaced_by_another(run.instance, run.run_id, compared, month)
+                result = _result(check, found)
                 if check.warn and not result.passed:
                     context.log.warning(result.description)
                 yield result

@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 from taxi_assets.assets.common import backfill_policy, lineage
+from taxi_assets.assets.concurrent_runs import replaced_by_another
 from taxi_assets.assets.report_manifests import PAGE, page_with_manifest
 from taxi_assets.assets.sinks import Sink, sinks
-from taxi_assets.core.errors import PermanentError
+from taxi_assets.core.errors import PermanentError, TransientError
 from taxi_assets.core.failures import RETRY, explained
 from taxi_assets.core.month import Month
 from taxi_assets.core.month_file import MonthFile
@@ -93,7 +94,13 @@ def _daily_summary(kind: TaxiKind, settings: Settings) -> dg.AssetsDefinition:
             month, warehouse, table = clean.month, context.resources.warehouse, summary_table(kind)
             with explained(f"daily_summary {month}"):
                 summary = as_summary(warehouse.select(kind.table, month, lambda name: summary_sql(kind, month, name)))
-                require_reconciled(summary, clean.manifest, month)
+                try:
+                    require_reconciled(summary, clean.manifest, month)
+                except PermanentError as error:
+                    compared = (key(kind, "clean_trips"), key(kind, "bq_table"))
+                    if other := replaced_by_another(context.instance, context.run_id, compared, month):
+                        raise TransientError(other[0]) from error  # a retry reads the month that replaced this one
+                    raise
                 _require_typed(as_frame(summary), month)
                 with stage(settings.staging_folder, month, summary.schema, table, f"{kind.name}-summary") as writer:
                     for batch in summary.to_batches():

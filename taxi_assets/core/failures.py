@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Generator
 from contextlib import contextmanager
 
@@ -35,21 +36,48 @@ def explained(what: str) -> Generator[None, None, None]:
         ) from error
 
 
+def report_retry(failure: object, attempt: int, attempts: int | None, seconds: float) -> None:
+    """Warn that an operation failed and is tried again: in the log of the run, outside of runs on standard error.
+
+    `attempt` is the number of the next attempt, of `attempts` (None: limited by time), which begins in `seconds`.
+    """
+    of = f" of {attempts}" if attempts else ""
+    log = dg.get_dagster_logger("taxi_assets")
+    log.warning(f"{str(failure).rstrip('.')}; attempt {attempt}{of} in {max(1, round(seconds))} s.")
+
+
 def failure_sentence(event: dg.DagsterEvent) -> str:
-    """The one sentence of a failed step: what was raised on purpose, else the innermost error's first line."""
-    data = event.step_failure_data
-    if data.user_failure_data and data.user_failure_data.description:
-        return data.user_failure_data.description
+    """The one sentence of a step that failed or is to be retried: what was raised on purpose, else the innermost error's
+    first line."""
+    data = event.step_retry_data if event.is_step_up_for_retry else event.step_failure_data
+    described = getattr(data, "user_failure_data", None)
+    if described and described.description:
+        return described.description
     error = data.error
     while error and error.cause:
         error = error.cause
-    lines = (error.message.strip() if error else "").splitlines()
+    lines = re.sub(r"^(?:dagster|taxi_assets)\.[\w.]+: ", "", error.message.strip() if error else "").splitlines()
+    if len(lines) > 1 and lines[0].endswith(":"):
+        return f"{lines[0]} {lines[1].strip()}"
     return lines[0] if lines else "failed"
 
 
 def run_failures(result: dg.ExecuteInProcessResult) -> list[str]:
-    """What a run that was executed here failed with: a sentence for each failed step; none when it succeeded."""
-    failures = [f"{event.step_key}: {failure_sentence(event)}" for event in result.all_events if event.is_step_failure]
+    """What a run that was executed here failed with: a sentence for each failed step, or for each blocking check that failed
+    in it; none when it succeeded."""
+    checks: dict[str, list[str]] = {}
+    for event in result.all_events:
+        if event.event_type is dg.DagsterEventType.ASSET_CHECK_EVALUATION:
+            check = event.asset_check_evaluation_data
+            if check.blocking and not check.passed:
+                sentence = check.description or f"the check {check.check_name} failed"
+                checks.setdefault(event.step_key or "", []).append(f"{check.asset_key.to_user_string()}: {sentence}")
+    failures = [
+        failure
+        for event in result.all_events
+        if event.is_step_failure
+        for failure in checks.get(event.step_key or "", [f"{event.step_key}: {failure_sentence(event)}"])
+    ]
     if not result.success and not failures:
         failures = ["the run failed; see the Dagster UI (make dev)."]
     return failures

@@ -22,6 +22,7 @@ from typing import NamedTuple, TypeVar
 import requests
 
 from taxi_assets.core.errors import PermanentError, TransientError
+from taxi_assets.core.failures import report_retry
 from taxi_assets.core.locks import file_lock
 from taxi_assets.publisher.http_client import HttpClient, RetryableError, chunks, describe
 from taxi_assets.publisher.local_copy import FREE_SPACE, PartialFile, cached_file
@@ -138,6 +139,7 @@ class Downloader:
                 gave_up = f"gave up after {attempts} attempt{'s' if attempts > 1 else ''}"
                 resumes = "; the partial download is kept and will be resumed" if received() else ""
                 raise TransientError(f"{label}: {failure} ({gave_up}); {failure.remedy}{resumes}.")
+            report_retry(f"{label}: {failure}", failures + 1, policy.attempts, pause)
             time.sleep(pause)
 
 

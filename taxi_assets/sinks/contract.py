@@ -7,6 +7,7 @@ months in one run, the types an asset may return and a reader may annotate, meta
 from __future__ import annotations
 
 import datetime as dt
+import re
 import time
 import uuid
 from abc import ABC, abstractmethod
@@ -23,7 +24,7 @@ from taxi_assets.core.failures import explained
 from taxi_assets.core.folders import default_staging
 from taxi_assets.core.manifest import Manifest
 from taxi_assets.core.month import Month
-from taxi_assets.core.month_file import BATCH_ROWS, MonthFile
+from taxi_assets.core.month_file import BATCH_ROWS, MonthFile, frame_of
 from taxi_assets.core.table import Column, Table
 
 TABLE_METADATA = "taxi_assets/table"
@@ -31,6 +32,13 @@ TABLE_METADATA = "taxi_assets/table"
 COLUMN_SCHEMA = "dagster/column_schema"
 ROW_COUNT = "dagster/partition_row_count"
 """Metadata of a materialization: its rows, which Dagster plots."""
+
+PARTITION_TAGS = (
+    "dagster/partition",
+    "dagster/asset_partition_range_start",
+    "dagster/asset_partition_range_end",
+)
+"""Run tags with the partition keys that were requested."""
 
 Part = TypeVar("Part", Month, dt.date)
 """What a partition is: a month, or a day of one."""
@@ -96,7 +104,7 @@ class MonthSink(ABC):
     def handle_output(self, context: dg.OutputContext, obj: Any) -> None:
         """Publish every month of the run's partitions, each on its own, in order."""
         table = table_of(context)
-        months = {Month.parse(key): key for key in context.asset_partition_keys}
+        months = {month: month.key for month in months_of(context.step_context.run_tags, context.asset_partition_keys)}
         values = (
             (month_file.month, month_file) for month_file in months_in(obj, table, list(months), Path(self.staging))
         )
@@ -121,6 +129,22 @@ class ConfigurableSink(MonthSink, dg.ConfigurableIOManager):
     """A sink whose fields are Dagster config."""
 
     staging: str = Field(default_factory=default_staging, description="Folder for files that are not published yet.")
+
+
+def months_of(tags: Mapping[str, str], keys: Iterable[str]) -> list[Month]:
+    """Return the months of a run with these tags and partition keys.
+
+    Dagster accepts keys that are none: it reads `2021-1-01` as 2021-01-01, runs that month, and records it under the wrong key.
+
+    Raises:
+        dagster.Failure: a key is not the first day of a month, as 2021-01-01.
+    """
+    requested = [tags[name] for name in PARTITION_TAGS if name in tags]
+    with explained("The run"):
+        for key in (*requested, *keys):
+            if not re.fullmatch(r"\d{4}-\d{2}-01", key):
+                raise PermanentError(f"{key!r} is not a partition; the month of January 2021 is 2021-01-01.")
+        return [Month.parse(key) for key in keys]
 
 
 def publish(
@@ -166,15 +190,15 @@ def as_annotated(context: dg.InputContext, loaded: Sequence[MonthFile]) -> Any:
     import pyarrow as pa
 
     annotation = context.dagster_type.typing_type
-    as_frame = getattr(annotation, "__module__", "").startswith("pandas") and annotation.__name__ == "DataFrame"
-    if annotation is not pa.Table and not as_frame:
+    wants_frame = getattr(annotation, "__module__", "").startswith("pandas") and annotation.__name__ == "DataFrame"
+    if annotation is not pa.Table and not wants_frame:
         return loaded[0] if len(loaded) == 1 else loaded
     try:  # months may have different columns
         table = pa.concat_tables([month_file.to_arrow() for month_file in loaded], promote_options="permissive")
     except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
         months = ", ".join(str(month_file.month) for month_file in loaded)
         raise PermanentError(f"{months} cannot be read as one table ({error}); read them month by month.") from None
-    return table.to_pandas() if as_frame else table
+    return frame_of(table) if wants_frame else table
 
 
 def table_metadata(table: Table) -> dict[str, Any]:

@@ -215,7 +215,9 @@ def test_it_runs_itself(tmp_path: Path, monkeypatch):
                 os.kill(victim.pid, signal.SIGKILL)
                 told = year.communicate(timeout=400)[0]
                 assert year.returncode == 0, told
-                assert broken.wait(timeout=120) == 1
+                told = broken.communicate(timeout=120)[0]
+                assert broken.returncode == 1
+                assert re.search(r"^FAILURE\nraw_trips: .* web page", told, re.M), told
             here.wait_for_run(YEAR[0])
             reconciled = here.wait_for_run(OLDER)
             assert reconciled.tags["taxi_assets/started_by"] == "schedule reconcile_yellow"

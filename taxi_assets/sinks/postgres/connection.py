@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from taxi_assets.core.errors import PermanentError, TaxiError, TransientError
+from taxi_assets.core.failures import report_retry
 
 if TYPE_CHECKING:
     import psycopg
@@ -77,7 +78,7 @@ class Server:
     def _connect(self, what: str) -> psycopg.Connection:
         import psycopg
 
-        for wait in (*RETRY_AFTER, None):
+        for attempt, wait in enumerate((*RETRY_AFTER, None), 1):
             parameters = self._parameters()
             try:
                 connection = psycopg.connect(**parameters, autocommit=True, prepare_threshold=None)
@@ -93,6 +94,7 @@ class Server:
                         f"{what}: {self.name} cannot be reached ({text}); start it or correct TAXI_POSTGRES_URL, then "
                         "run the month again."
                     ) from None
+                report_retry(f"{what}: {self.name} cannot be reached ({text})", attempt + 1, len(RETRY_AFTER) + 1, wait)
                 time.sleep(wait)
             else:
                 connection.add_notice_handler(lambda _: None)
