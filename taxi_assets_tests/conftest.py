@@ -1,13 +1,15 @@
 """Fixtures of all tests: real published files where available, isolated settings, a separate folder."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
 from taxi_assets.core import folders
+from taxi_assets_tests.processes import left_behind, until
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 PUBLISHED = Path(os.environ.get("TAXI_TEST_DATA", REPOSITORY.parent / "shared" / "data" / "tlc"))
@@ -19,7 +21,8 @@ def tlc() -> Callable[[str], Path]:
 
     def find(name: str) -> Path:
         if not (PUBLISHED / name).exists():
-            pytest.skip(f"real trip records are not at hand ({PUBLISHED / name}); set TAXI_TEST_DATA to their folder")
+            absent = f"{name} is not among them" if PUBLISHED.exists() else "see CONTRIBUTING.md"
+            pytest.skip(f"needs real trip records: set TAXI_TEST_DATA to their folder ({absent})")
         return PUBLISHED / name
 
     return find
@@ -29,6 +32,16 @@ def tlc() -> Callable[[str], Path]:
 def current(tlc: Callable[[str], Path]) -> Path:
     """The folder of files in the publisher's newest layout, or a skip."""
     return tlc("../current")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def nothing_is_left_behind(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Fail the last test of a process if processes of its tests still run, or their Postgres servers' data are under /var."""
+    yield
+    folder = tmp_path_factory.getbasetemp()
+    with suppress(AssertionError):
+        until(lambda: not left_behind(folder), 20, "the processes of the tests to end")
+    assert left_behind(folder) == []
 
 
 @pytest.fixture(autouse=True)

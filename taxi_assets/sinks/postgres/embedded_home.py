@@ -7,6 +7,7 @@ folder), data and programs are under /var. Permissions of other folders are neve
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
 import os
 import pwd
@@ -14,6 +15,7 @@ import shutil
 import stat
 import subprocess
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cached_property
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -26,6 +28,9 @@ LOG = logging.getLogger(__name__).info
 INSTEAD = "set TAXI_POSTGRES_URL to a server of your own instead"
 OUTSIDE = (Path("/var/lib"), Path("/var/tmp"))
 """Folders for root's permanent files; the first writable one is used. Unused files in /var/tmp may be deleted after a month."""
+PREFIX = "taxi-postgres-"
+OWNER = "owner.json"
+"""In a folder under /var: the folder that it stands for, and the device of that one."""
 
 
 class Home:
@@ -180,7 +185,7 @@ def find_home(folder: Path, log: Callable[[str], Any]) -> Home:
     if home.can_be_used():
         return home
     place = next((place for place in OUTSIDE if os.access(place, os.W_OK)), OUTSIDE[-1])
-    outside = Home(place / f"taxi-postgres-{hashlib.sha256(str(folder).encode()).hexdigest()[:12]}", log)
+    outside = Home(place / f"{PREFIX}{hashlib.sha256(str(folder).encode()).hexdigest()[:12]}", log)
     outside.folder.mkdir(mode=0o755, exist_ok=True)
     actual = outside.folder.lstat()
     if not stat.S_ISDIR(actual.st_mode) or actual.st_uid != os.geteuid() or actual.st_mode & 0o022:
@@ -191,5 +196,24 @@ def find_home(folder: Path, log: Callable[[str], Any]) -> Home:
         shutil.rmtree(outside.data)
     if not outside.can_be_used():
         raise PermanentError(f"Postgres does not run as root, and nobody cannot use {outside.folder}; {INSTEAD}.")
+    owner = {"folder": str(folder), "device": folder.stat().st_dev}
+    (outside.folder / OWNER).write_text(json.dumps(owner))
     log(f"The embedded Postgres is in {outside.folder}, because its user has no access to {folder}.")
     return outside
+
+
+def remove_abandoned(log: Callable[[str], Any]) -> None:
+    """Stop the servers under /var whose own folder was deleted, such as that of a deleted clone, and remove their data.
+
+    Data of a folder on another device than the one that is there now are kept: its disk may not be mounted.
+    """
+    for record in (record for place in OUTSIDE for record in place.glob(f"{PREFIX}*/{OWNER}")):
+        with suppress(OSError, ValueError, PermanentError):  # another process removes it, or it is in use elsewhere
+            home, owner = Home(record.parent, log), json.loads(record.read_text())
+            folder = Path(owner["folder"])
+            if home.folder.stat().st_uid != os.geteuid() or folder.exists():
+                continue
+            home.stop()
+            if next(parent for parent in folder.parents if parent.exists()).stat().st_dev == owner["device"]:
+                shutil.rmtree(home.folder)
+                log(f"{home.folder} was removed: it was that of {folder}, which is gone.")
