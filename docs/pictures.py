@@ -50,6 +50,20 @@ def take_graph(page: "Page", address: str) -> None:
     page.screenshot(path=IMAGES / "graph.png", clip=clip)
 
 
+def take_dialog(page: "Page", address: str) -> None:
+    """The dialog that launches a run, with a month selected."""
+    page.set_viewport_size({"width": 1280, "height": 760})
+    page.goto(f"{address}/locations/taxi_assets.definitions/jobs/load_month")
+    page.get_by_role("button", name="Materialize all").click()
+    page.get_by_role("button", name="Show all partitions").click()
+    box = page.locator("input[type=text]:visible").last
+    box.fill("2021-01-01")
+    box.press("Enter")
+    page.get_by_role("button", name="Launch 1 run").wait_for()
+    page.wait_for_timeout(1_000)
+    page.screenshot(path=IMAGES / "launch.png")
+
+
 def main() -> int:
     """Take the pictures, and fail on one that is too large."""
     if chromium() is None:
@@ -69,6 +83,7 @@ def main() -> int:
                 for month in ("2020-01", "2021-01"):
                     materialize(page, address, month)
                 take_graph(page, address)
+                take_dialog(page, address)
                 page.set_viewport_size({"width": 1280, "height": 760})
                 page.goto(f"{address}/assets/clean_trips?view=checks")
                 page.get_by_text("Succeeded", exact=True).nth(1).wait_for()

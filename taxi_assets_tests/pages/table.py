@@ -62,6 +62,7 @@ TABLE: tuple[tuple[str, How], ...] = (
         Elsewhere("a form to fill in; run above"),
     ),
     (r"make run( MONTH=M)?$", Elsewhere("a form to fill in; run above")),
+    (r"make run MONTH=2021-01 SOURCE='old/", Elsewhere("needs an earlier version of a published file: test_guards.py")),
     (r"make PYTHON=python3\.12 demo$", Elsewhere("needs another interpreter: .github/workflows/ci.yml")),
     (r"make test ARGS=|\.venv/bin/python -m pytest ", Elsewhere(".ci/run, on every change")),
     (r"make (lock|pictures)$", Elsewhere("needs uv, or Chromium")),

@@ -36,7 +36,8 @@ def test_a_worked_example_works(title: str, tmp_path: Path):
         for language, block in re.findall(r"^```(\w+)\n(.+?)^```", SECTIONS[title], re.M | re.S):
             if language == "diff":
                 apply(block, tmp_path)
-            elif language == "python" and (file := re.match(r"# (taxi_assets/\S+\.py)\n", block)):
+            elif language == "python" and (file := re.match(r"# (\w+/\S+\.py)\n", block)):
+                (tmp_path / file[1]).parent.mkdir(exist_ok=True)
                 (tmp_path / file[1]).write_text(block[file.end() :])
             elif language == "python":
                 command = [sys.executable, "-W", "ignore", "-c", block]
@@ -51,4 +52,4 @@ def test_a_worked_example_works(title: str, tmp_path: Path):
 
 
 def test_the_page_has_an_example_of_each():
-    assert list(SECTIONS) == ["A cleaning rule", "A sink", "A column", "A taxi kind"]
+    assert list(SECTIONS) == ["An asset of your own", "A cleaning rule", "A sink", "A column", "A taxi kind"]
