@@ -18,7 +18,7 @@ def terminal_logger(_: Any) -> logging.Logger:
 
     It duplicates standard output when it is created, because Dagster redirects standard output while a step runs.
     """
-    logger = logging.Logger("taxi_assets.terminal", logging.INFO)
+    logger = logging.Logger("taxi_assets.terminal")
     handler = _Terminal(os.fdopen(os.dup(sys.stdout.fileno()), "w"))
     RateLimiter.seconds = 1.0 if handler.stream.isatty() else RateLimiter.seconds
     handler.addFilter(_is_shown)
@@ -30,7 +30,9 @@ def terminal_logger(_: Any) -> logging.Logger:
 def _is_shown(record: logging.LogRecord) -> bool:
     """Return whether a record is a message, or a step that is to be retried: other events of Dagster are for its UI."""
     event = _meta(record).get("dagster_event")
-    return event.is_step_up_for_retry if event else "Not executing." not in record.getMessage()
+    if event:
+        return event.is_step_up_for_retry
+    return record.levelno >= logging.INFO and "Not executing." not in record.getMessage()
 
 
 def _meta(record: logging.LogRecord) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -66,6 +67,9 @@ def test_a_source_that_cannot_be_reached_is_named(command, tmp_path):
     assert code == 1
     assert "2021-01" in said.split("was not loaded:")[1]
     assert "127.0.0.1" in said.split("was not loaded:")[1]
+    # every wait is reported
+    assert re.search(r"^raw_trips +warning: yellow 2021-01: .*127\.0\.0\.1.*; attempt 2 of 6 in \d+ s\.$", said, re.M)
+    assert re.search(r"^raw_trips +warning: yellow 2021-01: .* The step is repeated in \d+ s\.$", said, re.M)
     assert published_nowhere(tmp_path)
 
 
