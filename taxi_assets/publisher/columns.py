@@ -117,7 +117,10 @@ def _other_kind(kind: TaxiKind, names: Sequence[str]) -> str | None:
     for other in KINDS.values():
         for name in names:
             if other is not kind and name.strip().lower() in (other.pickup, other.dropoff):
-                return f"is a {other.name} file (it has the column {name.strip()!r}); use the {kind.name} file"
+                return (
+                    f"is a {other.name} file (it has the column {name.strip()!r}); load it as {other.name} trips, with "
+                    f"TAXI_KINDS={other.name} (make run KIND={other.name}), or set TAXI_SOURCE to the {kind.name} file"
+                )
     return None
 
 

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from taxi_assets.core.errors import PermanentError
-from taxi_assets.datasets.schema import YELLOW
+from taxi_assets.datasets.schema import GREEN, YELLOW, TaxiKind
 from taxi_assets.publisher.reader import read_trips
 from taxi_assets.publisher.rows import REASONS
 from taxi_assets_tests.published_files import HEADER, MONTH, NAMES, ROW, csv_file, line, parquet, read, unreadable
@@ -264,3 +264,18 @@ def test_a_truncated_long_line_is_valid_utf_8(tmp_path: Path) -> None:
     path = csv_file(tmp_path, ROW, "é".encode() * (1 << 20), ROW)
     ((_, _, _, text),) = unreadable(read(path))
     text.encode()
+
+
+@pytest.mark.parametrize(("kind", "other"), [(YELLOW, GREEN), (GREEN, YELLOW)])
+def test_a_file_of_the_other_kind_is_named_with_how_to_load_it_and_how_to_replace_it(
+    kind: TaxiKind, other: TaxiKind, tmp_path: Path
+) -> None:
+    path = tmp_path / "trips.csv"
+    path.write_text(",".join(other.schema.names) + "\n" + "," * (len(other.schema.names) - 1) + "\n")
+    with pytest.raises(PermanentError) as refusal:
+        list(read_trips(path, kind, MONTH))
+    assert f"trips.csv is a {other.name} file (it has the column '{other.pickup}'); " in str(refusal.value)
+    assert (
+        f"with TAXI_KINDS={other.name} (make run KIND={other.name}), or set TAXI_SOURCE to the {kind.name} file"
+        in str(refusal.value)
+    )

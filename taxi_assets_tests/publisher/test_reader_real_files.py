@@ -269,6 +269,6 @@ def test_splitting_line_by_line_gives_what_splitting_at_once_gives(
 @pytest.mark.parametrize(("kind", "name"), [(GREEN, HEADS[-1]), (YELLOW, GREEN_CSV[1]), (YELLOW, PARQUET[1])])
 def test_a_file_of_another_dataset_is_refused(kind: TaxiKind, name: str, tlc: Callable[[str], Path]) -> None:
     with pytest.raises(
-        PermanentError, match=rf"is a (green|yellow) file \(it has the column .*\); use the {kind.name} file"
+        PermanentError, match=rf"is a (green|yellow) file \(it has the column .*\); load .* to the {kind.name} file"
     ):
         next(read_trips(tlc(name), kind, Month(2020, 3)))
