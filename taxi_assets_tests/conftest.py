@@ -41,7 +41,8 @@ def nothing_is_left_behind(tmp_path_factory: pytest.TempPathFactory) -> Iterator
     folder = tmp_path_factory.getbasetemp()
     with suppress(AssertionError):
         until(lambda: not left_behind(folder), 20, "the processes of the tests to end")
-    assert left_behind(folder) == []
+    left = left_behind(folder)
+    assert not left, "\n".join(left)
 
 
 @pytest.fixture(autouse=True)

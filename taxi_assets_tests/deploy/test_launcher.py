@@ -94,7 +94,7 @@ def cloud(tmp_path: Path, gcs: GcsServer) -> Generator[dict[str, str]]:
             "PYTHONPATH": os.pathsep.join([str(REPOSITORY), os.environ.get("PYTHONPATH", "")]),
         }
     finally:
-        server.stop()
+        server.remove()
 
 
 def launched(cloud: dict[str, str], folder: Path) -> tuple[str, list[str], str]:

@@ -100,7 +100,7 @@ def home(tmp_path: Path, monkeypatch) -> Iterator[Home]:
     monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))  # where Dagster's history is, for the tests' own queries
     made = Home(tmp_path)
     yield made
-    made.postgres.stop()
+    made.postgres.remove()
 
 
 def kept(month: str, rows: int = ROWS) -> int:

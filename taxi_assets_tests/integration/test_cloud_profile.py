@@ -15,6 +15,7 @@ from google.cloud import bigquery
 
 from taxi_assets.core.month import Month
 from taxi_assets.datasets.schema import YELLOW
+from taxi_assets.sinks.postgres.embedded import EmbeddedPostgres
 from taxi_assets_tests.emulators.bigquery import Unavailable, prepare
 from taxi_assets_tests.graph import instance, load
 from taxi_assets_tests.processes import REPOSITORY, free_port
@@ -41,6 +42,7 @@ def printed(tmp_path: Path) -> Iterator[str]:
         yield told.stdout.decode()
     finally:
         subprocess.run([*command, "--stop"], cwd=REPOSITORY, check=True)
+        EmbeddedPostgres(tmp_path / "emulators" / "postgres").remove()
 
 
 @pytest.fixture

@@ -136,7 +136,7 @@ def machine(home: Path, **settings: object) -> Generator[Machine, None, None]:
             until(answers, 90, f"the webserver; {made.log()}")
             yield made
     finally:
-        postgres.stop()
+        postgres.remove()
 
 
 def client(here: Machine, *months: str) -> subprocess.Popen[str]:
