@@ -107,6 +107,6 @@ up:  ## build and start the Docker stack; writes a Postgres password to .env if 
 	@docker compose up --detach --build --wait
 
 lock:  ## update the lock files from pyproject.toml (needs uv)
-	$(UV_LOCK) --group build pyproject.toml -o requirements.lock
-	$(UV_LOCK) --group build pyproject.toml --extra dev -c requirements.lock -o requirements-dev.lock
+	$(UV_LOCK) --group build --group dg pyproject.toml -o requirements.lock
+	$(UV_LOCK) --group build --group dg pyproject.toml --extra dev -c requirements.lock -o requirements-dev.lock
 	$(UV_LOCK) --group build pyproject.toml --extra deploy -c requirements.lock -o requirements-deploy.lock
