@@ -23,6 +23,7 @@ from taxi_assets.assets.month_status import month_status, run_config
 from taxi_assets.automation.housekeeping import end_dead_runs
 from taxi_assets.cli.backfill_report import Report, Task, summarize
 from taxi_assets.cli.backfill_worker import Worker
+from taxi_assets.cli.interrupts import Interrupts
 from taxi_assets.core import run_tags
 from taxi_assets.core.errors import PermanentError
 from taxi_assets.core.locks import file_lock
@@ -53,6 +54,7 @@ def backfill(
     kind: TaxiKind,
     months: Sequence[Month],
     jobs: int,
+    interrupts: Interrupts,
     *,
     again: bool = False,
     replacing: Replacing | None = None,
@@ -77,8 +79,9 @@ def backfill(
         interrupted = False
         if tasks:
             log = settings.home_folder / "backfill.log"
-            workers = [Worker(kind, lock, log) for _ in range(min(jobs, len(tasks)))]
-            interrupted = _load(tasks, kind, replacing, workers, records, instance, report)
+            with interrupts.paused():  # the first Ctrl-C lets months finish
+                workers = [Worker(kind, lock, log) for _ in range(min(jobs, len(tasks)))]
+                interrupted = _load(tasks, kind, replacing, workers, records, instance, report)
         other_runs = [decision.month for decision in decisions if decision.state is State.RUNNING]
         return summarize(report, other_runs, interrupted=interrupted)
 

@@ -22,6 +22,7 @@ import dagster as dg
 
 from taxi_assets.assets.month_status import assets
 from taxi_assets.cli.execute import execute
+from taxi_assets.cli.interrupts import Interrupts
 from taxi_assets.core import run_tags
 from taxi_assets.core.failures import run_failures
 from taxi_assets.core.month import Month
@@ -108,6 +109,7 @@ def load_month(
     tags: dict[str, str],
     run_config: dict[str, Any],
     starter: str = "make backfill",
+    interrupts: Interrupts | None = None,
 ) -> dict[str, Any]:
     """Load a month, or some assets of it, in this process; return `rows`, `seconds` and `failures`."""
     started, job = time.monotonic(), defs.resolve_job_def(job_name(kind))
@@ -115,7 +117,8 @@ def load_month(
         keys = graph.selection(assets)
         job = job.get_subset(asset_selection=set(keys), asset_check_selection=set(graph.checks(keys)))
     tags = {run_tags.CODE_VERSION: CODE_VERSION, **tags}
-    result = execute(job, instance, starter, run_config, partition=Month.parse(month).key, tags=tags)
+    partition = Month.parse(month).key
+    result = execute(job, instance, starter, run_config, partition=partition, tags=tags, interrupts=interrupts)
     trips = {graph.keys[name] for name in (graph.assets.clean, *graph.assets.sinks)}
     rows = [
         event.materialization.metadata[ROW_COUNT].value

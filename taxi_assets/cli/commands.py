@@ -8,6 +8,7 @@ import shutil
 import sys
 import tempfile
 from argparse import Namespace
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import dagster as dg
@@ -21,6 +22,7 @@ from taxi_assets.automation.sensors import kind_option
 from taxi_assets.cli.audit import audit_months
 from taxi_assets.cli.backfill import backfill, backfill_lock, default_jobs, months_between
 from taxi_assets.cli.execute import execute
+from taxi_assets.cli.interrupts import INTERRUPTED, Interrupts
 from taxi_assets.cli.status import status
 from taxi_assets.core.errors import PermanentError
 from taxi_assets.core.failures import run_failures
@@ -53,7 +55,7 @@ def _require_partitions(kind: TaxiKind, settings: Settings, *months: Month) -> N
             )
 
 
-def _run(options: Namespace, settings: Settings | None = None) -> int:
+def _run(options: Namespace, interrupts: Interrupts, settings: Settings | None = None) -> int:
     """Execute the month's job in this process."""
     settings, month = settings or load_settings(), Month.parse(options.month)
     kind = _kind(options, settings)
@@ -61,15 +63,16 @@ def _run(options: Namespace, settings: Settings | None = None) -> int:
     with dg.DagsterInstance.get() as instance:
         job = build_defs(settings).resolve_job_def(job_name(kind))
         config = run_config(kind, replacing=_replacing(options))
-        result = execute(job, instance, "make run", config, partition=month.key)
+        result = execute(job, instance, "make run", config, partition=month.key, interrupts=interrupts)
     if failures := run_failures(result):
         print(f"\n{month} was not loaded:", *failures, sep="\n  ", file=sys.stderr)
         return 1
+    interrupts.sentence = INTERRUPTED  # from here on the month is loaded
     print()
     return _print_summary(settings, month, kind)
 
 
-def _demo(_: Namespace) -> int:
+def _demo(_: Namespace, interrupts: Interrupts) -> int:
     """Load a generated month into local sinks in the project folder, whatever the environment and `.env` name."""
     local = dict.fromkeys(("postgres_url", "bucket", "lake", "bigquery_project", "bigquery_endpoint", "gcp_key_file"))
     settings = load_settings(
@@ -77,7 +80,7 @@ def _demo(_: Namespace) -> int:
     )
     elsewhere = load_home().home_folder != settings.home_folder
     os.environ["TAXI_HOME"] = str(settings.home_folder)  # for Dagster's history
-    code = _run(Namespace(month="2021-01", kind=None, accept_smaller=True, replace_real=False), settings)
+    code = _run(Namespace(month="2021-01", kind=None, accept_smaller=True, replace_real=False), interrupts, settings)
     if elsewhere:
         print(f"\nTAXI_HOME is another folder. For the demo's: export TAXI_HOME={settings.home_folder}")
     return code
@@ -87,14 +90,14 @@ def _replacing(options: Namespace) -> Replacing:
     return Replacing(accept_smaller=options.accept_smaller, replace_real=options.replace_real)
 
 
-def _backfill(options: Namespace) -> int:
+def _backfill(options: Namespace, interrupts: Interrupts) -> int:
     settings = load_settings()
     kind = _kind(options, settings)
     months = _months(options, kind, settings)
     if options.jobs is not None and options.jobs < 1:
         raise PermanentError("--jobs must be at least 1.")
     jobs = options.jobs or default_jobs()
-    return backfill(settings, kind, months, jobs, again=options.again, replacing=_replacing(options))
+    return backfill(settings, kind, months, jobs, interrupts, again=options.again, replacing=_replacing(options))
 
 
 def _months(options: Namespace, kind: TaxiKind, settings: Settings) -> list[Month]:
@@ -105,19 +108,19 @@ def _months(options: Namespace, kind: TaxiKind, settings: Settings) -> list[Mont
     return months_between(first, last)
 
 
-def _status(options: Namespace) -> int:
+def _status(options: Namespace, _: Interrupts) -> int:
     settings = load_settings()
     kind = _kind(options, settings)
     return status(settings, kind, _months(options, kind, settings), as_json=options.json)
 
 
-def _audit(options: Namespace) -> int:
+def _audit(options: Namespace, interrupts: Interrupts) -> int:
     settings = load_settings()
     kind = _kind(options, settings)
-    return audit_months(settings, kind, _months(options, kind, settings), repair=options.repair)
+    return audit_months(settings, kind, _months(options, kind, settings), interrupts, repair=options.repair)
 
 
-def _summary(options: Namespace) -> int:
+def _summary(options: Namespace, _: Interrupts) -> int:
     settings = load_settings()
     return _print_summary(settings, Month.parse(options.month), _kind(options, settings))
 
@@ -159,7 +162,7 @@ def _embedded(settings: Settings) -> EmbeddedPostgres:
     return EmbeddedPostgres(settings.home_folder / "postgres")
 
 
-def _postgres_url(_: Namespace) -> int:
+def _postgres_url(_: Namespace, __: Interrupts) -> int:
     settings = load_settings()
     if settings.postgres_url:
         raise PermanentError("TAXI_POSTGRES_URL is set, so the embedded Postgres is not used; connect to that server.")
@@ -167,12 +170,12 @@ def _postgres_url(_: Namespace) -> int:
     return 0
 
 
-def _stop(_: Namespace) -> int:
+def _stop(_: Namespace, __: Interrupts) -> int:
     _embedded(load_settings()).stop()
     return 0
 
 
-def _clean_data(options: Namespace) -> int:
+def _clean_data(options: Namespace, _: Interrupts) -> int:
     settings = load_settings()
     home = settings.home_folder
     if not home.exists():
@@ -195,7 +198,7 @@ def _clean_data(options: Namespace) -> int:
     return 0
 
 
-COMMANDS = {
+COMMANDS: Mapping[str, Callable[[Namespace, Interrupts], int]] = {
     "run": _run,
     "demo": _demo,
     "backfill": _backfill,

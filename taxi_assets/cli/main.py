@@ -8,6 +8,7 @@ import sys
 import textwrap
 from pathlib import Path
 
+from taxi_assets.cli.interrupts import INTERRUPTED, LOAD_INTERRUPTED, Interrupts
 from taxi_assets.core.errors import PermanentError, TaxiError
 from taxi_assets.datasets.schema import KINDS
 
@@ -123,13 +124,15 @@ class _Text(argparse.RawDescriptionHelpFormatter):
 def main(arguments: list[str] | None = None) -> int:
     """Run a subcommand and return its exit code: 0 success, 1 failure, 2 usage error, 130 interrupted."""
     options = parser().parse_args(arguments)
+    loads = options.command in ("run", "demo", "backfill") or getattr(options, "repair", False)
     try:
-        os.environ["DAGSTER_HOME"] = str(dagster_home())
-        from taxi_assets.cli import (
-            commands,
-        )  # loads the definitions, which read the settings; --help does not need them
+        with Interrupts(LOAD_INTERRUPTED if loads else INTERRUPTED) as interrupts:
+            os.environ["DAGSTER_HOME"] = str(dagster_home())
+            from taxi_assets.cli import (
+                commands,
+            )  # loads the definitions, which read the settings; --help does not need them
 
-        return commands.COMMANDS[options.command](options)
+            return commands.COMMANDS[options.command](options, interrupts)
     except TaxiError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
