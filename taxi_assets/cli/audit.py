@@ -11,6 +11,7 @@ from taxi_assets.automation.audit import MEASURE, repair_command
 from taxi_assets.cli.backfill_worker import load_month
 from taxi_assets.cli.execute import execute
 from taxi_assets.cli.interrupts import Interrupts
+from taxi_assets.cli.sinks import require_sinks
 from taxi_assets.core.errors import PermanentError
 from taxi_assets.core.failures import run_failures
 from taxi_assets.core.month import Month
@@ -31,6 +32,7 @@ def audit_months(
         PermanentError: the lake or a sink cannot be read.
     """
     settings = settings.model_copy(update={"repair": repair})
+    require_sinks(settings, kind, months[0])
     defs = build_defs(settings)
     graph = defs.get_repository_def().asset_graph
     with dg.DagsterInstance.get() as instance, dg.build_resources(resources(settings), instance) as opened:

@@ -57,7 +57,7 @@ class Worker:
     def load(
         self, month: Month, assets: Iterable[str] | None, tags: dict[str, str], run_config: dict[str, Any]
     ) -> dict[str, Any] | None:
-        """Load a month, or some assets of it; return `rows`, `seconds` and `failures`, or None if the worker was killed."""
+        """Load a month, or some assets of it; return what `load_month` returns, or None if the worker was killed."""
         selected = None if assets is None else sorted(assets)
         request = {"month": str(month), "assets": selected, "tags": tags, "run_config": run_config}
         assert self._process.stdin is not None
@@ -111,7 +111,10 @@ def load_month(
     starter: str = "make backfill",
     interrupts: Interrupts | None = None,
 ) -> dict[str, Any]:
-    """Load a month, or some assets of it, in this process; return `rows`, `seconds` and `failures`."""
+    """Load a month, or some assets of it, in this process.
+
+    Return the clean `rows`, `seconds`, `failures` as sentences, and whether the run `changed` anything.
+    """
     started, job = time.monotonic(), defs.resolve_job_def(job_name(kind))
     if assets is not None:
         keys = graph.selection(assets)
@@ -129,6 +132,7 @@ def load_month(
         "rows": rows[-1] if rows else None,
         "seconds": round(time.monotonic() - started, 1),
         "failures": run_failures(result),
+        "changed": bool(result.get_asset_materialization_events()),
     }
 
 

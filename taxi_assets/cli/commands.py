@@ -15,7 +15,7 @@ import dagster as dg
 
 from taxi_assets.assets.checks import same_month
 from taxi_assets.assets.guards import Replacing
-from taxi_assets.assets.month_status import run_config
+from taxi_assets.assets.month_status import month_status, run_config
 from taxi_assets.assets.reports import report_address
 from taxi_assets.assets.sinks import sinks
 from taxi_assets.automation.sensors import kind_option
@@ -23,8 +23,9 @@ from taxi_assets.cli.audit import audit_months
 from taxi_assets.cli.backfill import backfill, backfill_lock, default_jobs, months_between
 from taxi_assets.cli.execute import execute
 from taxi_assets.cli.interrupts import INTERRUPTED, Interrupts
+from taxi_assets.cli.sinks import failed_load, require_sinks
 from taxi_assets.cli.status import status
-from taxi_assets.core.errors import PermanentError
+from taxi_assets.core.errors import PermanentError, TaxiError
 from taxi_assets.core.failures import run_failures
 from taxi_assets.core.home import load_home
 from taxi_assets.core.month import Month
@@ -60,13 +61,18 @@ def _run(options: Namespace, interrupts: Interrupts, settings: Settings | None =
     settings, month = settings or load_settings(), Month.parse(options.month)
     kind = _kind(options, settings)
     _require_partitions(kind, settings, month)
+    require_sinks(settings, kind, month)
     with dg.DagsterInstance.get() as instance:
-        job = build_defs(settings).resolve_job_def(job_name(kind))
-        config = run_config(kind, replacing=_replacing(options))
+        defs, config = build_defs(settings), run_config(kind, replacing=_replacing(options))
+        job = defs.resolve_job_def(job_name(kind))
         result = execute(job, instance, "make run", config, partition=month.key, interrupts=interrupts)
-    if failures := run_failures(result):
-        print(f"\n{month} was not loaded:", *failures, sep="\n  ", file=sys.stderr)
-        return 1
+        if failures := run_failures(result):
+            with dg.build_resources(resources(settings), instance) as opened:
+                graph = defs.get_repository_def().asset_graph
+                records = month_status(instance, graph, kind, settings, opened)
+                outcome = failed_load(records, month, changed=bool(result.get_asset_materialization_events()))
+            print(f"\n{month} {outcome}:", *failures, sep="\n  ", file=sys.stderr)
+            return 1
     interrupts.sentence = INTERRUPTED  # from here on the month is loaded
     print()
     return _print_summary(settings, month, kind)
@@ -126,7 +132,7 @@ def _summary(options: Namespace, _: Interrupts) -> int:
 
 
 def _print_summary(settings: Settings, month: Month, kind: TaxiKind) -> int:
-    """Print the published, clean and rejected rows, and what each sink answers now."""
+    """Print the published, clean and rejected rows, and what each sink answers now; a sink that does not is a problem."""
     managers = resources(settings)
     raw, clean, rejected = (
         managers[f"{layer}_lake"].manifest(kind.table, month) for layer in ("raw", "clean", "rejected")
@@ -146,15 +152,19 @@ def _print_summary(settings: Settings, month: Month, kind: TaxiKind) -> int:
     ]
     matches = True
     for sink in sinks(settings):
-        held = managers[sink.io_manager].measure(kind.table, month)
-        problems, _ = same_month(month, sink.name, clean, held)
+        try:
+            held = managers[sink.io_manager].measure(kind.table, month)
+            problems, _ = same_month(month, sink.name, clean, held)
+        except TaxiError as error:
+            held, problems = None, [str(error)]
         matches &= not problems
         lines.append((sink.name, held.rows if held else None, " ".join(problems) or "same as clean_trips"))
     width = max(len(name) for name, _, _ in lines)
     for name, rows, note in lines:
         print(f"  {name:<{width}}  {'-' if rows is None else format(rows, ','):>12}  {note}".rstrip())
-    if page := report_address(managers["parquet_object"], kind, month):
-        print(f"\nReport: {page}")
+    with contextlib.suppress(TaxiError):  # the bucket's line has the reason
+        if page := report_address(managers["parquet_object"], kind, month):
+            print(f"\nReport: {page}")
     return 0 if matches else 1
 
 
