@@ -10,6 +10,7 @@ from pathlib import Path
 
 from taxi_assets.cli.interrupts import INTERRUPTED, LOAD_INTERRUPTED, Interrupts
 from taxi_assets.core.errors import PermanentError, TaxiError
+from taxi_assets.core.output import open_output
 from taxi_assets.datasets.schema import KINDS
 
 DESCRIPTION = """
@@ -123,6 +124,8 @@ class _Text(argparse.RawDescriptionHelpFormatter):
 
 def main(arguments: list[str] | None = None) -> int:
     """Run a subcommand and return its exit code: 0 success, 1 failure, 2 usage error, 130 interrupted."""
+    if arguments is None and sys.stdout:  # the process is this command's
+        sys.stdout = open_output(1)
     options = parser().parse_args(arguments)
     loads = options.command in ("run", "demo", "backfill") or getattr(options, "repair", False)
     try:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -11,7 +15,7 @@ from psycopg.conninfo import conninfo_to_dict
 from taxi_assets.cli.main import main
 from taxi_assets_tests.fake_publisher import FakePublisher, fake_publisher
 from taxi_assets_tests.postgres_fixtures import postgres_server, postgres_url, run_sql
-from taxi_assets_tests.processes import free_port
+from taxi_assets_tests.processes import REPOSITORY, free_port
 
 __all__ = ["postgres_server", "postgres_url"]
 
@@ -116,3 +120,24 @@ def test_after_a_failure_the_sinks_that_have_the_month_are_named(taxi, publisher
     lines = {line.split()[0]: line for line in printed.splitlines() if line.startswith("  ")}
     assert "cannot be reached" in lines["postgres_table"]
     assert all("same as clean_trips" in lines[sink] for sink in ("gcs_parquet", "gcs_partitioned", "bq_table"))
+
+
+def test_without_a_reader_of_its_output_a_command_does_its_work_in_silence(tmp_path, publisher, postgres_url, taxi):
+    shutil.copy(REPOSITORY / "dagster.yaml", tmp_path)
+    reader, writer = os.pipe()
+    os.close(reader)
+    settings = {"TAXI_SOURCE": publisher.source, "TAXI_POSTGRES_URL": postgres_url, "PYTHONPATH": str(REPOSITORY)}
+    for command in (BACKFILL, ("run", "2021-01"), ("summary", "2021-01"), ("--help",)):
+        done = subprocess.run(
+            [sys.executable, "-m", "taxi_assets", *command],
+            cwd=tmp_path,
+            env={**os.environ, **settings},
+            stdout=writer,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+        assert (done.returncode, done.stderr) == (0, ""), command
+    os.close(writer)
+    assert taxi("summary", "2021-01")[1].count("same as clean_trips") == 4
