@@ -55,8 +55,8 @@ dev: $(VENV)/.ready  ## start the Dagster UI and daemon on http://127.0.0.1:3000
 stop: $(VENV)/.ready  ## stop the embedded Postgres
 	@$(BIN)/taxi-assets stop
 
-clean-data: $(VENV)/.ready  ## delete all data and Dagster's history under TAXI_HOME (asks first)
-	@$(BIN)/taxi-assets clean-data
+clean-data: $(VENV)/.ready  ## delete all data and Dagster's history under TAXI_HOME (asks first; YES=1 does not)
+	@$(BIN)/taxi-assets clean-data $(if $(YES),--yes)
 
 emulators: $(VENV)/.ready-dev  ## start local emulators of GCS and BigQuery and a Postgres, and print the settings that use them
 	@$(BIN)/python -m taxi_assets_tests.emulators .taxi/emulators

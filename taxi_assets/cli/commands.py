@@ -23,18 +23,19 @@ from taxi_assets.cli.audit import audit_months
 from taxi_assets.cli.backfill import backfill, backfill_lock, default_jobs, months_between
 from taxi_assets.cli.execute import execute
 from taxi_assets.cli.interrupts import INTERRUPTED, Interrupts
-from taxi_assets.cli.sinks import failed_load, require_sinks
+from taxi_assets.cli.open_files import users_of
+from taxi_assets.cli.sinks import embedded_postgres, failed_load, require_sinks
 from taxi_assets.cli.status import status
 from taxi_assets.core.errors import PermanentError, TaxiError
 from taxi_assets.core.failures import run_failures
 from taxi_assets.core.home import load_home
+from taxi_assets.core.locks import is_locked
 from taxi_assets.core.month import Month
 from taxi_assets.datasets.schema import KINDS, TaxiKind
 from taxi_assets.definitions import build_defs
 from taxi_assets.keys import job_name, monthly
 from taxi_assets.resources import resources
 from taxi_assets.settings import Settings, load_settings
-from taxi_assets.sinks.postgres.embedded import EmbeddedPostgres
 
 DEMO_HOME = Path(".taxi")
 
@@ -168,20 +169,21 @@ def _print_summary(settings: Settings, month: Month, kind: TaxiKind) -> int:
     return 0 if matches else 1
 
 
-def _embedded(settings: Settings) -> EmbeddedPostgres:
-    return EmbeddedPostgres(settings.home_folder / "postgres")
-
-
 def _postgres_url(_: Namespace, __: Interrupts) -> int:
     settings = load_settings()
     if settings.postgres_url:
         raise PermanentError("TAXI_POSTGRES_URL is set, so the embedded Postgres is not used; connect to that server.")
-    print(_embedded(settings).url())
+    print(embedded_postgres(settings).url())
     return 0
 
 
 def _stop(_: Namespace, __: Interrupts) -> int:
-    _embedded(load_settings()).stop()
+    postgres = embedded_postgres(load_settings())
+    running = is_locked(postgres.folder / "alive")  # also while it starts or recovers, when it does not answer
+    postgres.stop()
+    print(
+        f"Stopped the embedded Postgres in {postgres.folder}." if running else "The embedded Postgres was not running."
+    )
     return 0
 
 
@@ -191,12 +193,14 @@ def _clean_data(options: Namespace, _: Interrupts) -> int:
     if not home.exists():
         print(f"Nothing to delete: {home} does not exist.")
         return 0
+    _require_unused(home)
     question = f"Delete everything in {home} (months, Postgres, warehouse, Dagster's history)? [y/N] "
-    if not options.yes and input(question).lower() != "y":
+    if not options.yes and not _confirmed(question):
         print("Nothing was deleted.")
         return 1
     with backfill_lock(home):
-        _embedded(settings).remove()  # its data may be in another folder, if its user cannot read this one
+        _require_unused(home)
+        embedded_postgres(settings).remove()  # its data may be in another folder, if its user cannot read this one
         deleted = Path(tempfile.mkdtemp(prefix=".deleted-", dir=home))
         for path in home.iterdir():  # moved first: a process that uses the folder adds nothing to what is being deleted
             if path != deleted:
@@ -206,6 +210,33 @@ def _clean_data(options: Namespace, _: Interrupts) -> int:
         home.rmdir()
     print(f"Deleted {home}.")
     return 0
+
+
+def _require_unused(home: Path) -> None:
+    """Raise PermanentError if a process uses the folder, other than the embedded Postgres, which is stopped."""
+    if users := users_of(home, except_in=home / "postgres"):
+        raise PermanentError(
+            f"{home} is in use by {'; '.join(users)}. Nothing was deleted; stop it, then run the command again."
+        )
+    if is_locked(load_home().history_lock):
+        raise PermanentError(
+            f"{home} is in use by another process. Nothing was deleted; stop it, then run the command again."
+        )
+
+
+def _confirmed(question: str) -> bool:
+    """Ask on the terminal.
+
+    Raises:
+        PermanentError: there is none.
+    """
+    print(question, end="", flush=True)
+    if not (answer := sys.stdin.readline()):
+        print()
+        raise PermanentError(
+            "Nothing was deleted: nobody answered the question; to delete without it, add --yes (make clean-data YES=1)."
+        )
+    return answer.strip().lower() in ("y", "yes")
 
 
 COMMANDS: Mapping[str, Callable[[Namespace, Interrupts], int]] = {

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import requests
 
+from taxi_assets.cli.main import main
+from taxi_assets.core import run_tags
 from taxi_assets_tests.live_ui import live_ui
 from taxi_assets_tests.processes import until
 
@@ -22,6 +25,7 @@ mutation Launch($params: ExecutionParams!) {
 }"""
 ASSETS = """{ assetNodes { assetKey { path } groupName kinds opVersion description
   owners { ... on TeamAssetOwner { team } } } }"""
+TAGS = "query Run($id: ID!) { runOrError(runId: $id) { ... on Run { tags { key value } } } }"
 STATUS = "query Run($id: ID!) { runOrError(runId: $id) { ... on Run { status } } }"
 PARTITIONS = """{ assetNodes { assetKey { path } assetPartitionStatuses { ... on TimePartitionStatuses {
   ranges { status startKey endKey } } } } }"""
@@ -40,7 +44,7 @@ def ask(address: str, query: str, **variables: object) -> dict:
     return reply["data"]
 
 
-def test_the_graph_explains_itself_and_a_run_launched_over_graphql_loads_the_month(ui):
+def test_the_graph_explains_itself_and_a_run_launched_over_graphql_loads_the_month(ui, tmp_path, monkeypatch, capsys):
     nodes = {"/".join(node["assetKey"]["path"]): node for node in ask(ui, ASSETS)["assetNodes"]}
     assert set(nodes) == {
         "raw_trips",
@@ -68,9 +72,16 @@ def test_the_graph_explains_itself_and_a_run_launched_over_graphql_loads_the_mon
         "executionMetadata": {"tags": [{"key": "dagster/partition", "value": "2021-01-01"}]},
         "runConfigData": {},
     }
+    params["executionMetadata"]["tags"].append({"key": run_tags.PROCESS, "value": "host 1 1"})
     launched = ask(ui, LAUNCH, params=params)["launchPipelineExecution"]
     assert launched["__typename"] == "LaunchRunSuccess", launched
     run = launched["run"]["runId"]
+    assert "dagster/partition" in (shown := {tag["key"] for tag in ask(ui, TAGS, id=run)["runOrError"]["tags"]})
+    assert run_tags.PROCESS not in shown
+
+    monkeypatch.chdir(tmp_path)
+    assert main(["clean-data", "--yes"]) == 1  # while the UI runs
+    assert re.search(r"\.taxi is in use by process \d+ \(python -m dagster dev ", capsys.readouterr().err)
 
     def finished() -> str | None:
         status = ask(ui, STATUS, id=run)["runOrError"]["status"]
