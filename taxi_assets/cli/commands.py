@@ -47,7 +47,10 @@ def _kind(options: Namespace, settings: Settings) -> TaxiKind:
 def _require_partitions(kind: TaxiKind, settings: Settings, *months: Month) -> None:
     """Raise PermanentError unless the kind is switched on and the months are partitions of it."""
     if kind not in settings.taxi_kinds:
-        raise PermanentError(f"{kind.name} trips are switched off; set TAXI_KINDS={settings.kinds},{kind.name}.")
+        raise PermanentError(
+            f"{kind.name} trips are switched off; to switch them on, set TAXI_KINDS={settings.kinds},{kind.name} in .env or in "
+            "the environment."
+        )
     keys = monthly(kind).get_partition_keys()
     for month in months:
         if month.key not in keys:
@@ -128,8 +131,10 @@ def _audit(options: Namespace, interrupts: Interrupts) -> int:
 
 
 def _summary(options: Namespace, _: Interrupts) -> int:
-    settings = load_settings()
-    return _print_summary(settings, Month.parse(options.month), _kind(options, settings))
+    settings, month = load_settings(), Month.parse(options.month)
+    kind = _kind(options, settings)
+    _require_partitions(kind, settings, month)
+    return _print_summary(settings, month, kind)
 
 
 def _print_summary(settings: Settings, month: Month, kind: TaxiKind) -> int:
