@@ -10,6 +10,7 @@ from taxi_assets.core.month import Month
 from taxi_assets.datasets.schema import TaxiKind
 from taxi_assets.resources import resources
 from taxi_assets.settings import Settings
+from taxi_assets.sinks.postgres.connection import Server
 from taxi_assets.sinks.postgres.embedded import EmbeddedPostgres
 from taxi_assets.status.decide import Cell, State
 from taxi_assets.status.manifests import call_all
@@ -31,16 +32,24 @@ def embedded_postgres(settings: Settings) -> EmbeddedPostgres:
 
 
 def require_sinks(settings: Settings, kind: TaxiKind, month: Month) -> None:
-    """Ask every sink what it has of a month, before anything is downloaded.
+    """Connect to Postgres and ask the other sinks what they have of a month, before anything is downloaded.
 
     Raises:
         PermanentError: sinks cannot be reached or refuse; the message names all of them.
     """
-    if not settings.postgres_url:
+    managers, url = resources(settings), settings.postgres_url
+
+    def connect() -> None:
+        if url:  # without a look at the table, which another session may lock for a while
+            with Server(url.get_secret_value, SINK_SECONDS).connected(str(month)):
+                pass
+
+    if not url:
         embedded_postgres(settings).url()  # which may take longer: it may have to recover
-    managers = resources(settings)
     calls = {
-        sink.name: lambda manager=managers[sink.io_manager]: manager.manifest(kind.table, month)
+        sink.name: connect
+        if sink.io_manager == "postgres"
+        else lambda manager=managers[sink.io_manager]: manager.manifest(kind.table, month)
         for sink in sinks(settings)
     }
     _, errors = call_all(calls, SINK_SECONDS)

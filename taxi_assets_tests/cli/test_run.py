@@ -9,10 +9,15 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import psycopg
 import pytest
 from psycopg.conninfo import conninfo_to_dict
 
 from taxi_assets.cli.main import main
+from taxi_assets.cli.sinks import require_sinks
+from taxi_assets.core.month import Month
+from taxi_assets.datasets.schema import YELLOW
+from taxi_assets.settings import load_settings
 from taxi_assets_tests.fake_publisher import FakePublisher, fake_publisher
 from taxi_assets_tests.postgres_fixtures import postgres_server, postgres_url, run_sql
 from taxi_assets_tests.processes import REPOSITORY, free_port
@@ -84,6 +89,15 @@ def test_all_sinks_that_cannot_be_used_are_named_at_once(taxi, publisher, tmp_pa
     assert "gcs_parquet" not in line
     assert "pass-word" not in line
     assert not publisher.requests
+
+
+def test_a_table_that_another_session_locks_is_no_reason_to_refuse(postgres_url, monkeypatch):
+    monkeypatch.setenv("TAXI_POSTGRES_URL", postgres_url)
+    table = "CREATE TABLE ny_taxi.yellow_cab_data (tpep_pickup_datetime timestamp) PARTITION BY RANGE (tpep_pickup_datetime)"
+    run_sql(postgres_url, "CREATE SCHEMA ny_taxi", table)
+    with psycopg.connect(postgres_url) as other:
+        other.execute("LOCK TABLE ny_taxi.yellow_cab_data IN ACCESS EXCLUSIVE MODE")
+        require_sinks(load_settings(), YELLOW, Month(2021, 1))
 
 
 def test_after_a_failure_the_sinks_that_have_the_month_are_named(taxi, publisher, postgres_url):
