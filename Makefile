@@ -6,20 +6,26 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 UV_LOCK := uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header -U
 MONTH ?= 2021-01
+# One line for what a target needs and what is missing: $(call need,the command that finds it,its name and where to get it)
+need = @$(1) >/dev/null 2>&1 || { echo "make $(MAKECMDGOALS) needs $(2)" >&2; exit 1; }
+RANGE = $(if $(FROM),--from '$(FROM)') $(if $(TO),--to '$(TO)')
+FOR_KIND = $(if $(KIND),--kind '$(KIND)')
+ACCEPT = $(if $(ACCEPT_SMALLER),--accept-smaller)
 export DAGSTER_HOME := $(CURDIR)
 $(if $(SOURCE),$(eval export TAXI_SOURCE := $(SOURCE)))
 $(if $(ROWS),$(eval export TAXI_SAMPLE_ROWS := $(ROWS)))
 
 .DEFAULT_GOAL := help
 .PHONY: help demo run backfill status audit summary dev stop clean-data emulators emulators-stop test lint chaos simulate bench bench-peers bench-record bench-check \
-  pictures verify-docs verify-terraform verify-deploy up lock
+  pictures verify-docs verify-terraform verify-deploy up lock need-docker need-terraform need-uv
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:[^#]*## /\t/' | expand -t 14
 
 $(VENV)/.ready: requirements.lock pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || \
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null || \
 	  { echo "$(PYTHON) is not Python 3.11, 3.12 or 3.13; name one: make PYTHON=python3.12 ..." >&2; exit 1; }
+	$(call need,$(PYTHON) -c 'import ensurepip',the venv module of $(PYTHON): on Debian and Ubuntu apt-get install python3-venv)
 	@echo "Installing into $(VENV) (about a minute, once) ..."
 	@$(PYTHON) -m venv $(VENV)
 	@$(PIP) --no-deps --require-hashes -r requirements.lock
@@ -35,19 +41,19 @@ demo: $(VENV)/.ready  ## load a generated month into Postgres, a bucket director
 	@echo; echo "Next: make dev (the asset graph in a browser), make run MONTH=2021-01 (real trips), make stop."
 
 run: $(VENV)/.ready  ## load a real month: make run MONTH=2021-01 [SOURCE=tlc|datatalks|sample|template]
-	@$(BIN)/taxi-assets run $(MONTH) $(if $(KIND),--kind $(KIND)) $(if $(ACCEPT_SMALLER),--accept-smaller)
+	@$(BIN)/taxi-assets run '$(MONTH)' $(FOR_KIND) $(ACCEPT)
 
 backfill: $(VENV)/.ready  ## load a range of months, resumable: make backfill FROM=2019-01 TO=2020-12 [JOBS=2] [AGAIN=1]
-	@$(BIN)/taxi-assets backfill --from $(FROM) --to $(TO) --jobs $(or $(JOBS),1) $(if $(KIND),--kind $(KIND)) $(if $(AGAIN),--again) $(if $(ACCEPT_SMALLER),--accept-smaller)
+	@$(BIN)/taxi-assets backfill $(RANGE) --jobs '$(or $(JOBS),1)' $(FOR_KIND) $(if $(AGAIN),--again) $(ACCEPT)
 
 audit: $(VENV)/.ready  ## measure loaded months in every sink, against the lake: make audit [FROM=2019-01 TO=2020-12] [REPAIR=1]
-	@$(BIN)/taxi-assets audit $(if $(FROM),--from $(FROM)) $(if $(TO),--to $(TO)) $(if $(KIND),--kind $(KIND)) $(if $(REPAIR),--repair)
+	@$(BIN)/taxi-assets audit $(RANGE) $(FOR_KIND) $(if $(REPAIR),--repair)
 
 status: $(VENV)/.ready  ## show what each sink has of each month: make status [FROM=2019-01 TO=2020-12] [KIND=green] [JSON=1]
-	@$(BIN)/taxi-assets status $(if $(FROM),--from $(FROM)) $(if $(TO),--to $(TO)) $(if $(KIND),--kind $(KIND)) $(if $(JSON),--json)
+	@$(BIN)/taxi-assets status $(RANGE) $(FOR_KIND) $(if $(JSON),--json)
 
 summary: $(VENV)/.ready  ## query every sink for a month's row counts: make summary MONTH=2021-01
-	@$(BIN)/taxi-assets summary $(MONTH) $(if $(KIND),--kind $(KIND))
+	@$(BIN)/taxi-assets summary '$(MONTH)' $(FOR_KIND)
 
 dev: $(VENV)/.ready  ## start the Dagster UI and daemon on http://127.0.0.1:3000 (PORT=3000)
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/dagster dev --host 127.0.0.1 --port $${PORT:-3000}
@@ -55,8 +61,8 @@ dev: $(VENV)/.ready  ## start the Dagster UI and daemon on http://127.0.0.1:3000
 stop: $(VENV)/.ready  ## stop the embedded Postgres
 	@$(BIN)/taxi-assets stop
 
-clean-data: $(VENV)/.ready  ## delete all data and Dagster's history under TAXI_HOME (asks first)
-	@$(BIN)/taxi-assets clean-data
+clean-data: $(VENV)/.ready  ## delete all data and Dagster's history under TAXI_HOME (asks first; YES=1 does not)
+	@$(BIN)/taxi-assets clean-data $(if $(YES),--yes)
 
 emulators: $(VENV)/.ready-dev  ## start local emulators of GCS and BigQuery and a Postgres, and print the settings that use them
 	@$(BIN)/python -m taxi_assets_tests.emulators .taxi/emulators
@@ -95,18 +101,27 @@ pictures: $(VENV)/.ready-dev  ## regenerate the README's pictures from a running
 verify-docs: $(VENV)/.ready-dev  ## run the commands of README.md and docs/ in a copy of the project: make verify-docs [ARGS="README.md"]
 	@$(BIN)/python -m taxi_assets_tests.pages $(ARGS)
 
-verify-terraform: $(VENV)/.ready-dev  ## check Terraform, its policies and the workflows (TF_CLI_CONFIG_FILE may name a mirror)
+verify-terraform: need-terraform $(VENV)/.ready-dev  ## check Terraform, its policies and the workflows (TF_CLI_CONFIG_FILE may name a mirror)
 	@$(PYTHON) -m venv .venv-verify && .venv-verify/bin/pip install -q --disable-pip-version-check checkov==3.3.30 zizmor==1.32.0
 	@PATH="$(CURDIR)/.venv-verify/bin:$$PATH" $(BIN)/python -m pytest -q taxi_assets_tests/deploy
 
-verify-deploy: $(VENV)/.ready-dev  ## build the image and test the Docker stack: load, back up, restore, scale out
+verify-deploy: need-docker $(VENV)/.ready-dev  ## build the image and test the Docker stack: load, back up, restore, scale out
 	@PATH="$(CURDIR)/.venv-verify/bin:$$PATH" $(BIN)/python deploy/verify
 
-up:  ## build and start the Docker stack; writes a Postgres password to .env if there is none
+up: need-docker  ## build and start the Docker stack; writes a Postgres password to .env if there is none
 	@grep -qs '^POSTGRES_PASSWORD=.' .env || (umask 077; echo "POSTGRES_PASSWORD=$$(od -An -tx1 -N24 /dev/urandom | tr -d ' \n')" >> .env)
 	@docker compose up --detach --build --wait
 
-lock:  ## update the lock files from pyproject.toml (needs uv)
+lock: need-uv  ## update the lock files from pyproject.toml (needs uv)
 	$(UV_LOCK) --group build --group dg pyproject.toml -o requirements.lock
 	$(UV_LOCK) --group build --group dg pyproject.toml --extra dev -c requirements.lock -o requirements-dev.lock
 	$(UV_LOCK) --group build pyproject.toml --extra deploy -c requirements.lock -o requirements-deploy.lock
+
+need-docker:
+	$(call need,docker compose version,Docker with the Compose plugin: https://docs.docker.com/compose/install/)
+
+need-terraform:
+	$(call need,terraform version,Terraform: https://developer.hashicorp.com/terraform/install)
+
+need-uv:
+	$(call need,uv --version,uv: https://docs.astral.sh/uv/getting-started/installation/)

@@ -16,7 +16,7 @@ from dagster._core.storage.root import LocalArtifactStorage
 from dagster._core.storage.sqlite_storage import DagsterSqliteStorage
 
 from taxi_assets.core.home import load_home
-from taxi_assets.core.locks import file_lock
+from taxi_assets.core.locks import file_lock, share_lock
 
 
 def history_folder() -> Path:
@@ -47,7 +47,21 @@ class Storage(DagsterSqliteStorage):
 
 
 class Artifacts(LocalArtifactStorage):
-    """Files of assets that have no IO manager of their own."""
+    """Files of assets that have no IO manager of their own.
+
+    It locks the history while the instance is open, so that `make clean-data` does not delete it.
+    """
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        lock = load_home().history_lock
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        self._in_use = share_lock(lock)
+
+    def dispose(self) -> None:
+        """Release the lock; the instance calls it when it is closed."""
+        super().dispose()
+        self._in_use.close()
 
     @classmethod
     def config_type(cls) -> dict[str, Any]:
@@ -57,7 +71,7 @@ class Artifacts(LocalArtifactStorage):
     @classmethod
     def from_config_value(cls, inst_data: Any, config_value: Mapping[str, Any]) -> Any:
         """Return the storage."""
-        return super().from_config_value(inst_data, {**config_value, **base_dir("artifacts")})
+        return cls(inst_data=inst_data, **{**config_value, **base_dir("artifacts")})
 
 
 class ComputeLogs(LocalComputeLogManager):

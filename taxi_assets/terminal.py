@@ -11,6 +11,7 @@ from typing import Any
 
 from taxi_assets.assets.common import RateLimiter
 from taxi_assets.core.failures import failure_sentence
+from taxi_assets.core.output import open_output
 
 
 def terminal_logger(_: Any) -> logging.Logger:
@@ -19,7 +20,7 @@ def terminal_logger(_: Any) -> logging.Logger:
     It duplicates standard output when it is created, because Dagster redirects standard output while a step runs.
     """
     logger = logging.Logger("taxi_assets.terminal")
-    handler = _Terminal(os.fdopen(os.dup(sys.stdout.fileno()), "w"))
+    handler = _Terminal(open_output(os.dup(sys.stdout.fileno())))
     RateLimiter.seconds = 1.0 if handler.stream.isatty() else RateLimiter.seconds
     handler.addFilter(_is_shown)
     handler.setFormatter(_Line())

@@ -77,8 +77,7 @@ def end_dead_runs(instance: dg.DagsterInstance, log: Callable[[str], object]) ->
     """
     ended = []
     for run in instance.get_runs(dg.RunsFilter(statuses=[*IN_PROGRESS, dg.DagsterRunStatus.NOT_STARTED])):
-        process = run.tags.get(run_tags.PROCESS)
-        if process and run_tags.is_gone(process):
+        if run_tags.is_dead(run.tags):
             month = run.tags.get("dagster/partition", "")[:7]
             message = f"{month or 'The run'}: its process was killed (out of memory?); nothing partial remains. Load it again."
             log(f"Run {run.run_id[:8]}: {message}")

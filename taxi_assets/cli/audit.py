@@ -10,6 +10,8 @@ from taxi_assets.assets.month_status import month_status, run_config
 from taxi_assets.automation.audit import MEASURE, repair_command
 from taxi_assets.cli.backfill_worker import load_month
 from taxi_assets.cli.execute import execute
+from taxi_assets.cli.interrupts import Interrupts
+from taxi_assets.cli.sinks import require_sinks
 from taxi_assets.core.errors import PermanentError
 from taxi_assets.core.failures import run_failures
 from taxi_assets.core.month import Month
@@ -21,13 +23,16 @@ from taxi_assets.settings import Settings
 from taxi_assets.status.decide import count
 
 
-def audit_months(settings: Settings, kind: TaxiKind, months: Sequence[Month], *, repair: bool) -> int:
+def audit_months(
+    settings: Settings, kind: TaxiKind, months: Sequence[Month], interrupts: Interrupts, *, repair: bool
+) -> int:
     """Audit those of the months that are loaded, and return the exit code: 1 if one differs and was not loaded again.
 
     Raises:
         PermanentError: the lake or a sink cannot be read.
     """
     settings = settings.model_copy(update={"repair": repair})
+    require_sinks(settings, kind, months[0])
     defs = build_defs(settings)
     graph = defs.get_repository_def().asset_graph
     with dg.DagsterInstance.get() as instance, dg.build_resources(resources(settings), instance) as opened:
@@ -36,14 +41,16 @@ def audit_months(settings: Settings, kind: TaxiKind, months: Sequence[Month], *,
         if not loaded:
             print("None of these months is loaded.")
             return 0
-        differing = _audit(defs, instance, kind, loaded)
+        differing = _audit(defs, instance, kind, loaded, interrupts)
         if differing and repair:
             for decision in status.decide({}, status.read(differing)):
                 print(f"\nLoading {decision} ...", flush=True)
                 assets = None if decision.assets is None else sorted(decision.assets)
                 config = run_config(kind, decision)
-                load_month(instance, defs, kind, status, str(decision.month), assets, {}, config, "make audit")
-            differing = _audit(defs, instance, kind, differing)
+                load_month(
+                    instance, defs, kind, status, str(decision.month), assets, {}, config, "make audit", interrupts
+                )
+            differing = _audit(defs, instance, kind, differing, interrupts)
     if not differing:
         print(f"\nEvery sink has {count(len(loaded))} as the lake has them.")
         return 0
@@ -52,7 +59,13 @@ def audit_months(settings: Settings, kind: TaxiKind, months: Sequence[Month], *,
     return 1
 
 
-def _audit(defs: dg.Definitions, instance: dg.DagsterInstance, kind: TaxiKind, months: Sequence[Month]) -> list[Month]:
+def _audit(
+    defs: dg.Definitions,
+    instance: dg.DagsterInstance,
+    kind: TaxiKind,
+    months: Sequence[Month],
+    interrupts: Interrupts,
+) -> list[Month]:
     """Run the audit's job in this process; return the months that differ.
 
     Raises:
@@ -60,7 +73,7 @@ def _audit(defs: dg.Definitions, instance: dg.DagsterInstance, kind: TaxiKind, m
     """
     print(f"Measuring {count(len(months))} ...", flush=True)
     config = {"ops": {MEASURE: {"config": {"months": [str(month) for month in months]}}}}
-    result = execute(defs.resolve_job_def(audit_name(kind)), instance, "make audit", config)
+    result = execute(defs.resolve_job_def(audit_name(kind)), instance, "make audit", config, interrupts=interrupts)
     evaluations = [
         entry.dagster_event.asset_check_evaluation_data
         for entry in instance.all_logs(result.run_id, of_type=dg.DagsterEventType.ASSET_CHECK_EVALUATION)

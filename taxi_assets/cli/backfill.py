@@ -23,6 +23,8 @@ from taxi_assets.assets.month_status import month_status, run_config
 from taxi_assets.automation.housekeeping import end_dead_runs
 from taxi_assets.cli.backfill_report import Report, Task, summarize
 from taxi_assets.cli.backfill_worker import Worker
+from taxi_assets.cli.interrupts import Interrupts
+from taxi_assets.cli.sinks import failed_load, require_sinks
 from taxi_assets.core import run_tags
 from taxi_assets.core.errors import PermanentError
 from taxi_assets.core.locks import file_lock
@@ -53,6 +55,7 @@ def backfill(
     kind: TaxiKind,
     months: Sequence[Month],
     jobs: int,
+    interrupts: Interrupts,
     *,
     again: bool = False,
     replacing: Replacing | None = None,
@@ -62,7 +65,7 @@ def backfill(
     `again` reloads months that are up to date, too; `replacing` is what may be replaced.
 
     Raises:
-        PermanentError: another backfill is running in the same TAXI_HOME, or the publisher cannot be reached.
+        PermanentError: another backfill is running in the same TAXI_HOME, or the publisher or a sink cannot be reached.
     """
     with backfill_lock(settings.home_folder) as lock, dg.DagsterInstance.get() as instance, ExitStack() as stack:
         end_dead_runs(instance, print)
@@ -77,8 +80,9 @@ def backfill(
         interrupted = False
         if tasks:
             log = settings.home_folder / "backfill.log"
-            workers = [Worker(kind, lock, log) for _ in range(min(jobs, len(tasks)))]
-            interrupted = _load(tasks, kind, replacing, workers, records, instance, report)
+            with interrupts.paused():  # the first Ctrl-C lets months finish
+                workers = [Worker(kind, lock, log) for _ in range(min(jobs, len(tasks)))]
+                interrupted = _load(tasks, kind, replacing, workers, records, instance, report)
         other_runs = [decision.month for decision in decisions if decision.state is State.RUNNING]
         return summarize(report, other_runs, interrupted=interrupted)
 
@@ -87,7 +91,12 @@ def backfill(
 def examine(
     settings: Settings, kind: TaxiKind, months: Sequence[Month], instance: dg.DagsterInstance, *, quiet: bool = False
 ) -> Generator[tuple[MonthStatus, ProbeResults]]:
-    """Yield the reader of what is recorded about months, and what the source publishes of them."""
+    """Yield the reader of what is recorded about months, and what the source publishes of them.
+
+    Raises:
+        PermanentError: a sink cannot be reached; the source was not asked.
+    """
+    require_sinks(settings, kind, months[0])
     graph = build_defs(settings).get_repository_def().asset_graph
     if not quiet:
         print(f"Checking {count(len(months))} at the source ...", flush=True)
@@ -228,6 +237,8 @@ def _load_month(
         config = run_config(kind, dataclasses.replace(task.decision, assets=assets), replacing)
         result = worker.load(task.month, assets, {**tags, **resume_tags}, config)
         if result is not None:
+            if result["failures"]:
+                result["outcome"] = failed_load(records, task.month, changed=result["changed"])
             return task, result
         if stop.is_set():
             return None
@@ -240,7 +251,8 @@ def _load_month(
         elif decision.state is State.UNFINISHED:
             assets = decision.assets
     return task, {
-        "failures": [f"{task.month}: its worker exited {ATTEMPTS} times (killed, out of memory?); see backfill.log."]
+        "failures": [f"{task.month}: its worker exited {ATTEMPTS} times (killed, out of memory?); see backfill.log."],
+        "outcome": failed_load(records, task.month, changed=True),
     }
 
 

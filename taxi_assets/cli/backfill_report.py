@@ -41,11 +41,11 @@ class Report:
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def add(self, task: Task, result: dict[str, Any]) -> None:
-        """Record the result of a month (`rows`, `seconds`, `failures`) and print its line."""
+        """Record the result of a month (`rows`, `seconds`, `failures`, and with these `outcome`) and print its line."""
         with self._lock:
             self._done += task.weight
             if result["failures"]:
-                self.failed[task.month] = " ".join(result["failures"])
+                self.failed[task.month] = " ".join([f"It {result['outcome']}.", *result["failures"]])
                 text = f"FAILED  {self.failed[task.month]}"
             else:
                 self.loaded[task.month] = result

@@ -22,6 +22,7 @@ import dagster as dg
 
 from taxi_assets.assets.month_status import assets
 from taxi_assets.cli.execute import execute
+from taxi_assets.cli.interrupts import Interrupts
 from taxi_assets.core import run_tags
 from taxi_assets.core.failures import run_failures
 from taxi_assets.core.month import Month
@@ -56,7 +57,7 @@ class Worker:
     def load(
         self, month: Month, assets: Iterable[str] | None, tags: dict[str, str], run_config: dict[str, Any]
     ) -> dict[str, Any] | None:
-        """Load a month, or some assets of it; return `rows`, `seconds` and `failures`, or None if the worker was killed."""
+        """Load a month, or some assets of it; return what `load_month` returns, or None if the worker was killed."""
         selected = None if assets is None else sorted(assets)
         request = {"month": str(month), "assets": selected, "tags": tags, "run_config": run_config}
         assert self._process.stdin is not None
@@ -108,14 +109,19 @@ def load_month(
     tags: dict[str, str],
     run_config: dict[str, Any],
     starter: str = "make backfill",
+    interrupts: Interrupts | None = None,
 ) -> dict[str, Any]:
-    """Load a month, or some assets of it, in this process; return `rows`, `seconds` and `failures`."""
+    """Load a month, or some assets of it, in this process.
+
+    Return the clean `rows`, `seconds`, `failures` as sentences, and whether the run `changed` anything.
+    """
     started, job = time.monotonic(), defs.resolve_job_def(job_name(kind))
     if assets is not None:
         keys = graph.selection(assets)
         job = job.get_subset(asset_selection=set(keys), asset_check_selection=set(graph.checks(keys)))
     tags = {run_tags.CODE_VERSION: CODE_VERSION, **tags}
-    result = execute(job, instance, starter, run_config, partition=Month.parse(month).key, tags=tags)
+    partition = Month.parse(month).key
+    result = execute(job, instance, starter, run_config, partition=partition, tags=tags, interrupts=interrupts)
     trips = {graph.keys[name] for name in (graph.assets.clean, *graph.assets.sinks)}
     rows = [
         event.materialization.metadata[ROW_COUNT].value
@@ -126,6 +132,7 @@ def load_month(
         "rows": rows[-1] if rows else None,
         "seconds": round(time.monotonic() - started, 1),
         "failures": run_failures(result),
+        "changed": bool(result.get_asset_materialization_events()),
     }
 
 

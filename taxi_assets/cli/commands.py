@@ -8,30 +8,34 @@ import shutil
 import sys
 import tempfile
 from argparse import Namespace
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import dagster as dg
 
 from taxi_assets.assets.checks import same_month
 from taxi_assets.assets.guards import Replacing
-from taxi_assets.assets.month_status import run_config
+from taxi_assets.assets.month_status import month_status, run_config
 from taxi_assets.assets.reports import report_address
 from taxi_assets.assets.sinks import sinks
 from taxi_assets.automation.sensors import kind_option
 from taxi_assets.cli.audit import audit_months
 from taxi_assets.cli.backfill import backfill, backfill_lock, default_jobs, months_between
 from taxi_assets.cli.execute import execute
+from taxi_assets.cli.interrupts import INTERRUPTED, Interrupts
+from taxi_assets.cli.open_files import users_of
+from taxi_assets.cli.sinks import embedded_postgres, failed_load, require_sinks
 from taxi_assets.cli.status import status
-from taxi_assets.core.errors import PermanentError
+from taxi_assets.core.errors import PermanentError, TaxiError
 from taxi_assets.core.failures import run_failures
 from taxi_assets.core.home import load_home
+from taxi_assets.core.locks import is_locked
 from taxi_assets.core.month import Month
 from taxi_assets.datasets.schema import KINDS, TaxiKind
 from taxi_assets.definitions import build_defs
 from taxi_assets.keys import job_name, monthly
 from taxi_assets.resources import resources
 from taxi_assets.settings import Settings, load_settings
-from taxi_assets.sinks.postgres.embedded import EmbeddedPostgres
 
 DEMO_HOME = Path(".taxi")
 
@@ -43,7 +47,10 @@ def _kind(options: Namespace, settings: Settings) -> TaxiKind:
 def _require_partitions(kind: TaxiKind, settings: Settings, *months: Month) -> None:
     """Raise PermanentError unless the kind is switched on and the months are partitions of it."""
     if kind not in settings.taxi_kinds:
-        raise PermanentError(f"{kind.name} trips are switched off; set TAXI_KINDS={settings.kinds},{kind.name}.")
+        raise PermanentError(
+            f"{kind.name} trips are switched off; to switch them on, set TAXI_KINDS={settings.kinds},{kind.name} in .env or in "
+            "the environment."
+        )
     keys = monthly(kind).get_partition_keys()
     for month in months:
         if month.key not in keys:
@@ -53,23 +60,29 @@ def _require_partitions(kind: TaxiKind, settings: Settings, *months: Month) -> N
             )
 
 
-def _run(options: Namespace, settings: Settings | None = None) -> int:
+def _run(options: Namespace, interrupts: Interrupts, settings: Settings | None = None) -> int:
     """Execute the month's job in this process."""
     settings, month = settings or load_settings(), Month.parse(options.month)
     kind = _kind(options, settings)
     _require_partitions(kind, settings, month)
+    require_sinks(settings, kind, month)
     with dg.DagsterInstance.get() as instance:
-        job = build_defs(settings).resolve_job_def(job_name(kind))
-        config = run_config(kind, replacing=_replacing(options))
-        result = execute(job, instance, "make run", config, partition=month.key)
-    if failures := run_failures(result):
-        print(f"\n{month} was not loaded:", *failures, sep="\n  ", file=sys.stderr)
-        return 1
+        defs, config = build_defs(settings), run_config(kind, replacing=_replacing(options))
+        job = defs.resolve_job_def(job_name(kind))
+        result = execute(job, instance, "make run", config, partition=month.key, interrupts=interrupts)
+        if failures := run_failures(result):
+            with dg.build_resources(resources(settings), instance) as opened:
+                graph = defs.get_repository_def().asset_graph
+                records = month_status(instance, graph, kind, settings, opened)
+                outcome = failed_load(records, month, changed=bool(result.get_asset_materialization_events()))
+            print(f"\n{month} {outcome}:", *failures, sep="\n  ", file=sys.stderr)
+            return 1
+    interrupts.sentence = INTERRUPTED  # from here on the month is loaded
     print()
     return _print_summary(settings, month, kind)
 
 
-def _demo(_: Namespace) -> int:
+def _demo(_: Namespace, interrupts: Interrupts) -> int:
     """Load a generated month into local sinks in the project folder, whatever the environment and `.env` name."""
     local = dict.fromkeys(("postgres_url", "bucket", "lake", "bigquery_project", "bigquery_endpoint", "gcp_key_file"))
     settings = load_settings(
@@ -77,7 +90,7 @@ def _demo(_: Namespace) -> int:
     )
     elsewhere = load_home().home_folder != settings.home_folder
     os.environ["TAXI_HOME"] = str(settings.home_folder)  # for Dagster's history
-    code = _run(Namespace(month="2021-01", kind=None, accept_smaller=True, replace_real=False), settings)
+    code = _run(Namespace(month="2021-01", kind=None, accept_smaller=True, replace_real=False), interrupts, settings)
     if elsewhere:
         print(f"\nTAXI_HOME is another folder. For the demo's: export TAXI_HOME={settings.home_folder}")
     return code
@@ -87,14 +100,14 @@ def _replacing(options: Namespace) -> Replacing:
     return Replacing(accept_smaller=options.accept_smaller, replace_real=options.replace_real)
 
 
-def _backfill(options: Namespace) -> int:
+def _backfill(options: Namespace, interrupts: Interrupts) -> int:
     settings = load_settings()
     kind = _kind(options, settings)
     months = _months(options, kind, settings)
     if options.jobs is not None and options.jobs < 1:
         raise PermanentError("--jobs must be at least 1.")
     jobs = options.jobs or default_jobs()
-    return backfill(settings, kind, months, jobs, again=options.again, replacing=_replacing(options))
+    return backfill(settings, kind, months, jobs, interrupts, again=options.again, replacing=_replacing(options))
 
 
 def _months(options: Namespace, kind: TaxiKind, settings: Settings) -> list[Month]:
@@ -105,25 +118,27 @@ def _months(options: Namespace, kind: TaxiKind, settings: Settings) -> list[Mont
     return months_between(first, last)
 
 
-def _status(options: Namespace) -> int:
+def _status(options: Namespace, _: Interrupts) -> int:
     settings = load_settings()
     kind = _kind(options, settings)
     return status(settings, kind, _months(options, kind, settings), as_json=options.json)
 
 
-def _audit(options: Namespace) -> int:
+def _audit(options: Namespace, interrupts: Interrupts) -> int:
     settings = load_settings()
     kind = _kind(options, settings)
-    return audit_months(settings, kind, _months(options, kind, settings), repair=options.repair)
+    return audit_months(settings, kind, _months(options, kind, settings), interrupts, repair=options.repair)
 
 
-def _summary(options: Namespace) -> int:
-    settings = load_settings()
-    return _print_summary(settings, Month.parse(options.month), _kind(options, settings))
+def _summary(options: Namespace, _: Interrupts) -> int:
+    settings, month = load_settings(), Month.parse(options.month)
+    kind = _kind(options, settings)
+    _require_partitions(kind, settings, month)
+    return _print_summary(settings, month, kind)
 
 
 def _print_summary(settings: Settings, month: Month, kind: TaxiKind) -> int:
-    """Print the published, clean and rejected rows, and what each sink answers now."""
+    """Print the published, clean and rejected rows, and what each sink answers now; a sink that does not is a problem."""
     managers = resources(settings)
     raw, clean, rejected = (
         managers[f"{layer}_lake"].manifest(kind.table, month) for layer in ("raw", "clean", "rejected")
@@ -143,47 +158,54 @@ def _print_summary(settings: Settings, month: Month, kind: TaxiKind) -> int:
     ]
     matches = True
     for sink in sinks(settings):
-        held = managers[sink.io_manager].measure(kind.table, month)
-        problems, _ = same_month(month, sink.name, clean, held)
+        try:
+            held = managers[sink.io_manager].measure(kind.table, month)
+            problems, _ = same_month(month, sink.name, clean, held)
+        except TaxiError as error:
+            held, problems = None, [str(error)]
         matches &= not problems
         lines.append((sink.name, held.rows if held else None, " ".join(problems) or "same as clean_trips"))
     width = max(len(name) for name, _, _ in lines)
     for name, rows, note in lines:
         print(f"  {name:<{width}}  {'-' if rows is None else format(rows, ','):>12}  {note}".rstrip())
-    if page := report_address(managers["parquet_object"], kind, month):
-        print(f"\nReport: {page}")
+    with contextlib.suppress(TaxiError):  # the bucket's line has the reason
+        if page := report_address(managers["parquet_object"], kind, month):
+            print(f"\nReport: {page}")
     return 0 if matches else 1
 
 
-def _embedded(settings: Settings) -> EmbeddedPostgres:
-    return EmbeddedPostgres(settings.home_folder / "postgres")
-
-
-def _postgres_url(_: Namespace) -> int:
+def _postgres_url(_: Namespace, __: Interrupts) -> int:
     settings = load_settings()
     if settings.postgres_url:
         raise PermanentError("TAXI_POSTGRES_URL is set, so the embedded Postgres is not used; connect to that server.")
-    print(_embedded(settings).url())
+    print(embedded_postgres(settings).url())
     return 0
 
 
-def _stop(_: Namespace) -> int:
-    _embedded(load_settings()).stop()
+def _stop(_: Namespace, __: Interrupts) -> int:
+    postgres = embedded_postgres(load_settings())
+    running = is_locked(postgres.folder / "alive")  # also while it starts or recovers, when it does not answer
+    postgres.stop()
+    print(
+        f"Stopped the embedded Postgres in {postgres.folder}." if running else "The embedded Postgres was not running."
+    )
     return 0
 
 
-def _clean_data(options: Namespace) -> int:
+def _clean_data(options: Namespace, _: Interrupts) -> int:
     settings = load_settings()
     home = settings.home_folder
     if not home.exists():
         print(f"Nothing to delete: {home} does not exist.")
         return 0
+    _require_unused(home)
     question = f"Delete everything in {home} (months, Postgres, warehouse, Dagster's history)? [y/N] "
-    if not options.yes and input(question).lower() != "y":
+    if not options.yes and not _confirmed(question):
         print("Nothing was deleted.")
         return 1
     with backfill_lock(home):
-        _embedded(settings).remove()  # its data may be in another folder, if its user cannot read this one
+        _require_unused(home)
+        embedded_postgres(settings).remove()  # its data may be in another folder, if its user cannot read this one
         deleted = Path(tempfile.mkdtemp(prefix=".deleted-", dir=home))
         for path in home.iterdir():  # moved first: a process that uses the folder adds nothing to what is being deleted
             if path != deleted:
@@ -195,7 +217,34 @@ def _clean_data(options: Namespace) -> int:
     return 0
 
 
-COMMANDS = {
+def _require_unused(home: Path) -> None:
+    """Raise PermanentError if a process uses the folder, other than the embedded Postgres, which is stopped."""
+    if users := users_of(home, except_in=home / "postgres"):
+        raise PermanentError(
+            f"{home} is in use by {'; '.join(users)}. Nothing was deleted; stop it, then run the command again."
+        )
+    if is_locked(load_home().history_lock):
+        raise PermanentError(
+            f"{home} is in use by another process. Nothing was deleted; stop it, then run the command again."
+        )
+
+
+def _confirmed(question: str) -> bool:
+    """Ask on the terminal.
+
+    Raises:
+        PermanentError: there is none.
+    """
+    print(question, end="", flush=True)
+    if not (answer := sys.stdin.readline()):
+        print()
+        raise PermanentError(
+            "Nothing was deleted: nobody answered the question; to delete without it, add --yes (make clean-data YES=1)."
+        )
+    return answer.strip().lower() in ("y", "yes")
+
+
+COMMANDS: Mapping[str, Callable[[Namespace, Interrupts], int]] = {
     "run": _run,
     "demo": _demo,
     "backfill": _backfill,

@@ -7,8 +7,11 @@ import os
 import sys
 import textwrap
 from pathlib import Path
+from typing import NoReturn
 
+from taxi_assets.cli.interrupts import INTERRUPTED, LOAD_INTERRUPTED, Interrupts
 from taxi_assets.core.errors import PermanentError, TaxiError
+from taxi_assets.core.output import open_output
 from taxi_assets.datasets.schema import KINDS
 
 DESCRIPTION = """
@@ -38,10 +41,15 @@ interrupted or killed, or in which months failed. Ctrl-C finishes the months in 
 Ctrl-C aborts them.
 """
 
+BACKFILL_MONTHS = (
+    "backfill needs the first and the last month: make backfill FROM=2021-01 TO=2021-03, or "
+    "taxi-assets backfill --from 2021-01 --to 2021-03"
+)
+
 
 def parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
-    main = argparse.ArgumentParser("taxi-assets", description=DESCRIPTION, epilog=EPILOG, formatter_class=_Text)
+    main = _Parser("taxi-assets", description=DESCRIPTION, epilog=EPILOG, formatter_class=_Text)
     commands = main.add_subparsers(dest="command", required=True, metavar="command")
 
     def command(name: str, summary: str, description: str = "") -> argparse.ArgumentParser:
@@ -78,8 +86,8 @@ def parser() -> argparse.ArgumentParser:
         "Query every sink for a month's rows, and print the counts and the reasons of rejected rows. The exit code is 1 if a "
         "sink differs from clean_trips.",
     )
-    backfill.add_argument("--from", dest="first", required=True, metavar="YYYY-MM", help="first month")
-    backfill.add_argument("--to", dest="last", required=True, metavar="YYYY-MM", help="last month")
+    backfill.add_argument("--from", dest="first", metavar="YYYY-MM", help="first month (required)")
+    backfill.add_argument("--to", dest="last", metavar="YYYY-MM", help="last month (required)")
     backfill.add_argument("--jobs", type=int, help="months loaded at a time (default: half the number of CPUs)")
     backfill.add_argument("--again", action="store_true", help="reload months that are up to date, too")
     for each in (run, backfill):
@@ -109,6 +117,13 @@ def parser() -> argparse.ArgumentParser:
     return main
 
 
+class _Parser(argparse.ArgumentParser):
+    """Prints a usage error as one line."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"error: {message[:1].lower()}{message[1:].rstrip('.')}; see {self.prog} --help.\n")
+
+
 class _Text(argparse.RawDescriptionHelpFormatter):
     """Keeps the lines of descriptions as they are written."""
 
@@ -122,14 +137,20 @@ class _Text(argparse.RawDescriptionHelpFormatter):
 
 def main(arguments: list[str] | None = None) -> int:
     """Run a subcommand and return its exit code: 0 success, 1 failure, 2 usage error, 130 interrupted."""
-    options = parser().parse_args(arguments)
+    if arguments is None and sys.stdout:  # the process is this command's
+        sys.stdout = open_output(1)
+    options = (usage := parser()).parse_args(arguments)
+    if options.command == "backfill" and not (options.first and options.last):
+        usage.exit(2, f"error: {BACKFILL_MONTHS}.\n")
+    loads = options.command in ("run", "demo", "backfill") or getattr(options, "repair", False)
     try:
-        os.environ["DAGSTER_HOME"] = str(dagster_home())
-        from taxi_assets.cli import (
-            commands,
-        )  # loads the definitions, which read the settings; --help does not need them
+        with Interrupts(LOAD_INTERRUPTED if loads else INTERRUPTED) as interrupts:
+            os.environ["DAGSTER_HOME"] = str(dagster_home())
+            from taxi_assets.cli import (
+                commands,
+            )  # loads the definitions, which read the settings; --help does not need them
 
-        return commands.COMMANDS[options.command](options)
+            return commands.COMMANDS[options.command](options, interrupts)
     except TaxiError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -57,6 +57,11 @@ class HomeSettings(BaseSettings):
         """Folder of Dagster's runs, events and logs (dagster.yaml, `taxi_assets.history`)."""
         return self.home_folder / "dagster"
 
+    @property
+    def history_lock(self) -> Path:
+        """File that is locked while a process uses Dagster's history."""
+        return self.history_folder / "in_use.lock"
+
 
 def load_home() -> HomeSettings:
     """Read TAXI_HOME, as `load_settings` does, without validating the other settings."""

@@ -30,6 +30,13 @@ def is_locked(path: Path) -> bool:
         return False
 
 
+def share_lock(path: Path) -> IO[bytes]:
+    """Lock the file together with others, until the returned file is closed or the process ends: then `is_locked`."""
+    file = path.open("ab")
+    fcntl.flock(file, fcntl.LOCK_SH)
+    return file
+
+
 @contextmanager
 def file_lock(
     path: Path, seconds: float | None = None, waiting: Callable[[], object] = lambda: None

@@ -17,8 +17,11 @@ SOURCE_VERSION = "taxi_assets/source_version"
 CODE_VERSION = "taxi_assets/code_version"
 GOES_ON_WITH = "taxi_assets/goes_on_with"
 """The run that began what this one finishes: a month that was cut short."""
-PROCESS = "taxi_assets/process"
-"""Host, process id and its start, of a run that one of this package's commands executes: tells a dead run from a slow one."""
+PROCESS = ".dagster/taxi_assets_process"
+"""Host, process id and its start, of a run that one of this package's commands executes: tells a dead run from a slow one.
+The UI hides tags that start with `.dagster/`."""
+_PROCESS_BEFORE = "taxi_assets/process"
+"""The tag's name in version 0.1.0."""
 
 _DAGSTER = {
     "dagster/auto_observe": "automation",
@@ -60,6 +63,17 @@ def load_id(run_id: str, tags: Mapping[str, str]) -> str:
 def this_process() -> str:
     """The value of `PROCESS` for this process."""
     return f"{_host()} {os.getpid()} {_start(os.getpid())}"
+
+
+def process_of(tags: Mapping[str, str]) -> str | None:
+    """The process of the run with these tags; None if no command of this package executes it."""
+    return tags.get(PROCESS) or tags.get(_PROCESS_BEFORE)
+
+
+def is_dead(tags: Mapping[str, str]) -> bool:
+    """Whether a command of this package executed the run with these tags, and its process has ended."""
+    process = process_of(tags)
+    return process is not None and is_gone(process)
 
 
 def is_gone(process: str) -> bool:

@@ -7,6 +7,7 @@ from typing import Any
 
 import dagster as dg
 
+from taxi_assets.core.errors import TaxiError
 from taxi_assets.core.month import Month
 from taxi_assets.datasets.schema import TaxiKind
 from taxi_assets.publisher.published import Published
@@ -81,14 +82,18 @@ class MonthStatus(MonthGraph):
         self._recorders, self._expected = recorders, expected
         self.history = RunHistory(instance, kind, self.keys, location)
 
-    def read(self, months: Sequence[Month] | None = None) -> dict[Month, MonthRecord]:
+    def read(
+        self, months: Sequence[Month] | None = None, unreadable: dict[str, TaxiError] | None = None
+    ) -> dict[Month, MonthRecord]:
         """Read the records of the months; by default of every month that is recorded or being loaded.
+
+        With `unreadable`, assets that cannot be read are left out and added to it, with the reason.
 
         Raises:
             TaxiError: the lake or a sink cannot be read.
         """
         manifests, running, failures = (
-            read_manifests(self._recorders, months),
+            read_manifests(self._recorders, months, unreadable),
             self.history.running(),
             self.history.failures(),
         )

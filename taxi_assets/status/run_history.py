@@ -70,7 +70,7 @@ class RunHistory:
         found = [
             (month, names[info.check_key.asset_key], info.latest_planned_run_id)
             for month, info in self._evaluations(checks, months)
-            if info.latest_execution_status.value in ("FAILED", "EXECUTION_FAILED")
+            if info.latest_execution_status.value == "FAILED"
             and info.latest_check_event_storage_id > (info.latest_materialization_storage_id or 0)
         ]
         if found:
@@ -98,13 +98,16 @@ class RunHistory:
                     yield keys[info.partition_key], info
 
     def running(self) -> dict[str, str]:
-        """Return the partitions that are being loaded, with their run; a killed run that the daemon will retry counts."""
+        """Return the partitions that are being loaded, with their run.
+
+        A killed run that the daemon will retry counts; a run of a command whose process has ended does not.
+        """
         running: dict[str, str] = {}
         since = dt.datetime.now(dt.UTC) - dt.timedelta(seconds=RETRY_SECONDS)
         killed = self._instance.get_runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus.FAILURE], updated_after=since))
         pending = [run for run in killed if retry(run.tags) == "coming"]
         for run in [*pending, *self._instance.get_runs(dg.RunsFilter(statuses=IN_PROGRESS), limit=1000)]:
-            if self._loads(run):
+            if self._loads(run) and not run_tags.is_dead(run.tags):
                 running.update(dict.fromkeys(partitions_of(run.tags, self._kind), run.run_id))
         return running
 
@@ -135,7 +138,7 @@ def retry(tags: Mapping[str, str]) -> Literal["none", "coming", "begun"] | None:
     will_retry = tags.get("dagster/will_retry")
     if will_retry is None:
         return None
-    if will_retry != "true" or run_tags.PROCESS in tags:  # the daemon cannot retry a run of one of our commands
+    if will_retry != "true" or run_tags.process_of(tags):  # the daemon cannot retry a run of one of our commands
         return "none"
     return "begun" if "dagster/auto_retry_run_id" in tags else "coming"
 

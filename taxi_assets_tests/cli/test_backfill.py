@@ -35,7 +35,8 @@ def report(**failures: str) -> Report:
     for decision in missing("2021-01", "2021-02", "2021-03"):
         name = str(decision.month).replace("-", "_")
         failed = [failures[f"m{name}"]] if f"m{name}" in failures else []
-        result.add(Task(decision, 10.0, "v1"), {"rows": 1234, "seconds": 2.5, "failures": failed})
+        outcome = {"rows": 1234, "seconds": 2.5, "failures": failed, "outcome": "was not loaded"}
+        result.add(Task(decision, 10.0, "v1"), outcome)
     return result
 
 
@@ -54,7 +55,7 @@ def test_a_failure_is_named_in_the_summary_and_makes_the_exit_code(capsys):
     assert "loaded      2 months in 0 s, 2,468 clean rows" in out
     assert "months      2021-01, 2021-03" in out
     assert "failed      1 month:" in out
-    assert "2021-02  raw_trips: 2021-02: the file is damaged." in out
+    assert "2021-02  It was not loaded. raw_trips: 2021-02: the file is damaged." in out
 
 
 def test_the_exit_code_of_loaded_running_elsewhere_interrupted_and_remaining_months(capsys):

@@ -163,4 +163,4 @@ def test_make_up_writes_a_password_once_that_nobody_else_may_read(tmp_path: Path
     assert re.fullmatch(r"POSTGRES_PASSWORD=[0-9a-f]{48}\n", written[0])
     assert written[1] == written[0]
     assert (tmp_path / ".env").stat().st_mode & 0o077 == 0
-    assert (tmp_path / "calls").read_text() == "compose up --detach --build --wait\n" * 2
+    assert (tmp_path / "calls").read_text() == "compose version\ncompose up --detach --build --wait\n" * 2

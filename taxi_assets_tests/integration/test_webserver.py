@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -10,6 +11,8 @@ from pathlib import Path
 import pytest
 import requests
 
+from taxi_assets.cli.main import main
+from taxi_assets.core import run_tags
 from taxi_assets_tests.live_ui import live_ui
 from taxi_assets_tests.processes import REPOSITORY, free_port, until
 
@@ -24,6 +27,7 @@ mutation Launch($params: ExecutionParams!) {
 }"""
 ASSETS = """{ assetNodes { assetKey { path } groupName kinds opVersion description
   owners { ... on TeamAssetOwner { team } } } }"""
+TAGS = "query Run($id: ID!) { runOrError(runId: $id) { ... on Run { tags { key value } } } }"
 STATUS = "query Run($id: ID!) { runOrError(runId: $id) { ... on Run { status } } }"
 PARTITIONS = """{ assetNodes { assetKey { path } assetPartitionStatuses { ... on TimePartitionStatuses {
   ranges { status startKey endKey } } } } }"""
@@ -42,20 +46,26 @@ def ask(address: str, query: str, **variables: object) -> dict:
     return reply["data"]
 
 
-def status_of_run(address: str, partition: str) -> str:
-    """Launch a month's run over GraphQL, wait for its end, and return its status."""
+def launched(address: str, partition: str, tags: dict[str, str]) -> str:
+    """Launch a month's run over GraphQL and return its id."""
     params = {
         "selector": {
             "repositoryLocationName": "taxi_assets.definitions",
             "repositoryName": "__repository__",
             "jobName": "load_month",
         },
-        "executionMetadata": {"tags": [{"key": "dagster/partition", "value": partition}]},
+        "executionMetadata": {
+            "tags": [{"key": key, "value": value} for key, value in {"dagster/partition": partition, **tags}.items()]
+        },
         "runConfigData": {},
     }
-    launched = ask(address, LAUNCH, params=params)["launchPipelineExecution"]
-    assert launched["__typename"] == "LaunchRunSuccess", launched
-    run = launched["run"]["runId"]
+    answer = ask(address, LAUNCH, params=params)["launchPipelineExecution"]
+    assert answer["__typename"] == "LaunchRunSuccess", answer
+    return answer["run"]["runId"]
+
+
+def ended(address: str, run: str) -> str:
+    """Wait for the end of a run and return its status."""
 
     def finished() -> str | None:
         status = ask(address, STATUS, id=run)["runOrError"]["status"]
@@ -74,7 +84,7 @@ def months_in_the_lake(home: Path) -> dict[str, int]:
     return {str(path): path.stat().st_mtime_ns for path in (home / ".taxi" / "lake").rglob("*.parquet")}
 
 
-def test_the_graph_explains_itself_and_a_run_launched_over_graphql_loads_the_month(ui, tmp_path):
+def test_the_graph_explains_itself_and_a_run_launched_over_graphql_loads_the_month(ui, tmp_path, monkeypatch, capsys):
     nodes = {"/".join(node["assetKey"]["path"]): node for node in ask(ui, ASSETS)["assetNodes"]}
     assert set(nodes) == {
         "raw_trips",
@@ -93,7 +103,15 @@ def test_the_graph_explains_itself_and_a_run_launched_over_graphql_loads_the_mon
         assert node["opVersion"], name
         assert node["kinds"], name
         assert node["owners"] == [{"team": "taxi-data"}], name
-    assert status_of_run(ui, "2021-01-01") == "SUCCESS"
+    run = launched(ui, "2021-01-01", {run_tags.PROCESS: "host 1 1"})
+    assert "dagster/partition" in (shown := {tag["key"] for tag in ask(ui, TAGS, id=run)["runOrError"]["tags"]})
+    assert run_tags.PROCESS not in shown
+
+    monkeypatch.chdir(tmp_path)
+    assert main(["clean-data", "--yes"]) == 1  # while the UI runs
+    assert re.search(r"\.taxi is in use by process \d+ \(python -m dagster dev ", capsys.readouterr().err)
+
+    assert ended(ui, run) == "SUCCESS"
     statuses = [node for node in ask(ui, PARTITIONS)["assetNodes"] if "ranges" in node["assetPartitionStatuses"]]
     loaded = {"/".join(node["assetKey"]["path"]): node["assetPartitionStatuses"]["ranges"] for node in statuses}
     assert loaded == {
@@ -104,7 +122,7 @@ def test_the_graph_explains_itself_and_a_run_launched_over_graphql_loads_the_mon
     # what is no partition is refused, by the asset and by the documented client, and nothing is replaced
     files = months_in_the_lake(tmp_path)
     for key in ("2021-1-01", "2031-01-01", "2021-01-15"):
-        assert status_of_run(ui, key) == "FAILURE", key
+        assert ended(ui, launched(ui, key, {})) == "FAILURE", key
     assert months_in_the_lake(tmp_path) == files
     for months, code, answer in (
         (["2021-1"], 2, "2021-1 is not a month: write it as YYYY-MM, for example 2021-01."),
