@@ -6,6 +6,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 UV_LOCK := uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header -U
 MONTH ?= 2021-01
+UI_PORT = $(or $(PORT),3000)
 # One line for what a target needs and what is missing: $(call need,the command that finds it,its name and where to get it)
 need = @$(1) >/dev/null 2>&1 || { echo "make $(MAKECMDGOALS) needs $(2)" >&2; exit 1; }
 RANGE = $(if $(FROM),--from '$(FROM)') $(if $(TO),--to '$(TO)')
@@ -40,7 +41,7 @@ demo: $(VENV)/.ready  ## load a generated month into Postgres, a bucket director
 	@$(BIN)/taxi-assets demo
 	@echo; echo "Next: make dev (the asset graph in a browser), make run MONTH=2021-01 (real trips), make stop."
 
-run: $(VENV)/.ready  ## load a real month: make run MONTH=2021-01 [SOURCE=tlc|datatalks|sample|template]
+run: $(VENV)/.ready  ## load a real month: make run MONTH=2021-01 [SOURCE=tlc|datatalks|sample|template] [KIND=green]
 	@$(BIN)/taxi-assets run '$(MONTH)' $(FOR_KIND) $(ACCEPT)
 
 backfill: $(VENV)/.ready  ## load a range of months, resumable: make backfill FROM=2019-01 TO=2020-12 [JOBS=2] [AGAIN=1]
@@ -56,7 +57,11 @@ summary: $(VENV)/.ready  ## query every sink for a month's row counts: make summ
 	@$(BIN)/taxi-assets summary '$(MONTH)' $(FOR_KIND)
 
 dev: $(VENV)/.ready  ## start the Dagster UI and daemon on http://127.0.0.1:3000 (PORT=3000)
-	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/dagster dev --host 127.0.0.1 --port $${PORT:-3000}
+	@$(BIN)/python -c 'import socket; socket.create_server(("127.0.0.1", $(UI_PORT))).close()' 2>/dev/null || \
+	  { echo "Port $(UI_PORT) is taken; choose another one: make dev PORT=$$(($(UI_PORT) + 1))" >&2; exit 1; }
+	@echo "The UI will be on http://127.0.0.1:$(UI_PORT) in a few seconds. To load a month: Jobs, load_month, Materialize all, Show"
+	@echo "all partitions, a month as 2021-01-01, Launch 1 run (a picture is in README.md). Ctrl-C stops it."
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/dg dev --host 127.0.0.1 --port $(UI_PORT)
 
 stop: $(VENV)/.ready  ## stop the embedded Postgres
 	@$(BIN)/taxi-assets stop
@@ -70,8 +75,8 @@ emulators: $(VENV)/.ready-dev  ## start local emulators of GCS and BigQuery and 
 emulators-stop: $(VENV)/.ready-dev  ## stop the emulators
 	@$(BIN)/python -m taxi_assets_tests.emulators .taxi/emulators --stop
 
-test: $(VENV)/.ready-dev  ## run the tests
-	@$(BIN)/python -m pytest -q -n $${TEST_WORKERS:-auto} --dist worksteal $(ARGS)
+test: $(VENV)/.ready-dev  ## run the tests: make test [ARGS='taxi_assets_tests/core -k month'] [TEST_WORKERS=1]
+	@$(BIN)/python -m pytest -q -n $${TEST_WORKERS:-$$(($$($(BIN)/python -c 'import os; print(os.cpu_count())') + 1))} --dist worksteal $(ARGS)
 
 lint: $(VENV)/.ready-dev  ## run ruff, the type checker and `dagster definitions validate`
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/ty check

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -110,3 +111,11 @@ def test_before_the_installation_python_is_looked_at(project, script, line):
         (project / "bin" / "python3").chmod(0o755)
     (printed,) = make(project, "demo")
     assert printed.startswith(line)
+
+
+def test_a_taken_port_of_the_ui_is_named_with_how_to_choose_another(project):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        assert make(project, "dev", f"PORT={port}") == [
+            f"Port {port} is taken; choose another one: make dev PORT={port + 1}"
+        ]

@@ -77,7 +77,9 @@ TABLE: tuple[tuple[str, How], ...] = (
     (r"make (up|verify-deploy)\b", STACK),
     # Dagster and Python
     (r"export DAGSTER_HOME=", Keep()),
-    (r"dagster dev$", Serve(" --port {port}")),
+    (r"(dagster|dg) dev$", Serve(" --port {port}")),
+    (r"dg (check|list) defs$", Run()),
+    (r"dg launch ", Run({"2021-01-01": "2021-02-01"})),
     # generated trips, as TAXI_SOURCE is here, may not replace the month that came from a file
     (r"dagster asset materialize\b", Run({"2021-01-01": "2021-02-01"})),
     (r"dagster (definitions validate|job execute)\b", Run()),
