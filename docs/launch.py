@@ -73,14 +73,14 @@ def job_of(address):
 
 
 def assets_of(address, months):
-    """Return the job's assets, after checking that the months are partitions of them.
+    """Return the job's assets that have months, after checking that these are partitions of them.
 
     Raises:
         Refused: a month is none.
     """
     job = {**job_of(address), "pipelineName": JOB}
-    nodes = query(address, ASSETS, job=job)["assetNodes"]
-    keys = next(node["partitionKeys"] for node in nodes if node["partitionKeys"])
+    nodes = [node for node in query(address, ASSETS, job=job)["assetNodes"] if node["partitionKeys"]]
+    keys = nodes[0]["partitionKeys"]
     for month in months:
         if f"{month}-01" not in keys:
             raise Refused(f"{month} is not a partition of {JOB}: its months run from {keys[0][:7]} to {keys[-1][:7]}.")
