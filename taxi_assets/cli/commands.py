@@ -184,11 +184,10 @@ def _postgres_url(_: Namespace, __: Interrupts) -> int:
 
 def _stop(_: Namespace, __: Interrupts) -> int:
     postgres = embedded_postgres(load_settings())
+    places = " and ".join(map(str, postgres.folders))
     running = is_locked(postgres.folder / "alive")  # also while it starts or recovers, when it does not answer
     postgres.stop()
-    print(
-        f"Stopped the embedded Postgres in {postgres.folder}." if running else "The embedded Postgres was not running."
-    )
+    print(f"Stopped the embedded Postgres in {places}." if running else "The embedded Postgres was not running.")
     return 0
 
 
@@ -199,7 +198,8 @@ def _clean_data(options: Namespace, _: Interrupts) -> int:
         print(f"Nothing to delete: {home} does not exist.")
         return 0
     _require_unused(home)
-    question = f"Delete everything in {home} (months, Postgres, warehouse, Dagster's history)? [y/N] "
+    outside = "".join(f" and {path}" for path in embedded_postgres(settings).folders if not path.is_relative_to(home))
+    question = f"Delete everything in {home}{outside} (months, Postgres, warehouse, Dagster's history)? [y/N] "
     if not options.yes and not _confirmed(question):
         print("Nothing was deleted.")
         return 1

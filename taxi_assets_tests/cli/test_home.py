@@ -85,7 +85,7 @@ def test_stop_says_whether_postgres_was_running_and_clean_data_stops_it(
     monkeypatch.chdir(tmp_path)
     postgres = EmbeddedPostgres(tmp_path / ".taxi" / "postgres")
     assert main(["stop"]) == 0
-    assert capsys.readouterr().out == f"Stopped the embedded Postgres in {postgres.folder}.\n"
+    assert capsys.readouterr().out == f"Stopped the embedded Postgres in {' and '.join(map(str, postgres.folders))}.\n"
     assert not postgres.running()
     assert main(["stop"]) == 0
     assert capsys.readouterr().out == "The embedded Postgres was not running.\n"

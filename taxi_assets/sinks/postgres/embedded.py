@@ -76,6 +76,11 @@ class EmbeddedPostgres:
         """The folder of the server's data; it exists once the server was started."""
         return (self._home() or Home(self.folder)).data
 
+    @property
+    def folders(self) -> list[Path]:
+        """The folders of the server: `folder`, and that of its data if it is another one."""
+        return list(dict.fromkeys([self.folder, self.data.parent]))
+
     def running(self) -> bool:
         """Return whether the server answers."""
         with self._explained():
@@ -101,7 +106,7 @@ class EmbeddedPostgres:
     def remove(self) -> None:
         """Stop the server and remove all it wrote, outside the folder too."""
         self.stop()
-        for folder in (self.data.parent, self.folder):
+        for folder in reversed(self.folders):
             shutil.rmtree(folder, ignore_errors=True)
 
     def _connect(self) -> str | None:
