@@ -1,7 +1,7 @@
 """Fixtures of all tests: real published files where available, isolated settings, a separate folder."""
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,6 +13,7 @@ from taxi_assets_tests.processes import left_behind, until
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 PUBLISHED = Path(os.environ.get("TAXI_TEST_DATA", REPOSITORY.parent / "shared" / "data" / "tlc"))
+NEEDS_TRIPS = "needs real trip records"
 
 
 @pytest.fixture(scope="session")
@@ -22,10 +23,19 @@ def tlc() -> Callable[[str], Path]:
     def find(name: str) -> Path:
         if not (PUBLISHED / name).exists():
             absent = f"{name} is not among them" if PUBLISHED.exists() else "see CONTRIBUTING.md"
-            pytest.skip(f"needs real trip records: set TAXI_TEST_DATA to their folder ({absent})")
+            pytest.skip(f"{NEEDS_TRIPS}: set TAXI_TEST_DATA to their folder ({absent})")
         return PUBLISHED / name
 
     return find
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Count the tests that need real trip records in one line of the summary, wherever they were skipped."""
+    report = yield
+    if report.skipped and isinstance(report.longrepr, tuple) and NEEDS_TRIPS in report.longrepr[2]:
+        report.longrepr = (__file__, 1, report.longrepr[2])
+    return report
 
 
 @pytest.fixture(scope="session")
