@@ -13,6 +13,7 @@ from taxi_assets.datasets.encodings import CODES, NULL_TEXTS
 from taxi_assets.datasets.eras import ALIASES, ERAS, METER
 from taxi_assets.datasets.rules import RULES, CleaningRules, Rule
 from taxi_assets.datasets.schema import GREEN, REJECT_COLUMNS, YELLOW
+from taxi_assets.datasets.zones import ZONE_COLUMNS
 from taxi_assets.publisher.rows import REASONS
 
 PAGE = Path(__file__).with_name("data.md")
@@ -126,12 +127,20 @@ def reject_fields() -> str:
     )
 
 
+def zones() -> str:
+    """The columns of the zone lookup."""
+    return table(
+        ("column", "type", "what it is"),
+        [(f"`{c.name}`", c.type, c.description) for c in ZONE_COLUMNS],
+    )
+
+
 def nulls() -> str:
     """Texts that stand for no value."""
     return ", ".join(f"`{text}`" if text else "the empty field" for text in NULL_TEXTS)
 
 
-SECTIONS = {f.__name__: f for f in (schema, eras, headers, aliases, codes, reasons, rules, reject_fields, nulls)}
+SECTIONS = {f.__name__: f for f in (schema, eras, headers, aliases, codes, reasons, rules, reject_fields, zones, nulls)}
 
 
 def rendered(page: str) -> str:

@@ -10,9 +10,9 @@ import dagster as dg
 
 from taxi_assets.assets.checks import month_checks
 from taxi_assets.assets.daily import daily_asset
+from taxi_assets.assets.dimensions import dimension_assets, dimension_checks
 from taxi_assets.assets.ingest import ingest_assets
 from taxi_assets.assets.jobs import load_month
-from taxi_assets.assets.places import zones_asset
 from taxi_assets.assets.reports import report_assets
 from taxi_assets.assets.sinks import sink_assets
 from taxi_assets.automation.alerts import alerts_sensor
@@ -56,8 +56,12 @@ def build_defs(
         for make in (monthly_schedule, reconciliation, deadline_schedule, audit_schedule)
     ]
     return dg.Definitions(
-        assets=[*(with_conditions(kinds, assets) if declarative else assets), *daily_assets, zones_asset(settings)],
-        asset_checks=checks,
+        assets=[
+            *(with_conditions(kinds, assets) if declarative else assets),
+            *daily_assets,
+            *dimension_assets(settings),
+        ],
+        asset_checks=[*checks, *dimension_checks()],
         jobs=[*jobs, *audit_jobs(kinds, settings), housekeeping_job(settings)],
         schedules=[*schedules, housekeeping_schedule(settings)],
         sensors=[

@@ -7,12 +7,13 @@ from typing import Any
 import dagster as dg
 
 from taxi_assets.assets.ingest import Publisher
+from taxi_assets.lake.dimensions import LakeDimensions
 from taxi_assets.lake.io_manager import LakeIOManager
-from taxi_assets.lake.zones import ZonesIOManager
 from taxi_assets.settings import Settings
 from taxi_assets.sinks.bigquery.io_manager import BigQueryIOManager
 from taxi_assets.sinks.daily_object.io_manager import DailyObjectIOManager
 from taxi_assets.sinks.day_folders.io_manager import DayFoldersIOManager
+from taxi_assets.sinks.dimensions import DimensionIOManager
 from taxi_assets.sinks.duckdb.io_manager import DuckDBIOManager
 from taxi_assets.sinks.parquet_object.io_manager import ParquetObjectIOManager
 from taxi_assets.sinks.postgres.embedded import EmbeddedPostgres
@@ -62,7 +63,7 @@ def resources(settings: Settings) -> dict[str, Any]:
         "daily_object": DailyObjectIOManager(template=settings.daily_template, **bucket),
         "warehouse": warehouse,
         "summary": summary_io_manager,
-        "zones": ZonesIOManager(folder=str(settings.lake_folder)),
+        "dimensions": dimension_io_manager(settings),
     }
 
 
@@ -76,3 +77,17 @@ def summary_io_manager(context: dg.InitResourceContext) -> SeveralSinks:
     bucket = objects.model_copy(update={"template": SUMMARY_TEMPLATE})
     parts = {"bucket": bucket, "postgres": context.resources.postgres, "warehouse": context.resources.warehouse}
     return SeveralSinks(parts)
+
+
+def dimension_io_manager(settings: Settings) -> dg.IOManagerDefinition:
+    """Keeps the dimensions in the lake, and with the connections of postgres_table and bq_table in the databases."""
+
+    @dg.io_manager(
+        required_resource_keys={"postgres", "warehouse"},
+        description="Keeps the dimensions in the lake, in Postgres and in the warehouse.",
+    )
+    def dimensions(context: dg.InitResourceContext) -> DimensionIOManager:
+        databases = {name: getattr(context.resources, name).dimensions for name in ("postgres", "warehouse")}
+        return DimensionIOManager({"lake": LakeDimensions(settings.lake_folder), **databases})
+
+    return dimensions

@@ -39,6 +39,12 @@ class Settings(HomeSettings, CleaningRules):
         "with {month} (and {kind}) in it.",
     )
     sample_rows: int = Field(100_000, ge=1, description="Rows of a generated month (TAXI_SOURCE=sample).")
+    zones: str | None = Field(
+        None,
+        repr=False,  # as above
+        description="Path or https address of the taxi zone lookup, taxi_zone_lookup.csv; unset: the one that the source "
+        "publishes, if it does.",
+    )
     new_columns: Literal["keep", "add", "refuse"] = Field(
         "keep",
         description="What to do with a published column that this version does not know: `keep` its values in the raw month "
@@ -164,6 +170,14 @@ class Settings(HomeSettings, CleaningRules):
             allowed = f"{', '.join(PUBLISHERS)}, sample, or a path or URL that contains {{month}}"
             raise ValueError(f"must be {allowed}; got {redact(value)!r}")
         address_scheme(value)
+        return value
+
+    @field_validator("zones")
+    @classmethod
+    def _known_lookup(cls, value: str | None) -> str | None:
+        if value:
+            require_url_or_path(value)
+            address_scheme(value, "https:// or a path")
         return value
 
     @field_validator("bucket", "lake")

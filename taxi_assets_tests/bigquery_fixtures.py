@@ -163,7 +163,8 @@ def wire_to(endpoint: str) -> Iterator[Wire]:
 
         def pass_on(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-            request = Request(self.command, self.path, json.loads(body) if body else {})
+            is_json = body and "json" in self.headers.get("Content-Type", "")  # and no upload
+            request = Request(self.command, self.path, json.loads(body) if is_json else {})
             wire.requests.append(request)
             trouble = wire.disturb(request)
             if trouble == "reset":

@@ -15,6 +15,7 @@ CELERY = {"executor": "celery", "postgres_url": "postgresql://db/trips"}
 SETTINGS = {
     "postgres_url": ("postgresql://{}@127.0.0.1:5432/trips", {}),
     "source": ("https://{}@127.0.0.1:8080/{{month}}.csv", {}),
+    "zones": ("https://{}@127.0.0.1:8080/zones.csv", {}),
     "alert_webhook": ("https://{}@127.0.0.1/hook", {}),
     "smtp_url": ("smtp://{}@127.0.0.1:587", MAIL),
     "celery_broker": ("redis://{}@127.0.0.1:6379/0", CELERY),

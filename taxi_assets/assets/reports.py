@@ -23,6 +23,7 @@ from taxi_assets.core.month import Month
 from taxi_assets.core.month_file import MonthFile
 from taxi_assets.core.scratch import Scratch
 from taxi_assets.datasets.schema import TaxiKind
+from taxi_assets.datasets.zones import ZONES
 from taxi_assets.keys import CODE_VERSION, OWNERS, REPORTS, group, key, monthly, prefix
 from taxi_assets.reports.daily_summary import (
     as_frame,
@@ -35,12 +36,14 @@ from taxi_assets.reports.daily_summary import (
 from taxi_assets.reports.figures import MonthProfile
 from taxi_assets.settings import Settings
 from taxi_assets.sinks.contract import table_metadata
+from taxi_assets.sinks.dimensions import DimensionIOManager
 from taxi_assets.sinks.parquet_object.io_manager import ParquetObjectIOManager
 from taxi_assets.sinks.storage.bucket import Bucket, ObjectMissing
 from taxi_assets.sinks.storage.month_objects import MANIFEST, link
 
 if TYPE_CHECKING:
     import pandas as pd
+    import pyarrow as pa
 
 PROFILE = "reports/{kind}/{month}.json"
 """Name of the object with the month's figures, for the pages of other years."""
@@ -143,7 +146,7 @@ def _month_report(kind: TaxiKind, settings: Settings) -> dg.AssetsDefinition:
         name="month_report",
         key_prefix=prefix(kind),
         partitions_def=monthly(kind),
-        required_resource_keys={"raw_lake", "parquet_object", "zones", *(sink.io_manager for sink in compared)},
+        required_resource_keys={"raw_lake", "parquet_object", "dimensions", *(sink.io_manager for sink in compared)},
         ins={name: dg.AssetIn(key(kind, name)) for name in ("clean_trips", "rejected_trips")},
         # taxi_zones is read if it exists. It is not a dependency: a source may publish none, and the report is due
         deps=[*(key(kind, sink.name) for sink in compared), key(kind, "daily_summary")],
@@ -184,7 +187,7 @@ def _report(
     raw = resources.raw_lake.manifest(kind.raw_table, month)
     if raw is None:
         raise PermanentError(f"{month} has no raw_trips; materialize raw_trips for it first.")
-    profile = profile_month(kind, clean, rejected, raw.rows, resources.zones.read())
+    profile = profile_month(kind, clean, rejected, raw.rows, _zones(resources.dimensions, clean))
     counted = time.monotonic()
     states = []
     for sink in compared:
@@ -215,6 +218,13 @@ def _report(
         "ask_sinks_seconds": round(measured - counted, 3),
         "write_seconds": round(time.monotonic() - measured, 3),
     }
+
+
+def _zones(dimensions: DimensionIOManager, clean: MonthFile) -> "pa.Table | None":
+    """Return the zone lookup for the month: a generated one, or one of unknown origin, is used for generated months only."""
+    zones = dimensions.read(ZONES)
+    usable = zones and (zones.generated is False or clean.manifest.extra.get("generated"))
+    return zones.rows if zones and usable else None
 
 
 def _picture(svg: str, text: str) -> dg.MarkdownMetadataValue:

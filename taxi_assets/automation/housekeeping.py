@@ -11,6 +11,7 @@ from pathlib import Path
 
 import dagster as dg
 
+from taxi_assets.assets.dimensions import DIMENSIONS
 from taxi_assets.automation.schedules import job_schedule
 from taxi_assets.core import run_tags
 from taxi_assets.core.locks import is_locked
@@ -30,10 +31,11 @@ DOWNLOAD_HOURS = 7 * 24.0
 _TOKEN, _KINDS = "[0-9a-f]{12}", "|".join(KINDS)
 STAGED = rf"[\w-]+-\d{{4}}-\d\d-{_TOKEN}\.parquet|[\w-]+\.scratch/.+|[^/]+\.duckdb\.spill/.+"
 """Staged files: of `core.staging`, of `core.scratch`, and what DuckDB spilled."""
-COPIED = rf"({_KINDS})_(raw|clean|rejected)_trips/\d{{4}}-\d\d\.{_TOKEN}\.tmp"
-"""Files that `lake.io_manager` copied into the lake and did not rename."""
+_DIMENSIONS = "|".join(each.table.name for each in DIMENSIONS)
+COPIED = rf"(({_KINDS})_(raw|clean|rejected)_trips/\d{{4}}-\d\d|{_DIMENSIONS})\.{_TOKEN}\.tmp"
+"""Files that `lake.io_manager` and `lake.dimensions` wrote into the lake and did not rename."""
 DOWNLOADED = rf"(({_KINDS})_tripdata_\d{{4}}-\d\d[\w.]*|taxi_zone_lookup\.csv)\.part"
-"""Incomplete downloads of `publisher.source`."""
+"""Incomplete downloads of `publisher.source` and `publisher.lookups`."""
 
 
 def orphans(settings: Settings, now: float) -> Iterator[tuple[Path, int]]:

@@ -34,13 +34,13 @@ class Table:
     Attributes:
         name: the table's name in databases.
         columns: its columns; none where they are not known before the first month.
-        time: the column that says to which month a row belongs.
+        time: the column that says to which month a row belongs; none in a dimension (`core.dimension`).
         sums: the columns that are summed to reconcile two copies of a month.
         kind: what stands for `{kind}` in the names of objects; the table's name by default.
         day: the name of the folders' key in a dataset by day; the time column's name with `_day` by default.
         description: one sentence, kept in databases.
-        key: the columns of the primary key. A table that has one is small: it is kept in one piece, and a month of it is
-            deleted and inserted in one transaction, where other tables have a partition a month.
+        key: the columns of the primary key. A table that has one is small: it is kept in one piece, and a month of it, or a
+            whole dimension, is deleted and inserted in one transaction, where other tables have a partition a month.
         clustering: the columns by which a warehouse sorts a month.
     """
 

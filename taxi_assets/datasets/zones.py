@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from taxi_assets.core.table import Column
+from taxi_assets.core.table import Column, Table
 
 ZONE_COLUMNS = (
     Column("locationid", "int16", "Taxi zone, 1 to 265, as in pulocationid and dolocationid.", required=True),
@@ -14,6 +14,14 @@ ZONE_COLUMNS = (
     Column("service_zone", "string", "Yellow Zone, Boro Zone, Airports or EWR; empty for 264 and 265."),
 )
 """The lookup's columns, in the spelling of every sink: lower case."""
+
+ZONES = Table(
+    "taxi_zones",
+    ZONE_COLUMNS,
+    key=("locationid",),
+    description="Borough and name of each taxi zone, by the id in pulocationid and dolocationid of the trips.",
+)
+"""The lookup as a table."""
 
 LAST_PLACE, OUTSIDE_ID = 263, 265
 PLACES, IDS = range(1, LAST_PLACE + 1), range(1, OUTSIDE_ID + 1)

@@ -39,7 +39,7 @@ class Published:
 
 @dataclass(frozen=True)
 class Fetched:
-    """A month on local disk.
+    """A month, or a lookup, on local disk.
 
     `sha256` is of the file as published. `downloaded` is False when the local copy was still current or the source is a
     path; `generated` is True only for the sample.

@@ -19,6 +19,7 @@ from taxi_assets.core.errors import PermanentError, TransientError
 from taxi_assets.core.month import Month
 from taxi_assets.datasets.schema import REQUEST_SOURCE_SINCE, TaxiKind
 from taxi_assets.publisher.local_copy import sha256_of
+from taxi_assets.publisher.lookups import ZONES, ZONES_FILE, download_lookup
 from taxi_assets.publisher.published import Fetched, Published, host, redact, split_credentials
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ class TripSource(ABC):
             TransientError: the server is down, refuses the request, or did not send the whole file; a later call resumes.
         """
 
-    def zones(self, folder: Path) -> Path | None:  # noqa: ARG002
+    def zones(self, folder: Path) -> Fetched | None:  # noqa: ARG002
         """Put the taxi zone lookup (CSV) on local disk; None from a source that publishes none.
 
         Raises:
@@ -98,8 +99,8 @@ def trip_source(setting: str, sample_rows: int, base: Path, policy: DownloadPoli
     return PathSource(unquote(urlsplit(setting).path) if scheme else setting, base)
 
 
-def address_scheme(setting: str) -> str | None:
-    """Return the scheme of an address with {month}: `http`, `https` or `file`; None for a path.
+def address_scheme(setting: str, supported: str = "https://, a path, tlc, datatalks or sample") -> str | None:
+    """Return the scheme of an address: `http`, `https` or `file`; None for a path. `supported` is for the error.
 
     Raises:
         ValueError: another scheme.
@@ -108,7 +109,7 @@ def address_scheme(setting: str) -> str | None:
     if not separator:
         return None
     if scheme.lower() not in ("http", "https", "file"):
-        raise ValueError(f"{scheme.lower()}:// is not supported; use https://, a path, tlc, datatalks or sample")
+        raise ValueError(f"{scheme.lower()}:// is not supported; use {supported}")
     return scheme.lower()
 
 
@@ -160,15 +161,11 @@ class WebSource(TripSource):
         target = folder / f"{kind.file_stem}_{month}{''.join(suffixes)}"
         return self._downloader.fetch(address, target, f"{kind.name} {month}", published, progress)
 
-    def zones(self, folder: Path) -> Path | None:
+    def zones(self, folder: Path) -> Fetched | None:
         """Download the lookup unless the local copy is current."""
-        address, label = self._zones, "taxi zones"
-        if address is None:
+        if self._zones is None:
             return None
-        status, published = self._downloader.probe(address, label)
-        if published is None:
-            raise TransientError(f"{label}: {host(address)} answers {status} to {redact(address)}; run it again later.")
-        return self._downloader.fetch(address, folder / "taxi_zone_lookup.csv", label, published).path
+        return download_lookup(self._downloader, self._zones, folder / ZONES_FILE, ZONES)
 
 
 class PathSource(TripSource):
@@ -233,6 +230,16 @@ class SampleSource(TripSource):
         path = folder / f"{kind.file_stem}_{month}.sample-{self._rows}.csv.gz"
         write_sample(path, kind, month, self._rows)
         published = replace(published, size=path.stat().st_size)
+        return Fetched(path, published, sha256_of(path), downloaded=False, generated=True)
+
+    def zones(self, folder: Path) -> Fetched | None:
+        """Generate the lookup."""
+        from taxi_assets.publisher.zone_lookup import write_sample_zones
+
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / "taxi_zone_lookup.sample.csv"
+        write_sample_zones(path)
+        published = Published("generated", None, path.stat().st_size, None)
         return Fetched(path, published, sha256_of(path), downloaded=False, generated=True)
 
 

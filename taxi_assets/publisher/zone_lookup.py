@@ -1,10 +1,11 @@
 """Reads and validates the taxi zone lookup file, and generates a lookup for the generated source.
 
-`source` downloads the file; the meaning of zone ids is in `datasets.zones`.
+`source` and `lookups` fetch the file; the meaning of zone ids is in `datasets.zones`.
 """
 
 from __future__ import annotations
 
+import uuid
 from collections import Counter
 from pathlib import Path
 
@@ -13,10 +14,9 @@ import pyarrow.compute as pc
 import pyarrow.csv
 
 from taxi_assets.core.errors import PermanentError
-from taxi_assets.core.table import arrow_schema
 from taxi_assets.datasets import zones
 
-ZONE_SCHEMA = arrow_schema(zones.ZONE_COLUMNS, required=True)
+ZONE_SCHEMA = zones.ZONES.schema
 
 HEADER = ["LocationID", "Borough", "Zone", "service_zone"]
 
@@ -64,6 +64,16 @@ def sample_zones() -> pa.Table:
     service |= {zones.LAGUARDIA: "Airports", zones.JFK: "Airports", zones.NEWARK: "EWR"}
     columns = [list(zones.IDS), *([of.get(id_) for id_ in zones.IDS] for of in (borough, zone, service))]
     return pa.table(columns, schema=ZONE_SCHEMA)
+
+
+def write_sample_zones(path: Path) -> None:
+    """Write them as the publisher does, as CSV; the file is replaced atomically."""
+    staged = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}")
+    try:
+        pyarrow.csv.write_csv(sample_zones().rename_columns(HEADER), staged)
+        staged.replace(path)
+    finally:
+        staged.unlink(missing_ok=True)
 
 
 def _excerpt(values: list) -> str:

@@ -34,20 +34,22 @@ def test_old_staged_files_and_incomplete_downloads_are_removed_and_everything_el
         old(settings.staging_folder / "day-31-2021-01-0123456789ab.parquet", 25),
         old(settings.staging_folder / "warehouse.duckdb.spill" / "duckdb_temp_storage.tmp", 30),
         old(settings.lake_folder / "yellow_raw_trips" / "2021-01.0123456789ab.tmp", 25),
+        old(settings.lake_folder / "taxi_zones.0123456789ab.tmp", 25),
         old(settings.home_folder / "downloads" / "yellow_tripdata_2021-01.parquet.part", 200),
         old(settings.home_folder / "downloads" / "taxi_zone_lookup.csv.part", 200),
     ]
     kept = [
         old(settings.staging_folder / "yellow-raw-2021-02-0123456789ab.parquet", 1),
         old(settings.lake_folder / "yellow_raw_trips" / "2021-01.parquet", 9999),
+        old(settings.lake_folder / "taxi_zones.parquet", 9999),
         old(settings.home_folder / "downloads" / "yellow_tripdata_2021-01.parquet", 9999),
         old(settings.home_folder / "downloads" / "yellow_tripdata_2021-02.parquet.part", 100),
         old(settings.home_folder / "bucket" / "a.parquet", 9999),
     ]
-    assert remove_orphans(settings, log.append) == (6, 6000)
+    assert remove_orphans(settings, log.append) == (7, 7000)
     assert [path for path in gone if path.exists()] == []
     assert [path for path in kept if not path.exists()] == []
-    assert len(log) == 6
+    assert len(log) == 7
     assert remove_orphans(settings, log.append) == (0, 0)
 
 

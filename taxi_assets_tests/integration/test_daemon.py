@@ -166,7 +166,7 @@ def at_work(here: Machine, months: list[str]) -> AtWork | None:
         for run in instance.get_runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTED])):
             for entry in instance.all_logs(run.run_id, of_type={dg.DagsterEventType.ENGINE_EVENT}):
                 pid = re.search(r"Executing steps in process \(pid: (\d+)\)", entry.user_message or entry.message)
-                if pid and (month := run.tags["dagster/partition"][:7]) in months:
+                if pid and (month := run.tags.get("dagster/partition", "")[:7]) in months:
                     return AtWork(run.run_id, month, int(pid[1]))
     return None
 

@@ -14,9 +14,10 @@ from taxi_assets.core.month import Month
 from taxi_assets.datasets.schema import GREEN, YELLOW
 from taxi_assets.publisher import source as sources
 from taxi_assets.publisher.download import DownloadPolicy
+from taxi_assets.publisher.lookups import named_zones
 from taxi_assets.publisher.reader import read_trips
 from taxi_assets.publisher.source import WebSource, trip_source
-from taxi_assets.publisher.zone_lookup import read_zones
+from taxi_assets.publisher.zone_lookup import read_zones, sample_zones
 from taxi_assets_tests.misbehaving_server import Fault, Offer, misbehaving_server
 
 JANUARY, KNOWN = Month(2021, 1), Month(2019, 1)
@@ -251,11 +252,14 @@ class TestSample:
 
 class TestZones:
     def test_the_lookup_is_downloaded_once(self, server, tlc, tmp_path):
-        server.offers["/zones.csv"] = Offer(tlc("lookup/taxi_zone_lookup.csv").read_bytes())
+        published = tlc("lookup/taxi_zone_lookup.csv").read_bytes()
+        server.offers["/zones.csv"] = Offer(published)
         publisher = WebSource("tlc", server.address + "/{month}", server.address + "/zones.csv", policy=QUICK)
         first, second = publisher.zones(tmp_path), publisher.zones(tmp_path)
-        assert first == second
-        assert read_zones(first).num_rows == 265
+        assert (first.path, first.downloaded, second.downloaded) == (second.path, True, False)
+        assert first.sha256 == second.sha256 == hashlib.sha256(published).hexdigest()
+        assert not first.generated
+        assert read_zones(first.path).num_rows == 265
         assert len(server.requests("GET")) == 1
 
     def test_a_lookup_that_is_refused_is_one_sentence(self, server, tmp_path):
@@ -265,9 +269,36 @@ class TestZones:
         ):
             publisher.zones(tmp_path)
 
-    @pytest.mark.parametrize("setting", ["sample", "{month}.csv", "https://example.invalid/{month}"])
-    def test_other_sources_have_none(self, setting, tmp_path):
+    @pytest.mark.parametrize("setting", ["{month}.csv", "https://example.invalid/{month}"])
+    def test_a_source_of_your_own_has_none(self, setting, tmp_path):
         assert trip_source(setting, 10, tmp_path).zones(tmp_path) is None
+
+    def test_the_generated_lookup_says_so(self, tmp_path):
+        got = trip_source("sample", 10, tmp_path).zones(tmp_path / "downloads")
+        assert got.generated
+        assert read_zones(got.path).equals(sample_zones())
+        assert got.sha256 == hashlib.sha256(got.path.read_bytes()).hexdigest()
+        assert list((tmp_path / "downloads").iterdir()) == [got.path]
+
+    def test_a_setting_names_a_file(self, tmp_path, monkeypatch):
+        path = tmp_path / "a file.csv"
+        path.write_text("x")
+        monkeypatch.setenv("HOME", str(tmp_path))
+        for setting in ("a file.csv", str(path), "~/a file.csv", f"file://{tmp_path}/a%20file.csv"):
+            got = named_zones(setting, tmp_path, tmp_path / "downloads")
+            assert (got.path, got.published.location, got.generated) == (path, str(path), False)
+            assert got.sha256 == hashlib.sha256(b"x").hexdigest()
+
+    def test_a_setting_that_names_nothing_is_one_sentence(self, server, tmp_path):
+        for setting, reason in (("none.csv", "No such file or directory"), (str(tmp_path), "Is a directory")):
+            with pytest.raises(
+                PermanentError, match=rf"^taxi zones: /\S+ cannot be read \({reason}\); check TAXI_ZONES.$"
+            ):
+                named_zones(setting, tmp_path, tmp_path)
+        with pytest.raises(
+            TransientError, match=r"^taxi zones: \S+ answers 404 to http://\S+/z\.csv; check TAXI_ZONES.$"
+        ):
+            named_zones(server.address + "/z.csv", tmp_path, tmp_path)
 
 
 class TestSetting:

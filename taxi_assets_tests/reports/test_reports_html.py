@@ -185,7 +185,7 @@ def test_zones_without_names_go_by_number_and_a_month_without_zones_says_why(tmp
     text = words(parsed(render(numbered)))
     assert "Zone 7 1 33.3%" in text
     assert "Unknown zone 1 33.3%" in text
-    assert "1 trip without a zone. The zone lookup was not loaded, so zones are shown by number: " in text
+    assert "1 trip without a zone. No zone lookup of the publisher is loaded, so zones are shown by number: " in text
     nowhere = cleaned_rows(tmp_path, [{"pulocationid": None, "pickup_longitude": -73.9}]).profile()
     assert "published with coordinates instead of taxi zones" in words(parsed(render(nowhere)))
 

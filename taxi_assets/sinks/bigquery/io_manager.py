@@ -22,6 +22,7 @@ from taxi_assets.core.scratch import Scratch
 from taxi_assets.core.table import Table
 from taxi_assets.sinks.bigquery import client as bigquery_client
 from taxi_assets.sinks.bigquery.client import REQUEST_SECONDS, explained
+from taxi_assets.sinks.bigquery.dimensions import BigQueryDimensions
 from taxi_assets.sinks.bigquery.manifests import Manifests
 from taxi_assets.sinks.bigquery.table import SQL_TYPES, WIDEST_FIRST, Tables, column_types, label
 from taxi_assets.sinks.columns import read_schema, require_columns
@@ -115,6 +116,12 @@ class BigQueryIOManager(ConfigurableSink):
         """See `MonthSink.manifests`. A record counts while its partition has as many rows; without one, a month has rows only."""
         with explained(f"reading what is recorded of {self._name(table)}"), self._client() as client:
             return self._manifests(client).read(table)
+
+    @property
+    def dimensions(self) -> BigQueryDimensions:
+        """The dataset as a place of dimensions."""
+        dataset, billed = f"{self.project}.{self.dataset}", self.maximum_bytes_billed
+        return BigQueryDimensions(dataset, self.location, self._client, self._retry, billed, self.job_seconds)
 
     def _tables(self, client: bigquery.Client) -> Tables:
         return Tables(client, f"{self.project}.{self.dataset}", self.location, self._retry)

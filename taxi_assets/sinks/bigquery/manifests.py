@@ -1,7 +1,8 @@
-"""What is recorded of the months in BigQuery: a row appended after each load job.
+"""What is recorded of months and dimensions in BigQuery: a row appended after each load job.
 
 BigQuery has no transaction over a load job and a row. So a record counts only while the month's partition has exactly as
-many rows; if a process was killed between the two, the month is described by its number of rows.
+many rows; if a process was killed between the two, the month is described by its number of rows. Records of dimensions are
+compared with the rows in `dimensions`.
 """
 
 from __future__ import annotations
@@ -13,13 +14,19 @@ from taxi_assets.core.manifest import Manifest
 from taxi_assets.core.month import Month
 from taxi_assets.core.table import Table
 from taxi_assets.sinks.bigquery.client import REQUEST_SECONDS
+from taxi_assets.sinks.dimensions import RECORDS
 
 if TYPE_CHECKING:
     from google.api_core.retry import Retry
     from google.cloud import bigquery
 
 NAME = "month_manifests"
-"""The table of the records, one for all tables of the dataset."""
+"""The table of the records of months, one for all tables of the dataset."""
+
+_ABOUT = {
+    NAME: "What each loaded month is: rows, source, code, rules. The latest row of a month counts.",
+    RECORDS: "What each dimension is: source, SHA-256, code. The latest row of a table counts.",
+}
 
 
 @dataclass(frozen=True)
@@ -33,15 +40,25 @@ class Manifests:
 
     def record(self, table: Table, month: Month, manifest: Manifest) -> None:
         """Append the record of a month; the latest one of a month counts."""
+        self._append(NAME, {"table_name": table.name, "month": str(month), "manifest": manifest.to_json()})
+
+    def record_dimension(self, table: Table, manifest: Manifest) -> None:
+        """Append the record of a dimension; the latest one counts."""
+        self._append(RECORDS, {"table_name": table.name, "manifest": manifest.to_json()})
+
+    def read_dimension(self, table: Table) -> Manifest | None:
+        """Read the record of a dimension; None if there is none."""
         from google.api_core.exceptions import NotFound
 
-        values = {"table": table.name, "month": str(month), "text": manifest.to_json()}
-        query = f"INSERT INTO `{self.dataset}.{NAME}` VALUES (@table, @month, @text, CURRENT_TIMESTAMP())"
+        query = (
+            f"SELECT manifest FROM `{self.dataset}.{RECORDS}` WHERE table_name = @table "
+            "ORDER BY recorded_at DESC LIMIT 1"
+        )
         try:
-            self._query(query, values)
+            found = self._query(query, {"table": table.name})
         except NotFound:
-            self._create()
-            self._query(query, values)
+            return None
+        return Manifest.from_json(found[0][0]) if found else None
 
     def read(self, table: Table) -> dict[Month, Manifest]:
         """Read the records of a table's months, with three requests."""
@@ -75,14 +92,26 @@ class Manifests:
             for month, count in (rows | empty).items()
         }
 
-    def _create(self) -> None:
+    def _append(self, name: str, values: dict[str, str]) -> None:
+        """Append a row to a table of records, with the time; the table is created when missing."""
+        from google.api_core.exceptions import NotFound
+
+        marks = ", ".join(f"@{column}" for column in values)
+        query = f"INSERT INTO `{self.dataset}.{name}` VALUES ({marks}, CURRENT_TIMESTAMP())"
+        try:
+            self._query(query, values)
+        except NotFound:
+            self._create(name, list(values))
+            self._query(query, values)
+
+    def _create(self, name: str, columns: list[str]) -> None:
         from google.cloud import bigquery
 
-        types = {"table_name": "STRING", "month": "STRING", "manifest": "STRING", "recorded_at": "TIMESTAMP"}
+        types = dict.fromkeys(columns, "STRING") | {"recorded_at": "TIMESTAMP"}
         table = bigquery.Table(
-            f"{self.dataset}.{NAME}", [bigquery.SchemaField(*each, mode="REQUIRED") for each in types.items()]
+            f"{self.dataset}.{name}", [bigquery.SchemaField(*each, mode="REQUIRED") for each in types.items()]
         )
-        table.description = "What each loaded month is: rows, source, code, rules. The latest row of a month counts."
+        table.description = _ABOUT[name]
         self.client.create_table(table, exists_ok=True, retry=self.retry, timeout=REQUEST_SECONDS)
 
     def _query(self, query: str, values: dict[str, str]) -> list[Any]:

@@ -1,4 +1,4 @@
-"""The BigQuery table: partitioned by month, created when missing, extended by new columns."""
+"""The BigQuery table: partitioned by month unless it has no time, created when missing, extended by new columns."""
 
 from __future__ import annotations
 
@@ -45,14 +45,14 @@ class Tables:
         return f"{self.dataset}.{table.name}"
 
     def prepare(
-        self, table: Table, loaded: Table, month: Month, log: Callable[[str], None]
+        self, table: Table, loaded: Table, what: Month | str, log: Callable[[str], None]
     ) -> tuple[bigquery.Table, list[bigquery.SchemaField]]:
         """Return the table, created with its dataset when missing, and the columns it has after the load.
 
-        `loaded` is the table with the month's new columns.
+        `loaded` is the table with the new columns of the month, or of whatever `what` names.
 
         Raises:
-            PermanentError: the month cannot be loaded into it.
+            PermanentError: it cannot be loaded into the table.
         """
         from google.api_core.exceptions import NotFound
 
@@ -60,11 +60,11 @@ class Tables:
             target = self.client.get_table(self.name(table), retry=self.retry, timeout=REQUEST_SECONDS)
         except NotFound:
             target = self._create(loaded)
-        partitioning = target.time_partitioning
-        if partitioning is None or (partitioning.type_, partitioning.field) != ("MONTH", table.time):
+        actual = target.time_partitioning and (target.time_partitioning.type_, target.time_partitioning.field)
+        if actual != (("MONTH", table.time) if table.time else None):
+            layout = f"is not partitioned by the month of {table.time}" if table.time else "is partitioned"
             raise PermanentError(
-                f"{self.name(table)} is not partitioned by the month of {table.time}: rename it, or name another dataset in "
-                "TAXI_DATASET, then materialize again."
+                f"{self.name(table)} {layout}: rename it, or name another dataset in TAXI_DATASET, then materialize again."
             )
         difference = compare(
             table,
@@ -78,7 +78,7 @@ class Tables:
         )
         if difference.surplus:
             surplus = ", ".join(difference.surplus)
-            log(f"{month}: {self.name(table)} has {surplus}, which trips do not have; null in this month.")
+            log(f"{what}: {self.name(table)} has {surplus}, which trips do not have; null in this month.")
         added = [column for column in loaded.columns if column.name in difference.added]
         return target, [
             *target.schema,
@@ -93,7 +93,8 @@ class Tables:
         target = bigquery.Table(self.name(table), schema=schema_fields(table.columns))
         target.description = table.description or None
         target.labels = {"kind": label(table.object_kind)}
-        target.time_partitioning = bigquery.TimePartitioning(bigquery.TimePartitioningType.MONTH, table.time)
+        if table.time:
+            target.time_partitioning = bigquery.TimePartitioning(bigquery.TimePartitioningType.MONTH, table.time)
         target.clustering_fields = list(table.clustering) or None
         options = {"exists_ok": True, "retry": self.retry, "timeout": REQUEST_SECONDS}
         try:

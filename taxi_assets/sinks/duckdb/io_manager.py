@@ -21,25 +21,15 @@ from taxi_assets.core.month import Month
 from taxi_assets.core.month_file import BATCH_ROWS, MonthFile
 from taxi_assets.core.scratch import Scratch
 from taxi_assets.core.table import Table
-from taxi_assets.sinks.columns import Difference, compare, converted_batches, read_schema, require_columns
+from taxi_assets.sinks.columns import converted_batches, read_schema, require_columns
 from taxi_assets.sinks.contract import ROW_COUNT, ConfigurableSink, WriteContext, example_query
 from taxi_assets.sinks.duckdb.connection import DuckDBFile, transaction
+from taxi_assets.sinks.duckdb.dimensions import DuckDBDimensions
+from taxi_assets.sinks.duckdb.table import SQL_TYPES, DuckDBTable, quoted
 
 if TYPE_CHECKING:
     import duckdb
     import pyarrow as pa
-
-SQL_TYPES = {
-    "int16": "SMALLINT",
-    "int64": "BIGINT",
-    "bool": "BOOLEAN",
-    "double": "DOUBLE",
-    "string": "VARCHAR",
-    "timestamp[us]": "TIMESTAMP",
-    "date32[day]": "DATE",
-}
-
-REMEDY = "change the table's column yourself, or name another dataset in TAXI_DATASET, then materialize again"
 
 MANIFESTS = Table("month_manifests")
 """What is recorded of each month of each table."""
@@ -67,17 +57,17 @@ class DuckDBIOManager(ConfigurableSink):
         path = month_file.path  # an object in a bucket is downloaded now, not while the file is held
         started = time.monotonic()
         with self._file().open(month, write.log) as connection, transaction(connection):
-            difference = self._prepare(connection, table, loaded, month, write.log)
-            connection.execute(f"DELETE FROM {self._sql(table)} WHERE {_in_month(table)}", _range(month))
-            _insert(connection, self._sql(table), month_file, path, difference.converted)
+            difference = self._table(table).prepare(connection, loaded, month, write.log)
+            connection.execute(f"DELETE FROM {self._table(table).sql} WHERE {_in_month(table)}", _range(month))
+            _insert(connection, self._table(table).sql, month_file, path, difference.converted)
             self._require_whole(connection, table, month_file)
             self._record(connection, table, month, month_file.manifest.loaded_by(write.run_id))
         seconds = time.monotonic() - started
-        write.log(f"{month}: {month_file.rows:,} rows in {self._name(table)} of {self.path}, {seconds:.1f} s.")
+        write.log(f"{month}: {month_file.rows:,} rows in {self._table(table).name} of {self.path}, {seconds:.1f} s.")
         return {
-            "dagster/table_name": self._name(table),
+            "dagster/table_name": self._table(table).name,
             ROW_COUNT: month_file.rows,
-            "sql": example_query(self._name(table), table, month),
+            "sql": example_query(self._table(table).name, table, month),
             "file": self.path,
         }
 
@@ -99,8 +89,8 @@ class DuckDBIOManager(ConfigurableSink):
             if connection is None:
                 return {}
             recorded = {}
-            if self._columns(connection, MANIFESTS):
-                query = f"SELECT month, manifest FROM {self._sql(MANIFESTS)} WHERE table_name = ?"
+            if self._table(MANIFESTS).columns(connection):
+                query = f"SELECT month, manifest FROM {self._table(MANIFESTS).sql} WHERE table_name = ?"
                 rows = connection.execute(query, [table.name]).fetchall()
                 recorded = {Month(day.year, day.month): Manifest.from_json(text) for day, text in rows}
             measured = self._by_month(connection, table, "count(*)", month)
@@ -113,15 +103,15 @@ class DuckDBIOManager(ConfigurableSink):
         self, connection: duckdb.DuckDBPyConnection, table: Table, select: str, month: Month | None
     ) -> dict[Month, list[Any]]:
         where, values = (f"WHERE {_in_month(table)}", _range(month)) if month else ("", [])
-        start = f"date_trunc('month', {_quoted(table.time or '')})"
-        found = connection.execute(f"SELECT {start}, {select} FROM {self._sql(table)} {where} GROUP BY 1", values)
+        start = f"date_trunc('month', {quoted(table.time or '')})"
+        found = connection.execute(f"SELECT {start}, {select} FROM {self._table(table).sql} {where} GROUP BY 1", values)
         return {Month(day.year, day.month): row for day, *row in found.fetchall() if day}
 
     def _record(self, connection: duckdb.DuckDBPyConnection, table: Table, month: Month, manifest: Manifest) -> None:
         columns = "table_name VARCHAR, month DATE, manifest VARCHAR NOT NULL, PRIMARY KEY (table_name, month)"
-        connection.execute(f"CREATE TABLE IF NOT EXISTS {self._sql(MANIFESTS)} ({columns})")
+        connection.execute(f"CREATE TABLE IF NOT EXISTS {self._table(MANIFESTS).sql} ({columns})")
         values = [table.name, month.start.date(), manifest.to_json()]
-        connection.execute(f"INSERT OR REPLACE INTO {self._sql(MANIFESTS)} VALUES (?, ?, ?)", values)
+        connection.execute(f"INSERT OR REPLACE INTO {self._table(MANIFESTS).sql} VALUES (?, ?, ?)", values)
 
     def select(self, table: Table, month: Month, query: Callable[[str], str]) -> pa.Table:
         """The answer to a query of the month; `query` gets the table's name as SQL quotes it.
@@ -134,11 +124,16 @@ class DuckDBIOManager(ConfigurableSink):
                 raise PermanentError(
                     f"{month}: {self.where(table, month)} does not exist: materialize its asset first."
                 )
-            return connection.sql(query(self._sql(table))).to_arrow_table()
+            return connection.sql(query(self._table(table).sql)).to_arrow_table()
 
     def where(self, table: Table, month: Month) -> str:  # noqa: ARG002
         """The table and its file."""
-        return f"{self._name(table)} in {self.path}"
+        return self._table(table).where
+
+    @property
+    def dimensions(self) -> DuckDBDimensions:
+        """The file as a place of dimensions."""
+        return DuckDBDimensions(self._file(), self.dataset)
 
     def read(self, table: Table, month: Month) -> MonthFile:
         """The month as a handle; its rows are copied out when they are first read. Without rows it is empty, not missing.
@@ -149,16 +144,16 @@ class DuckDBIOManager(ConfigurableSink):
         with self._open_to_read(table, month) as connection:
             if connection is None:
                 raise PermanentError(
-                    f"{month}: {self.path} has no table {self._name(table)}: materialize its asset for it."
+                    f"{month}: {self.path} has no table {self._table(table).name}: materialize its asset for it."
                 )
             manifest = self._measure(connection, table, month)
-            schema = read_schema(table, self._columns(connection, table), SQL_TYPES)
+            schema = read_schema(table, self._table(table).columns(connection), SQL_TYPES)
         scratch = Scratch(self.staging, "duckdb")
 
         def fetch() -> Path:
             path = scratch.folder / f"{month}.parquet"
-            columns = ", ".join(map(_quoted, schema.names))
-            query = f"SELECT {columns} FROM {self._sql(table)} WHERE {_in_month(table)}"
+            columns = ", ".join(map(quoted, schema.names))
+            query = f"SELECT {columns} FROM {self._table(table).sql} WHERE {_in_month(table)}"
             copy = f"COPY ({query}) TO '{_escaped(path)}' (ROW_GROUP_SIZE {BATCH_ROWS})"
             with self._open_to_read(table, month) as connection:
                 if connection is None:
@@ -171,61 +166,20 @@ class DuckDBIOManager(ConfigurableSink):
         return MonthFile(fetch, month, manifest=manifest, schema=schema)
 
     def _measure(self, connection: duckdb.DuckDBPyConnection, table: Table, month: Month) -> Manifest:
-        query = f"SELECT {aggregates(table)} FROM {self._sql(table)} WHERE {_in_month(table)}"
+        query = f"SELECT {aggregates(table)} FROM {self._table(table).sql} WHERE {_in_month(table)}"
         return from_row(table, _one(connection, query, _range(month)))
 
-    def _name(self, table: Table) -> str:
-        return f"{self.dataset}.{table.name}"
-
-    def _sql(self, table: Table) -> str:
-        return f"{_quoted(self.dataset)}.{_quoted(table.name)}"
-
-    def _prepare(
-        self,
-        connection: duckdb.DuckDBPyConnection,
-        table: Table,
-        loaded: Table,
-        month: Month,
-        log: Callable[[str], None],
-    ) -> Difference:
-        """Create the table when it is missing, and add the month's new columns."""
-        existing, name = self._columns(connection, table), self.where(table, month)
-        not_null = self._columns(connection, table, "NOT is_nullable AND column_default IS NULL")
-        difference = compare(table, loaded, existing, SQL_TYPES, name=name, remedy=REMEDY, not_null=not_null)
-        definition = {
-            c.name: f"{_quoted(c.name)} {SQL_TYPES[c.type]}" for c in loaded.columns if c.name in difference.added
-        }
-        if existing:
-            for added in definition.values():
-                connection.execute(f"ALTER TABLE {self._sql(table)} ADD COLUMN {added}")
-        else:
-            connection.execute(f"CREATE SCHEMA IF NOT EXISTS {_quoted(self.dataset)}")
-            connection.execute(f"CREATE TABLE {self._sql(table)} ({', '.join(definition.values())})")
-        for column in loaded.columns:
-            if column.name in definition:
-                text = column.description.replace("'", "''")
-                connection.execute(f"COMMENT ON COLUMN {self._sql(table)}.{_quoted(column.name)} IS '{text}'")
-        if difference.surplus:
-            log(f"{month}: {name} has {', '.join(difference.surplus)}, which trips do not have; null in this month.")
-        return difference
-
-    def _columns(self, connection: duckdb.DuckDBPyConnection, table: Table, condition: str = "true") -> dict[str, str]:
-        return dict(
-            connection.execute(
-                "SELECT column_name, data_type FROM duckdb_columns() WHERE database_name = current_database() "
-                f"AND schema_name = ? AND table_name = ? AND {condition} ORDER BY column_index",
-                [self.dataset, table.name],
-            ).fetchall()
-        )
+    def _table(self, table: Table) -> DuckDBTable:
+        return DuckDBTable(self.dataset, table, self.path)
 
     def _require_whole(self, connection: duckdb.DuckDBPyConnection, table: Table, month_file: MonthFile) -> None:
         """Count the rows of the month: a row outside it, or without a time, would survive the next replacement."""
-        query = f"SELECT count(*) FROM {self._sql(table)} WHERE {_in_month(table)}"
+        query = f"SELECT count(*) FROM {self._table(table).sql} WHERE {_in_month(table)}"
         (rows,) = _one(connection, query, _range(month_file.month))
         if rows != month_file.rows:
             raise PermanentError(
                 f"{month_file.month}: {month_file.rows - rows:,} of {month_file.rows:,} rows have no {table.time} in the "
-                f"month, so nothing was loaded into {self._name(table)}: materialize its upstream again."
+                f"month, so nothing was loaded into {self._table(table).name}: materialize its upstream again."
             )
 
     @contextmanager
@@ -235,7 +189,7 @@ class DuckDBIOManager(ConfigurableSink):
             yield None
             return
         with self._file().open(what, read_only=True) as connection:
-            yield connection if self._columns(connection, table) else None
+            yield connection if self._table(table).columns(connection) else None
 
     def _file(self) -> DuckDBFile:
         return DuckDBFile(self.path, self.staging, self.memory_limit, self.threads, self.lock_timeout)
@@ -275,10 +229,6 @@ def _range(month: Month) -> list[Any]:
 def _one(connection: duckdb.DuckDBPyConnection, query: str, parameters: list[Any]) -> tuple[Any, ...]:
     (row,) = connection.execute(query, parameters).fetchall()
     return row
-
-
-def _quoted(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'
 
 
 def _escaped(path: Path) -> str:

@@ -22,6 +22,7 @@ from taxi_assets.core.table import Table
 from taxi_assets.sinks.columns import read_schema, require_columns
 from taxi_assets.sinks.contract import ROW_COUNT, MonthSink, WriteContext, example_query
 from taxi_assets.sinks.postgres.connection import Server
+from taxi_assets.sinks.postgres.dimensions import PostgresDimensions
 from taxi_assets.sinks.postgres.manifests import manifests, record_manifest
 from taxi_assets.sinks.postgres.table import (
     SQL_TYPES,
@@ -168,6 +169,11 @@ class PostgresIOManager(MonthSink, dg.IOManager):
     def where(self, table: Table, month: Month) -> str:  # noqa: ARG002
         """The table."""
         return self._table(table).name
+
+    @property
+    def dimensions(self) -> PostgresDimensions:
+        """The database as a place of dimensions."""
+        return PostgresDimensions(self._server(), self.schema_name)
 
     def _stream(self, table: PostgresTable, month: Month, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
         """Read by COPY as CSV, which Arrow parses: ten times as fast as rows of Python values, and exact."""

@@ -141,12 +141,9 @@ def swap(cursor: psycopg.Cursor, table: PostgresTable, month: Month, name: str) 
 def replace_rows(
     cursor: psycopg.Cursor, table: PostgresTable, shape: Shape, month_file: MonthFile, log: Callable[[str], Any]
 ) -> None:
-    """Delete the month's rows of a table with a key and insert the new ones; without a time column, replace all rows."""
-    delete = sql.SQL("DELETE FROM {}").format(table.sql)
-    if table.table.time:
-        start, end = _bounds(month_file.month)
-        delete += sql.SQL(" WHERE {0} >= {1} AND {0} < {2}").format(table.time, start, end)
-    cursor.execute(delete)
+    """Delete the month's rows of a table with a key and insert the new ones."""
+    bounds = _bounds(month_file.month)
+    cursor.execute(sql.SQL("DELETE FROM {0} WHERE {1} >= {2} AND {1} < {3}").format(table.sql, table.time, *bounds))
     copy(cursor, table.sql, table, shape, month_file, log, freeze=False)
 
 

@@ -14,6 +14,7 @@ from taxi_assets.core.errors import PermanentError
 from taxi_assets.core.month import Month
 from taxi_assets.core.table import Table
 from taxi_assets.sinks.columns import Difference, compare
+from taxi_assets.sinks.dimensions import RECORDS
 
 if TYPE_CHECKING:
     import psycopg
@@ -31,7 +32,7 @@ SQL_TYPES: dict[str, LiteralString] = {
 
 HISTORY, MANIFESTS = "load_history", "month_manifests"
 
-_HISTORY_COLUMNS = """
+_HISTORY_COLUMNS: LiteralString = """
     table_name text NOT NULL,
     month date NOT NULL,
     rows bigint NOT NULL,
@@ -44,7 +45,18 @@ _HISTORY_COLUMNS = """
     load_id text,
     loaded_at timestamptz NOT NULL DEFAULT now()
 """
-_MANIFEST_COLUMNS = "table_name text, month date, manifest jsonb NOT NULL, PRIMARY KEY (table_name, month)"
+_RECORDS: dict[str, tuple[LiteralString, str]] = {
+    HISTORY: (_HISTORY_COLUMNS, "One row for each load of a month, written in the transaction that published it."),
+    MANIFESTS: (
+        "table_name text, month date, manifest jsonb NOT NULL, PRIMARY KEY (table_name, month)",
+        "What each loaded month is: rows, source, code, rules. Written in the transaction that loads it.",
+    ),
+    RECORDS: (
+        "table_name text PRIMARY KEY, manifest jsonb NOT NULL",
+        "What each dimension is: source, SHA-256, code. Written in the transaction that loads it.",
+    ),
+}
+"""The tables with what is recorded of others: their columns and comment."""
 _LOAD_ID = "load_id"
 """The run that began a load (`run_tags.load_id`). The first histories do not have the column: it is added to them."""
 
@@ -87,6 +99,11 @@ class PostgresTable:
     def sql(self) -> Identifier:
         """The table."""
         return self.identifier(self.table.name)
+
+    @property
+    def records(self) -> tuple[str, ...]:
+        """The names of the tables with what is recorded of this one."""
+        return (HISTORY, MANIFESTS) if self.table.time else (RECORDS,)
 
     @property
     def time(self) -> Identifier:
@@ -141,7 +158,7 @@ class Shape:
 
 
 def prepare(cursor: psycopg.Cursor, table: PostgresTable, loaded: Table) -> Shape:
-    """Create schema, table and history where they are missing, add new columns, and return the table's shape.
+    """Create schema, table and its records where they are missing, add new columns, and return the table's shape.
 
     `loaded` is the table with the month's new columns.
 
@@ -220,9 +237,8 @@ def _look(cursor: psycopg.Cursor, table: PostgresTable, loaded: Table) -> tuple[
         not_null=[column.name for column in columns if column.not_null and not column.default],
     )
     indexes = [definition for (definition,) in cursor.execute(_INDEXES, [oid])]
-    complete = not difference.added and _LOAD_ID in _history_columns(cursor, table)
-    complete = complete and relation(cursor, table, MANIFESTS) is not None
-    return Shape(columns, difference, indexes), complete
+    complete = not difference.added and all(relation(cursor, table, name) is not None for name in table.records)
+    return Shape(columns, difference, indexes), complete and not _lacks_load_id(cursor, table)
 
 
 def _create(cursor: psycopg.Cursor, table: PostgresTable, loaded: Table, shape: Shape | None) -> None:
@@ -251,23 +267,19 @@ def _create(cursor: psycopg.Cursor, table: PostgresTable, loaded: Table, shape: 
     for column in added:
         target = sql.Identifier(table.schema, table.table.name, column.name)
         _comment(cursor, sql.SQL("COLUMN {}").format(target), column.description)
-    kept = _history_columns(cursor, table)
-    if not kept:
-        cursor.execute(sql.SQL("CREATE TABLE {} (" + _HISTORY_COLUMNS + ")").format(table.identifier(HISTORY)))
-        _comment(cursor, sql.SQL("TABLE {}").format(table.identifier(HISTORY)),
-                 "One row for each load of a month, written in the transaction that published it.")  # fmt: skip
-    if relation(cursor, table, MANIFESTS) is None:
-        cursor.execute(sql.SQL("CREATE TABLE {} (" + _MANIFEST_COLUMNS + ")").format(table.identifier(MANIFESTS)))
-        _comment(cursor, sql.SQL("TABLE {}").format(table.identifier(MANIFESTS)),
-                 "What each loaded month is: rows, source, code, rules. Written in the transaction that loads it.")  # fmt: skip
-    if kept and _LOAD_ID not in kept:
+    for name in table.records:
+        if relation(cursor, table, name) is None:
+            columns, comment = _RECORDS[name]
+            cursor.execute(sql.SQL("CREATE TABLE {} (" + columns + ")").format(table.identifier(name)))
+            _comment(cursor, sql.SQL("TABLE {}").format(table.identifier(name)), comment)
+    if _lacks_load_id(cursor, table):
         names = table.identifier(HISTORY), sql.Identifier(_LOAD_ID)
         cursor.execute(sql.SQL("ALTER TABLE {} ADD COLUMN {} text").format(*names))
 
 
-def _history_columns(cursor: psycopg.Cursor, table: PostgresTable) -> set[str]:
-    """The history's columns; none where there is no history."""
-    return {column.name for column in existing_columns(cursor, table, HISTORY)}
+def _lacks_load_id(cursor: psycopg.Cursor, table: PostgresTable) -> bool:
+    """Whether the history is of a version that did not have the column."""
+    return HISTORY in table.records and _LOAD_ID not in {c.name for c in existing_columns(cursor, table, HISTORY)}
 
 
 def _comment(cursor: psycopg.Cursor, target: Composable, text: str) -> None:

@@ -1,4 +1,4 @@
-"""The rest of the graph: green months, months of 2009, single days, zones, and what a notebook loads."""
+"""The rest of the graph: green months, months of 2009, single days, and what a notebook loads."""
 
 import dagster as dg
 import pandas as pd
@@ -75,20 +75,6 @@ def test_a_window_of_days_is_exported_one_object_a_day(instance, monkeypatch, tm
     wanted = month.filter(pc.equal(pc.strftime(month["tpep_pickup_datetime"], "%Y-%m-%d"), "2021-01-30"))
     assert day.equals(wanted)
     assert day.num_rows > 50
-
-
-def test_zones_are_loaded_and_a_source_without_them_leaves_them(instance, monkeypatch, tmp_path):
-    def materialize(source: str) -> dg.ExecuteInProcessResult:
-        monkeypatch.setenv("TAXI_SOURCE", source)
-        job = dg.define_asset_job("zones", selection="taxi_zones")
-        defs = dg.Definitions.merge(build_defs(), dg.Definitions(jobs=[job]))
-        return defs.resolve_job_def("zones").execute_in_process(instance=instance, raise_on_error=False)
-
-    assert materialize("sample").success
-    before = pq.read_table(tmp_path / ".taxi/lake/taxi_zones.parquet")
-    assert before.num_rows == 265
-    assert materialize("files/{month}.csv").success
-    assert pq.read_table(tmp_path / ".taxi/lake/taxi_zones.parquet").equals(before)
 
 
 def test_a_notebook_loads_a_month_as_a_handle_a_table_or_a_frame(instance, monkeypatch):

@@ -1,0 +1,51 @@
+"""Fetches lookup files: small tables that are published beside the months, or that a setting names."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import unquote, urlsplit
+
+from taxi_assets.core.errors import PermanentError, TransientError
+from taxi_assets.publisher.local_copy import sha256_of
+from taxi_assets.publisher.published import Fetched, Published, host, redact
+
+if TYPE_CHECKING:
+    from taxi_assets.publisher.download import Downloader
+
+ZONES, ZONES_FILE = "taxi zones", "taxi_zone_lookup.csv"
+"""What messages call the zone lookup, and its file."""
+
+
+def named_zones(setting: str, base: Path, folder: Path) -> Fetched:
+    """Return the zone lookup that TAXI_ZONES names, a path (relative ones count from `base`) or an http(s) address.
+
+    Raises:
+        PermanentError: it is not there.
+        TransientError: the server is down.
+    """
+    scheme = urlsplit(setting).scheme.lower() if "://" in setting else ""
+    if scheme in ("http", "https"):
+        from taxi_assets.publisher.download import Downloader  # imports requests, which most processes do not need
+
+        return download_lookup(Downloader(), setting, folder / ZONES_FILE, ZONES, "check TAXI_ZONES")
+    path = (base / Path(unquote(urlsplit(setting).path) if scheme else setting).expanduser()).resolve()
+    try:
+        sha256, size = sha256_of(path), path.stat().st_size
+    except OSError as error:
+        raise PermanentError(f"{ZONES}: {path} cannot be read ({error.strerror}); check TAXI_ZONES.") from None
+    return Fetched(path, Published(str(path), None, size, None), sha256, downloaded=False)
+
+
+def download_lookup(
+    downloader: Downloader, address: str, target: Path, label: str, remedy: str = "run it again later"
+) -> Fetched:
+    """Download a lookup unless the local copy is current; `remedy` is what to do if the server does not offer it.
+
+    Raises:
+        TransientError: the server does not offer it, is down or refuses the request.
+    """
+    status, published = downloader.probe(address, label)
+    if published is None:
+        raise TransientError(f"{label}: {host(address)} answers {status} to {redact(address)}; {remedy}.")
+    return downloader.fetch(address, target, label, published)

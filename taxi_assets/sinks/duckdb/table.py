@@ -1,0 +1,94 @@
+"""The DuckDB table: created when missing, extended by new columns, otherwise unchanged."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from taxi_assets.core.table import Table
+from taxi_assets.sinks.columns import Difference, compare
+
+if TYPE_CHECKING:
+    import duckdb
+
+SQL_TYPES = {
+    "int16": "SMALLINT",
+    "int64": "BIGINT",
+    "bool": "BOOLEAN",
+    "double": "DOUBLE",
+    "string": "VARCHAR",
+    "timestamp[us]": "TIMESTAMP",
+    "date32[day]": "DATE",
+}
+
+REMEDY = "change the table's column yourself, or name another dataset in TAXI_DATASET, then materialize again"
+
+
+@dataclass(frozen=True)
+class DuckDBTable:
+    """A table by its names in a file."""
+
+    dataset: str
+    table: Table
+    file: str
+
+    @property
+    def name(self) -> str:
+        """`dataset.table`, for display."""
+        return f"{self.dataset}.{self.table.name}"
+
+    @property
+    def sql(self) -> str:
+        """The table as SQL quotes it."""
+        return f"{quoted(self.dataset)}.{quoted(self.table.name)}"
+
+    @property
+    def where(self) -> str:
+        """The table and its file."""
+        return f"{self.name} in {self.file}"
+
+    def columns(self, connection: duckdb.DuckDBPyConnection, condition: str = "true") -> dict[str, str]:
+        """Name and type of the columns; none when the table does not exist."""
+        return dict(
+            connection.execute(
+                "SELECT column_name, data_type FROM duckdb_columns() WHERE database_name = current_database() "
+                f"AND schema_name = ? AND table_name = ? AND {condition} ORDER BY column_index",
+                [self.dataset, self.table.name],
+            ).fetchall()
+        )
+
+    def prepare(
+        self, connection: duckdb.DuckDBPyConnection, loaded: Table, what: object, log: Callable[[str], Any]
+    ) -> Difference:
+        """Create the table when it is missing, and add the columns that only `loaded` has; `what` is loaded, for the log."""
+        existing = self.columns(connection)
+        not_null = self.columns(connection, "NOT is_nullable AND column_default IS NULL")
+        difference = compare(self.table, loaded, existing, SQL_TYPES, name=self.where, remedy=REMEDY, not_null=not_null)
+        definition = {
+            c.name: f"{quoted(c.name)} {SQL_TYPES[c.type]}" for c in loaded.columns if c.name in difference.added
+        }
+        if existing:
+            for added in definition.values():
+                connection.execute(f"ALTER TABLE {self.sql} ADD COLUMN {added}")
+        else:
+            connection.execute(f"CREATE SCHEMA IF NOT EXISTS {quoted(self.dataset)}")
+            connection.execute(f"CREATE TABLE {self.sql} ({', '.join(definition.values())})")
+            _comment(connection, f"TABLE {self.sql}", self.table.description)
+        for column in loaded.columns:
+            if column.name in definition:
+                _comment(connection, f"COLUMN {self.sql}.{quoted(column.name)}", column.description)
+        if difference.surplus:
+            surplus = ", ".join(difference.surplus)
+            log(f"{what}: {self.where} has {surplus}, which trips do not have; null in this month.")
+        return difference
+
+
+def _comment(connection: duckdb.DuckDBPyConnection, target: str, text: str) -> None:
+    escaped = text.replace("'", "''")
+    connection.execute(f"COMMENT ON {target} IS '{escaped}'")
+
+
+def quoted(name: str) -> str:
+    """A name as SQL quotes it."""
+    return '"' + name.replace('"', '""') + '"'
