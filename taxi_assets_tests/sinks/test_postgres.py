@@ -156,6 +156,17 @@ def test_every_load_is_one_row_of_the_history_with_where_it_came_from(sink, post
     assert rows == [(*same, f"run-{run}", starter) for run, starter in enumerate(told, 1)]
 
 
+def test_a_view_has_what_is_loaded_now(sink, postgres_url, tmp_path):
+    loads = (("run-1", made(tmp_path), "etag-7"), ("run-2", made(tmp_path, seed=1), "etag-8"))
+    for run, trips, version in loads:
+        trips.manifest.extra.update(location="https://there/2021-01.parquet", version=version, generated=False)
+        sink.replace(YELLOW.table, trips, WriteContext(run, "token", print, {}))
+    columns = "table_name, month::text, rows, source, source_version, generated, run_id, loaded_at > now() - interval '1 hour'"
+    assert rows_of(postgres_url, f"SELECT {columns} FROM ny_taxi.loaded_months") == [
+        ("yellow_cab_data", "2021-01-01", 2_000, "https://there/2021-01.parquet", "etag-8", False, "run-2", True)
+    ]
+
+
 def test_a_load_that_another_run_finishes_again_stays_one_row_and_a_new_load_is_another(sink, postgres_url, tmp_path):
     trips, changed = made(tmp_path), made(tmp_path, seed=1)
     trips.manifest.extra["version"] = changed.manifest.extra["version"] = None

@@ -22,8 +22,8 @@ from taxi_assets.core.month_file import MonthFile
 from taxi_assets.core.run_tags import load_id, started_by
 from taxi_assets.sinks.columns import converted_batches
 from taxi_assets.sinks.contract import WriteContext
+from taxi_assets.sinks.postgres.records import HISTORY
 from taxi_assets.sinks.postgres.table import (
-    HISTORY,
     PostgresTable,
     Shape,
     existing_columns,

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any, LiteralString, cast
 
 from taxi_assets.core.manifest import Manifest, aggregates, from_row
 from taxi_assets.core.month import Month
-from taxi_assets.sinks.postgres.table import HISTORY, MANIFESTS, PostgresTable, relation
+from taxi_assets.sinks.postgres.records import HISTORY, MANIFESTS
+from taxi_assets.sinks.postgres.table import PostgresTable, relation
 
 if TYPE_CHECKING:
     import psycopg

@@ -15,6 +15,7 @@ from taxi_assets.core.month import Month
 from taxi_assets.core.table import Table
 from taxi_assets.sinks.columns import Difference, compare
 from taxi_assets.sinks.dimensions import RECORDS
+from taxi_assets.sinks.postgres.records import HISTORY, LOADED, MANIFESTS, comment, create_record
 
 if TYPE_CHECKING:
     import psycopg
@@ -30,33 +31,6 @@ SQL_TYPES: dict[str, LiteralString] = {
     "timestamp[us]": "timestamp without time zone",
 }
 
-HISTORY, MANIFESTS = "load_history", "month_manifests"
-
-_HISTORY_COLUMNS: LiteralString = """
-    table_name text NOT NULL,
-    month date NOT NULL,
-    rows bigint NOT NULL,
-    total_amount double precision,
-    source text,
-    source_version text,
-    code_version text,
-    run_id text,
-    started_by text,
-    load_id text,
-    loaded_at timestamptz NOT NULL DEFAULT now()
-"""
-_RECORDS: dict[str, tuple[LiteralString, str]] = {
-    HISTORY: (_HISTORY_COLUMNS, "One row for each load of a month, written in the transaction that published it."),
-    MANIFESTS: (
-        "table_name text, month date, manifest jsonb NOT NULL, PRIMARY KEY (table_name, month)",
-        "What each loaded month is: rows, source, code, rules. Written in the transaction that loads it.",
-    ),
-    RECORDS: (
-        "table_name text PRIMARY KEY, manifest jsonb NOT NULL",
-        "What each dimension is: source, SHA-256, code. Written in the transaction that loads it.",
-    ),
-}
-"""The tables with what is recorded of others: their columns and comment."""
 _LOAD_ID = "load_id"
 """The run that began a load (`run_tags.load_id`). The first histories do not have the column: it is added to them."""
 
@@ -102,8 +76,8 @@ class PostgresTable:
 
     @property
     def records(self) -> tuple[str, ...]:
-        """The names of the tables with what is recorded of this one."""
-        return (HISTORY, MANIFESTS) if self.table.time else (RECORDS,)
+        """The names of the tables and views with what is recorded of this one."""
+        return (HISTORY, MANIFESTS, LOADED) if self.table.time else (RECORDS,)
 
     @property
     def time(self) -> Identifier:
@@ -260,18 +234,16 @@ def _create(cursor: psycopg.Cursor, table: PostgresTable, loaded: Table, shape: 
         columns = sql.SQL(", ").join(definitions)
         cursor.execute(sql.SQL("CREATE TABLE {} ({}){}").format(table.sql, columns, layout))
         if loaded.description:
-            _comment(cursor, sql.SQL("TABLE {}").format(table.sql), loaded.description)
+            comment(cursor, sql.SQL("TABLE {}").format(table.sql), loaded.description)
     elif added:
         actions = sql.SQL(", ").join(sql.SQL("ADD COLUMN ") + definition for definition in definitions)
         cursor.execute(sql.SQL("ALTER TABLE {} {}").format(table.sql, actions))
     for column in added:
         target = sql.Identifier(table.schema, table.table.name, column.name)
-        _comment(cursor, sql.SQL("COLUMN {}").format(target), column.description)
+        comment(cursor, sql.SQL("COLUMN {}").format(target), column.description)
     for name in table.records:
         if relation(cursor, table, name) is None:
-            columns, comment = _RECORDS[name]
-            cursor.execute(sql.SQL("CREATE TABLE {} (" + columns + ")").format(table.identifier(name)))
-            _comment(cursor, sql.SQL("TABLE {}").format(table.identifier(name)), comment)
+            create_record(cursor, table.identifier, name)
     if _lacks_load_id(cursor, table):
         names = table.identifier(HISTORY), sql.Identifier(_LOAD_ID)
         cursor.execute(sql.SQL("ALTER TABLE {} ADD COLUMN {} text").format(*names))
@@ -280,9 +252,3 @@ def _create(cursor: psycopg.Cursor, table: PostgresTable, loaded: Table, shape: 
 def _lacks_load_id(cursor: psycopg.Cursor, table: PostgresTable) -> bool:
     """Whether the history is of a version that did not have the column."""
     return HISTORY in table.records and _LOAD_ID not in {c.name for c in existing_columns(cursor, table, HISTORY)}
-
-
-def _comment(cursor: psycopg.Cursor, target: Composable, text: str) -> None:
-    from psycopg import sql
-
-    cursor.execute(sql.SQL("COMMENT ON {} IS {}").format(target, sql.Literal(text)))
