@@ -40,7 +40,7 @@ class Dimension:
 
     @property
     def generated(self) -> bool | None:
-        """Whether the rows are made up; None if that was not recorded."""
+        """Whether the rows are generated; None if that was not recorded."""
         return self.manifest.extra.get("generated")
 
     def same_as(self, other: Dimension) -> bool:

@@ -77,7 +77,8 @@ class DimensionIOManager(dg.IOManager):
     ) -> tuple[dict[str, Any], list[TaxiError]]:
         """Replace the dimension in every place that does not have it; return metadata, and the errors of places.
 
-        Instead of a generated dimension, the real one that a place has is kept in all of them.
+        Instead of a generated dimension, the real one that a place has is kept in all of them. Rows of unknown origin may be
+        real: they stay where they are.
         """
         held: dict[str, Dimension | None] = {}
         errors: list[TaxiError] = []
@@ -86,21 +87,21 @@ class DimensionIOManager(dg.IOManager):
                 held[name] = place.read(table)
             except TaxiError as error:
                 errors.append(error)
-        if dimension.generated and (
-            real := next((each for each in held.values() if each and not each.generated), None)
-        ):
+        real = next((each for each in held.values() if each and each.generated is False), None)
+        if dimension.generated and real:
             write.log("Real rows are loaded and stay; the generated ones of this source are not used.")
             dimension = real
         written = []
         for name, old in held.items():
-            if not (old and old.same_as(dimension)):
-                try:
-                    self.places[name].replace(table, dimension, write)
-                    written.append(name)
-                except TaxiError as error:
-                    errors.append(error)
+            if old and (old.same_as(dimension) or (dimension.generated and old.generated is None)):
+                continue
+            try:
+                self.places[name].replace(table, dimension, write)
+                written.append(name)
+            except TaxiError as error:
+                errors.append(error)
         rows, extra = dimension.rows.num_rows, dimension.manifest.extra
-        origin = "GENERATED sample, made-up rows, " if dimension.generated else ""
+        origin = "GENERATED sample: " if dimension.generated else ""
         write.log(f"{origin}{rows:,} rows {'in ' + ', '.join(written) if written else 'unchanged'}.")
         shown = ("source", "location", "generated", "sha256")
         return {

@@ -25,6 +25,8 @@ __all__ = ["instance"]
 
 SINKS = ("postgres_table", "gcs_parquet", "gcs_partitioned", "bq_table")
 ROWS = 5_000
+NAMED = "SELECT count(zone) FROM ny_taxi.yellow_cab_data LEFT JOIN ny_taxi.taxi_zones ON locationid = pulocationid"
+"""Trips whose pickup has a name: every generated one."""
 
 
 @pytest.fixture
@@ -68,11 +70,14 @@ def test_a_sample_month_goes_over_the_wire_into_every_cloud_sink_with_all_checks
     clean = ROWS - expected(YELLOW, Month(2021, 1), ROWS).expected_rejected
     with psycopg.connect(cloud["TAXI_POSTGRES_URL"]) as connection:
         assert connection.execute("SELECT count(*) FROM ny_taxi.yellow_cab_data").fetchone() == (clean,)
+        assert connection.execute(NAMED).fetchone() == (clean,)
     options = {"api_endpoint": cloud["TAXI_BIGQUERY_ENDPOINT"]}
     project = cloud["TAXI_BIGQUERY_PROJECT"]
     with bigquery.Client(project, AnonymousCredentials(), client_options=options) as client:
         ((held,),) = client.query(f"SELECT count(*) FROM `{project}.ny_taxi.yellow_cab_data`").result()
         assert held == clean
+        ((named,),) = client.query(NAMED).result()
+        assert named == clean
     objects = objects_of(cloud)
     by_day = [rows for name, rows in objects.items() if "/tpep_pickup_date=2021-01-" in name]
     assert objects["nyc_taxi_data/yellow_tripdata_2021-01.parquet"] == sum(by_day) == clean

@@ -1,7 +1,8 @@
-"""The zones in the complete graph: in the lake, Postgres and the warehouse, and never made-up names for real trips."""
+"""The zones in the complete graph: in the lake, Postgres and the warehouse, and never generated names for real trips."""
 
 import hashlib
 import json
+import shutil
 from pathlib import Path
 
 import dagster as dg
@@ -89,11 +90,13 @@ def page(tmp_path: Path) -> str:
     return (tmp_path / ".taxi/bucket/reports/yellow/2021-01.html").read_text()
 
 
-def test_made_up_zones_are_replaced_by_real_ones_and_never_the_other_way_round(materialize, lookup, tmp_path, postgres):
+def test_generated_zones_are_replaced_by_real_ones_and_never_the_other_way_round(
+    materialize, lookup, tmp_path, postgres
+):
     assert materialize(source="sample").success
-    made_up = zones(tmp_path, postgres)
-    assert {place: name for place, (name, _) in made_up.items()} == everywhere("Zone 74 (sample)")
-    assert {extra["generated"] for _, extra in made_up.values()} == {True}
+    generated = zones(tmp_path, postgres)
+    assert {place: name for place, (name, _) in generated.items()} == everywhere("Zone 74 (sample)")
+    assert {extra["generated"] for _, extra in generated.values()} == {True}
 
     assert materialize(zones=lookup.name).success
     real = zones(tmp_path, postgres)
@@ -183,16 +186,22 @@ def test_the_report_of_real_trips_shows_real_names_or_numbers(
 
 
 def test_a_lookup_of_an_older_version_is_of_unknown_origin(
-    materialize, instance, monkeypatch, months, tmp_path, postgres
+    materialize, instance, monkeypatch, lookup, months, tmp_path, postgres
 ):
-    """It is not used for real trips, and made-up names do not replace it."""
+    """It is not used for real trips, generated names do not replace it, and it does not replace real ones elsewhere."""
     assert materialize(source="sample").success
     lake = tmp_path / ".taxi/lake/taxi_zones.parquet"
-    pq.write_table(pq.read_table(lake).replace_schema_metadata(None), lake)
+    pq.write_table(pq.read_table(lake).replace_schema_metadata(None), old := tmp_path / "old.parquet")
+    shutil.copy(old, lake)
     assert load(instance, monkeypatch, source=months).success
     assert "(sample)" not in page(tmp_path)
     assert materialize(source="sample").success
-    assert zones(tmp_path, postgres)["lake"][1].get("generated") is None
+    assert lake.read_bytes() == old.read_bytes()
+
+    assert materialize(zones=lookup).success
+    shutil.copy(old, lake)
+    assert materialize(zones="").success
+    assert names(tmp_path, postgres) == everywhere("Place 74")
 
 
 def test_the_check_finds_rows_changed_by_hand_and_materializing_again_repairs_them(
