@@ -65,7 +65,7 @@ def define_checks(kind: TaxiKind, asset: str, *checks: MonthCheck) -> dg.AssetCh
     )
     def check_month(context: dg.AssetCheckExecutionContext) -> Iterator[dg.AssetCheckResult]:
         run = context.op_execution_context
-        compared = {asset_key, key(kind, "clean_trips")}
+        compared = (key(kind, "clean_trips"), asset_key)
         selected = {each.name for each in run.selected_asset_check_keys}
         months = months_of(run.run.tags, run.partition_keys)
         for check in checks:
