@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -55,12 +56,13 @@ def build_defs(
         for kind in kinds
         for make in (monthly_schedule, reconciliation, deadline_schedule, audit_schedule)
     ]
+    assets = [
+        *(with_conditions(kinds, assets) if declarative else assets),
+        *daily_assets,
+        *dimension_assets(settings),
+    ]
     return dg.Definitions(
-        assets=[
-            *(with_conditions(kinds, assets) if declarative else assets),
-            *daily_assets,
-            *dimension_assets(settings),
-        ],
+        assets=_with_code_references(assets, settings),
         asset_checks=[*checks, *dimension_checks()],
         jobs=[*jobs, *audit_jobs(kinds, settings), housekeeping_job(settings)],
         schedules=[*schedules, housekeeping_schedule(settings)],
@@ -73,6 +75,17 @@ def build_defs(
         loggers={"console": dg.colored_console_logger, "terminal": dg.LoggerDefinition(terminal_logger)},
         executor=executor(settings),
     )
+
+
+def _with_code_references(assets: Sequence[dg.AssetsDefinition], settings: Settings) -> Sequence[Any]:
+    """Link the assets to their code: the file on this machine, or its page at TAXI_GIT_URL."""
+    referenced = dg.with_source_code_references(assets)
+    if not settings.git_url:
+        return referenced
+    package = dg.AnchorBasedFilePathMapping(
+        local_file_anchor=Path(__file__), file_anchor_path_in_repository="taxi_assets/definitions.py"
+    )
+    return dg.link_code_references_to_git(referenced, settings.git_url, settings.git_ref, package)
 
 
 defs = build_defs()

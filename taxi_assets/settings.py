@@ -10,6 +10,7 @@ import re
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import unquote, urlsplit
 
 import dagster as dg
 from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator, model_validator
@@ -141,6 +142,10 @@ class Settings(HomeSettings, CleaningRules):
     alert_email: str | None = Field(None, description="Email addresses that receive alerts, separated by commas.")
     alert_repeat_hours: float = Field(24, gt=0, description="Minimum hours between repeats of an alert.")
     ui_url: str = Field("http://127.0.0.1:3000", description="URL of the Dagster UI, for links in alerts.")
+    git_url: str | None = Field(
+        None, description="URL of this repository at GitHub or GitLab, to which the UI links the code of assets."
+    )
+    git_ref: str = Field("main", description="Branch, tag or commit that these links show.")
 
     @field_validator("object_template")
     @classmethod
@@ -213,6 +218,15 @@ class Settings(HomeSettings, CleaningRules):
     def _postgres_address(cls, value: SecretStr | None) -> SecretStr | None:
         if value is not None:
             require_postgres_address(value.get_secret_value())
+        return value
+
+    @field_validator("git_url")
+    @classmethod
+    def _git_host(cls, value: str | None) -> str | None:
+        if value and not re.match(r"https://[^/@]*(github|gitlab)[^/@]*/[^/@]+/", value):
+            raise ValueError(
+                "must be an address at GitHub or GitLab without user or token, https://github.com/you/taxi_assets"
+            )
         return value
 
     @field_validator("alert_webhook", "smtp_url", "ui_url", "celery_broker", "celery_backend")
@@ -293,6 +307,12 @@ class Settings(HomeSettings, CleaningRules):
     def automated(self) -> bool:
         """Whether schedules and sensors are on by default."""
         return (self.automation or ("on" if self.profile == "gcp" else "off")) != "off"
+
+    @property
+    def postgres_database(self) -> str:
+        """Name of the Postgres database."""
+        url = self.postgres_url.get_secret_value() if self.postgres_url else ""
+        return unquote(urlsplit(url).path.lstrip("/")) or "postgres"
 
     @property
     def staging_folder(self) -> Path:

@@ -3,14 +3,27 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import dagster as dg
 
+from taxi_assets.core.month_file import MonthFile
 from taxi_assets.core.table import Table
 from taxi_assets.settings import Settings
 from taxi_assets.sinks.contract import table_metadata
+
+Months = MonthFile | list[MonthFile]
+"""What flows between assets: a month, or the months of a run over several."""
+MONTHS = dg.DagsterType(
+    lambda _, value: (
+        isinstance(value, MonthFile) or (isinstance(value, Iterable) and not isinstance(value, (str, bytes, Mapping)))
+    ),
+    "Months",
+    description="A month's file, or the files of several months in a run over several (a list, or an iterator when they are "
+    "passed on one by one).",
+)
+"""Their type in the graph."""
 
 
 def backfill_policy(settings: Settings) -> dg.BackfillPolicy | None:

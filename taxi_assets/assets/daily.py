@@ -7,7 +7,7 @@ from typing import Any
 
 import dagster as dg
 
-from taxi_assets.assets.common import metadata
+from taxi_assets.assets.common import MONTHS, Months, metadata
 from taxi_assets.core.failures import RETRY, explained
 from taxi_assets.core.month_file import MonthFile
 from taxi_assets.datasets.schema import TaxiKind
@@ -23,7 +23,11 @@ def daily_asset(kind: TaxiKind, settings: Settings) -> dg.AssetsDefinition:
         key_prefix=prefix(kind),
         partitions_def=daily(kind),
         io_manager_key="daily_object",
-        ins={"trips": dg.AssetIn(key(kind, "clean_trips"), partition_mapping=dg.TimeWindowPartitionMapping())},
+        ins={
+            "trips": dg.AssetIn(
+                key(kind, "clean_trips"), partition_mapping=dg.TimeWindowPartitionMapping(), dagster_type=MONTHS
+            )
+        },
         group_name=group(kind, DAILY),
         kinds={"gcs" if settings.bucket_location.startswith("gs://") else "file", "parquet"},
         owners=OWNERS,
@@ -35,7 +39,7 @@ def daily_asset(kind: TaxiKind, settings: Settings) -> dg.AssetsDefinition:
         description=f"One day's trips as one object, `{settings.daily_template}`, from the clean month that holds the day. "
         "A run or a backfill takes any window of days; each day is replaced on its own.",
     )
-    def gcs_daily(context: dg.AssetExecutionContext, trips: Any) -> dg.Output:
+    def gcs_daily(context: dg.AssetExecutionContext, trips: Months) -> dg.Output:
         days = [dt.date.fromisoformat(partition) for partition in context.partition_keys]
         months = trips if isinstance(trips, list) else [trips]
         return dg.Output(_split(months, kind, days, settings.staging_folder))

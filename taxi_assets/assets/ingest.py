@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import dagster as dg
 from pydantic import Field, create_model
 
-from taxi_assets.assets.common import RateLimiter, backfill_policy, metadata, share
+from taxi_assets.assets.common import MONTHS, Months, RateLimiter, backfill_policy, metadata, share
 from taxi_assets.assets.guards import Replacing, loaded_month, require_replaceable
 from taxi_assets.assets.sinks import sinks
 from taxi_assets.core.failures import RETRY, explained
@@ -159,6 +159,7 @@ def ingest_assets(kind: TaxiKind, settings: Settings) -> list[dg.AssetsDefinitio
         key_prefix=prefix(kind),
         partitions_def=partitions,
         io_manager_key="raw_lake",
+        dagster_type=MONTHS,
         group_name=group(kind, INGEST),
         kinds={"python", "parquet"},
         owners=OWNERS,
@@ -208,10 +209,11 @@ def ingest_assets(kind: TaxiKind, settings: Settings) -> list[dg.AssetsDefinitio
         name=op_name(kind, "clean_trips"),
         partitions_def=partitions,
         backfill_policy=policy,
-        ins={"raw_trips": dg.AssetIn(key(kind, "raw_trips"))},
+        ins={"raw_trips": dg.AssetIn(key(kind, "raw_trips"), dagster_type=MONTHS)},
         outs={
             "clean_trips": dg.AssetOut(
                 key=key(kind, "clean_trips"),
+                dagster_type=MONTHS,
                 io_manager_key="clean_lake",
                 group_name=group(kind, INGEST),
                 kinds={"python", "parquet"},
@@ -224,6 +226,7 @@ def ingest_assets(kind: TaxiKind, settings: Settings) -> list[dg.AssetsDefinitio
             ),
             "rejected_trips": dg.AssetOut(
                 key=key(kind, "rejected_trips"),
+                dagster_type=MONTHS,
                 io_manager_key="rejected_lake",
                 group_name=group(kind, INGEST),
                 kinds={"python", "parquet"},
@@ -238,7 +241,7 @@ def ingest_assets(kind: TaxiKind, settings: Settings) -> list[dg.AssetsDefinitio
     def clean_trips(
         context: dg.AssetExecutionContext,
         config: CleaningConfig,  # ty: ignore[invalid-type-form]
-        raw_trips: Any,
+        raw_trips: Months,
     ) -> Iterator[dg.Output]:
         from taxi_assets.lake.cleaning import clean_month
 

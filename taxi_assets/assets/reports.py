@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from taxi_assets.assets.common import backfill_policy, lineage
+from taxi_assets.assets.common import MONTHS, Months, backfill_policy, lineage
 from taxi_assets.assets.concurrent_runs import replaced_by_another
 from taxi_assets.assets.report_manifests import PAGE, page_with_manifest
 from taxi_assets.assets.sinks import Sink, sinks
@@ -72,7 +72,7 @@ def _daily_summary(kind: TaxiKind, settings: Settings) -> dg.AssetsDefinition:
         partitions_def=monthly(kind),
         io_manager_key="summary",
         required_resource_keys={"warehouse"},
-        ins={"clean_trips": dg.AssetIn(key(kind, "clean_trips"))},
+        ins={"clean_trips": dg.AssetIn(key(kind, "clean_trips"), dagster_type=MONTHS)},
         deps=[key(kind, "bq_table")],
         group_name=group(kind, REPORTS),
         kinds={"bigquery" if settings.bigquery_project else "duckdb", "pandas", "postgres"},
@@ -90,7 +90,7 @@ def _daily_summary(kind: TaxiKind, settings: Settings) -> dg.AssetsDefinition:
         f"`{settings.postgres_schema}.{kind.name}_daily_summary` in Postgres, as one in the warehouse, and as an "
         "object in the bucket.",
     )
-    def daily_summary(context: dg.AssetExecutionContext, clean_trips: Any) -> dg.Output:
+    def daily_summary(context: dg.AssetExecutionContext, clean_trips: Months) -> dg.Output:
         def summarize(clean: MonthFile) -> MonthFile:
             from taxi_assets.core.staging import stage
 
@@ -147,7 +147,7 @@ def _month_report(kind: TaxiKind, settings: Settings) -> dg.AssetsDefinition:
         key_prefix=prefix(kind),
         partitions_def=monthly(kind),
         required_resource_keys={"raw_lake", "parquet_object", "dimensions", *(sink.io_manager for sink in compared)},
-        ins={name: dg.AssetIn(key(kind, name)) for name in ("clean_trips", "rejected_trips")},
+        ins={name: dg.AssetIn(key(kind, name), dagster_type=MONTHS) for name in ("clean_trips", "rejected_trips")},
         # taxi_zones is read if it exists. It is not a dependency: a source may publish none, and the report is due
         deps=[*(key(kind, sink.name) for sink in compared), key(kind, "daily_summary")],
         group_name=group(kind, REPORTS),
@@ -161,7 +161,9 @@ def _month_report(kind: TaxiKind, settings: Settings) -> dg.AssetsDefinition:
         "fares, top zones, the same month of other years, rejects by reason, and what every sink holds. An "
         f"HTML file in the bucket, `{PAGE.format(kind=kind.name, month='YYYY-MM')}`, that needs nothing beside itself.",
     )
-    def month_report(context: dg.AssetExecutionContext, clean_trips: Any, rejected_trips: Any) -> dg.MaterializeResult:
+    def month_report(
+        context: dg.AssetExecutionContext, clean_trips: Months, rejected_trips: Months
+    ) -> dg.MaterializeResult:
         cleans, rejects = (value if isinstance(value, list) else [value] for value in (clean_trips, rejected_trips))
         for clean, rejected in zip(cleans, rejects, strict=True):
             with explained(f"month_report {clean.month}"):

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import dagster as dg
 
-from taxi_assets.assets.common import backfill_policy, metadata
+from taxi_assets.assets.common import MONTHS, Months, backfill_policy, metadata
 from taxi_assets.core.failures import RETRY
 from taxi_assets.datasets.schema import TaxiKind
 from taxi_assets.keys import CODE_VERSION, OWNERS, SINKS, group, key, monthly, prefix
@@ -23,6 +22,8 @@ class Sink:
     io_manager: str
     kinds: frozenset[str]
     description: str
+    table_prefix: str = ""
+    """What qualifies the table's name in a database: `project.dataset`."""
 
 
 def sinks(settings: Settings) -> tuple[Sink, ...]:
@@ -37,6 +38,7 @@ def sinks(settings: Settings) -> tuple[Sink, ...]:
             "postgres",
             frozenset({"postgres", "table"}),
             "The month as a partition of `{schema}.{table}` in Postgres, swapped in by one transaction.",
+            f"{settings.postgres_database}.{settings.postgres_schema}",
         ),
         Sink(
             "gcs_parquet",
@@ -58,6 +60,7 @@ def sinks(settings: Settings) -> tuple[Sink, ...]:
             "warehouse",
             frozenset({warehouse, "table"}),
             "The month in the warehouse's `{dataset}.{table}`, loaded from the object that gcs_parquet wrote.",
+            f"{settings.bigquery_project or 'warehouse'}.{settings.dataset}",
         ),
     )
 
@@ -67,13 +70,18 @@ def sink_assets(kind: TaxiKind, settings: Settings) -> list[dg.AssetsDefinition]
     return [_sink_asset(sink, kind, settings) for sink in sinks(settings)]
 
 
+def _table_name(sink: Sink, kind: TaxiKind) -> dict[str, str]:
+    return {"dagster/table_name": f"{sink.table_prefix}.{kind.table.name}"} if sink.table_prefix else {}
+
+
 def _sink_asset(sink: Sink, kind: TaxiKind, settings: Settings) -> dg.AssetsDefinition:
     @dg.asset(
         name=sink.name,
         key_prefix=prefix(kind),
         partitions_def=monthly(kind),
         io_manager_key=sink.io_manager,
-        ins={"trips": dg.AssetIn(key(kind, sink.upstream))},
+        ins={"trips": dg.AssetIn(key(kind, sink.upstream), dagster_type=MONTHS)},
+        dagster_type=MONTHS,
         group_name=group(kind, SINKS),
         kinds=set(sink.kinds),
         owners=OWNERS,
@@ -81,12 +89,12 @@ def _sink_asset(sink: Sink, kind: TaxiKind, settings: Settings) -> dg.AssetsDefi
         tags={"taxi": kind.name, "layer": "sink"},
         retry_policy=RETRY,
         backfill_policy=backfill_policy(settings),
-        metadata=metadata(kind.table, key(kind, sink.upstream)),
+        metadata={**metadata(kind.table, key(kind, sink.upstream)), **_table_name(sink, kind)},
         description=sink.description.format(
             schema=settings.postgres_schema, dataset=settings.dataset, table=kind.table.name, date=kind.pickup_date
         ),
     )
-    def deliver(trips: Any) -> Any:
+    def deliver(trips: Months) -> Months:
         return trips
 
     return deliver
