@@ -92,7 +92,7 @@ class Server:
                 if wait is None:
                     raise TransientError(
                         f"{what}: {self.name} cannot be reached ({text}); start it or correct TAXI_POSTGRES_URL, then "
-                        "run the month again."
+                        "run it again."
                     ) from None
                 report_retry(f"{what}: {self.name} cannot be reached ({text})", attempt + 1, len(RETRY_AFTER) + 1, wait)
                 time.sleep(wait)
@@ -122,7 +122,7 @@ class Server:
         from psycopg import errors
 
         if isinstance(error, (errors.DiskFull, errors.OutOfMemory)):
-            kind, remedy = PermanentError, "free some on the server, then run the month again"
+            kind, remedy = PermanentError, "free some on the server, then run it again"
         elif isinstance(error, errors.InsufficientPrivilege):
             kind = PermanentError
             remedy = (
