@@ -21,7 +21,7 @@ from typing import Any
 import dagster as dg
 
 from taxi_assets.assets.month_status import assets
-from taxi_assets.cli.execute import execute
+from taxi_assets.cli.execute import changed_a_month, execute
 from taxi_assets.cli.interrupts import Interrupts
 from taxi_assets.core import run_tags
 from taxi_assets.core.failures import run_failures
@@ -132,7 +132,7 @@ def load_month(
         "rows": rows[-1] if rows else None,
         "seconds": round(time.monotonic() - started, 1),
         "failures": run_failures(result),
-        "changed": bool(result.get_asset_materialization_events()),
+        "changed": changed_a_month(result),
     }
 
 

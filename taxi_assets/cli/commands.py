@@ -21,7 +21,7 @@ from taxi_assets.assets.sinks import sinks
 from taxi_assets.automation.sensors import kind_option
 from taxi_assets.cli.audit import audit_months
 from taxi_assets.cli.backfill import backfill, backfill_lock, default_jobs, months_between
-from taxi_assets.cli.execute import execute
+from taxi_assets.cli.execute import changed_a_month, execute
 from taxi_assets.cli.interrupts import INTERRUPTED, Interrupts
 from taxi_assets.cli.open_files import users_of
 from taxi_assets.cli.sinks import embedded_postgres, failed_load, require_sinks
@@ -74,7 +74,7 @@ def _run(options: Namespace, interrupts: Interrupts, settings: Settings | None =
             with dg.build_resources(resources(settings), instance) as opened:
                 graph = defs.get_repository_def().asset_graph
                 records = month_status(instance, graph, kind, settings, opened)
-                outcome = failed_load(records, month, changed=bool(result.get_asset_materialization_events()))
+                outcome = failed_load(records, month, changed=changed_a_month(result))
             print(f"\n{month} {outcome}:", *failures, sep="\n  ", file=sys.stderr)
             return 1
     interrupts.sentence = INTERRUPTED  # from here on the month is loaded

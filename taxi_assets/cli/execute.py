@@ -13,6 +13,11 @@ from taxi_assets.cli.interrupts import Interrupts
 from taxi_assets.core import run_tags
 
 
+def changed_a_month(result: dg.ExecuteInProcessResult) -> bool:
+    """Return whether the run materialized anything of a month; dimensions have no months."""
+    return any(event.partition for event in result.get_asset_materialization_events())
+
+
 def execute(
     job: dg.JobDefinition,
     instance: dg.DagsterInstance,

@@ -138,7 +138,7 @@ def test_twenty_months_at_once_in_threads_and_processes_all_arrive(place):
 
 def test_one_month_written_by_threads_and_processes_at_once_ends_as_one_of_them(place):
     place.replace(february := place.trips("2021-02", 100))
-    versions = [place.trips("2021-01", 300 + seed, seed) for seed in range(4)]
+    versions = [place.trips("2021-01", 300 + 100 * seed, seed) for seed in range(4)]
     with place.writer(versions[0]) as one, place.writer(versions[1]) as other, ThreadPoolExecutor(2) as pool:
         list(pool.map(place.replace, versions[2:]))
         assert None not in (one.seconds(), other.seconds())
