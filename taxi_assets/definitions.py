@@ -14,6 +14,7 @@ from taxi_assets.assets.daily import daily_asset
 from taxi_assets.assets.dimensions import dimension_assets, dimension_checks
 from taxi_assets.assets.ingest import ingest_assets
 from taxi_assets.assets.jobs import load_month
+from taxi_assets.assets.publisher import publisher_asset
 from taxi_assets.assets.reports import report_assets
 from taxi_assets.assets.sinks import sink_assets
 from taxi_assets.automation.alerts import alerts_sensor
@@ -61,8 +62,9 @@ def build_defs(
         *daily_assets,
         *dimension_assets(settings),
     ]
+    sources = [publisher_asset(kind) for kind in kinds]
     return dg.Definitions(
-        assets=_with_code_references(assets, settings),
+        assets=_with_code_references([*sources, *assets], settings),
         asset_checks=[*checks, *dimension_checks()],
         jobs=[*jobs, *audit_jobs(kinds, settings), housekeeping_job(settings)],
         schedules=[*schedules, housekeeping_schedule(settings)],
@@ -77,7 +79,7 @@ def build_defs(
     )
 
 
-def _with_code_references(assets: Sequence[dg.AssetsDefinition], settings: Settings) -> Sequence[Any]:
+def _with_code_references(assets: Sequence[dg.AssetsDefinition | dg.SourceAsset], settings: Settings) -> Sequence[Any]:
     """Link the assets to their code: the file on this machine, or its page at TAXI_GIT_URL."""
     referenced = dg.with_source_code_references(assets)
     if not settings.git_url:

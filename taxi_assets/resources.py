@@ -6,7 +6,7 @@ from typing import Any
 
 import dagster as dg
 
-from taxi_assets.assets.ingest import Publisher
+from taxi_assets.assets.publisher import Publisher
 from taxi_assets.lake.dimensions import LakeDimensions
 from taxi_assets.lake.io_manager import LakeIOManager
 from taxi_assets.settings import Settings

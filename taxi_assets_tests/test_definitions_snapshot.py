@@ -83,8 +83,11 @@ def described(defs: dg.Definitions) -> dict[str, Any]:
     }
 
 
-def described_assets(asset: dg.AssetsDefinition):
+def described_assets(asset: dg.AssetsDefinition | dg.SourceAsset):
     """Yield the name and the description of every asset of a definition."""
+    if isinstance(asset, dg.SourceAsset):
+        yield asset.key.to_user_string(), {"group": asset.group_name, "observable": asset.is_observable}
+        return
     for spec in asset.specs:
         name = spec.key.to_user_string()
         partitions = spec.partitions_def

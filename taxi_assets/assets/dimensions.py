@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import dagster as dg
 
-from taxi_assets.assets.ingest import Publisher
+from taxi_assets.assets.publisher import Publisher
 from taxi_assets.core.dimension import Dimension
 from taxi_assets.core.errors import TaxiError
 from taxi_assets.core.failures import RETRY, explained

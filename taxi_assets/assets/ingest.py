@@ -9,6 +9,7 @@ from pydantic import Field, create_model
 
 from taxi_assets.assets.common import MONTHS, Months, RateLimiter, backfill_policy, metadata, share
 from taxi_assets.assets.guards import Replacing, loaded_month, require_replaceable
+from taxi_assets.assets.publisher import PUBLISHER, pinned
 from taxi_assets.assets.sinks import sinks
 from taxi_assets.core.failures import RETRY, explained
 from taxi_assets.core.month import Month
@@ -28,26 +29,12 @@ from taxi_assets.keys import (
     prefix,
 )
 from taxi_assets.publisher.columns import new_columns_of
-from taxi_assets.publisher.source import TripSource, trip_source
+from taxi_assets.publisher.source import TripSource
 from taxi_assets.settings import Settings
 from taxi_assets.sinks.contract import months_of
 
 if TYPE_CHECKING:
     from taxi_assets.lake.cleaning import Cleaned
-
-
-class Publisher:
-    """Where months come from: a source of `taxi_assets.publisher.source`.
-
-    It has no Dagster config: Dagster shows config in its UI, and the address may contain a password or a token.
-    """
-
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
-
-    def open(self) -> TripSource:
-        """The source, ready to probe and fetch."""
-        return trip_source(self._settings.source, self._settings.sample_rows, self._settings.folder)
 
 
 def cleaning_config(defaults: CleaningRules) -> type[dg.Config]:
@@ -97,6 +84,7 @@ def load_raw_month(
             "source": source.name,
             "location": fetched.published.location,
             "version": fetched.published.version or fetched.sha256,
+            "data_version": fetched.published.data_version or fetched.sha256,
             "sha256": fetched.sha256,
             "generated": fetched.generated,
             "code_version": CODE_VERSION,
@@ -159,6 +147,7 @@ def ingest_assets(kind: TaxiKind, settings: Settings) -> list[dg.AssetsDefinitio
         key_prefix=prefix(kind),
         partitions_def=partitions,
         io_manager_key="raw_lake",
+        deps=[key(kind, PUBLISHER)],
         dagster_type=MONTHS,
         group_name=group(kind, INGEST),
         kinds={"python", "parquet"},
@@ -190,8 +179,12 @@ def ingest_assets(kind: TaxiKind, settings: Settings) -> list[dg.AssetsDefinitio
         if len(months) > 1:
             return dg.Output(_each(context, months, load))
         file = load(months[0])
+        extra = file.manifest.extra
         return dg.Output(
-            file, metadata=raw_metadata(kind, file), data_version=dg.DataVersion(file.manifest.extra["version"])
+            file,
+            metadata=raw_metadata(kind, file),
+            data_version=dg.DataVersion(extra["version"]),
+            tags=pinned(context.instance, kind, months[0], extra["data_version"]),
         )
 
     def _each(context: dg.AssetExecutionContext, months: list[Month], load: Any) -> Iterator[MonthFile]:

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field
 import dagster as dg
 
 from taxi_assets.assets.month_status import month_status, resource_keys, run_config
+from taxi_assets.assets.publisher import new_observations
 from taxi_assets.core import run_tags
 from taxi_assets.core.month import Month
 from taxi_assets.datasets.schema import TaxiKind
@@ -96,12 +97,13 @@ def new_months_sensor(kind: TaxiKind, settings: Settings) -> dg.SensorDefinition
         attempted = [month for month, key in keys.items() if key in launched]
         due = [month for month in keys if month not in attempted]
         text = summary(results, decisions, due, attempted, cursor, kind_option(kind, settings))
+        observed = new_observations(context.instance, kind, results.published)
         if not due:
-            return dg.SkipReason(text)
+            return dg.SensorResult(skip_reason=text, asset_events=observed)
         context.log.info(text)
         lake = months_status.assets
         assets = (lake.raw, lake.clean, lake.rejected) if settings.automation == "declarative" else None
-        return [
+        requests = [
             dg.RunRequest(
                 run_key=keys[decision.month],
                 partition_key=decision.month.key,
@@ -112,6 +114,7 @@ def new_months_sensor(kind: TaxiKind, settings: Settings) -> dg.SensorDefinition
             for decision in to_load
             if decision.month in due
         ]
+        return dg.SensorResult(requests, asset_events=observed)
 
     return new_months
 

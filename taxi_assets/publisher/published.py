@@ -28,6 +28,13 @@ class Published:
     size: int | None
     modified: dt.datetime | None
 
+    @property
+    def data_version(self) -> str | None:
+        """The version, or the size and date; None if the publisher gives neither."""
+        if self.version or self.modified is None:
+            return self.version
+        return f"{self.size} bytes of {self.modified.isoformat()}"
+
     def unchanged_since(self, other: Published) -> bool:
         """Return whether this is the same file as `other`; False if there is neither a version nor a date to compare."""
         if self.location != other.location:

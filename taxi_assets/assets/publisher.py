@@ -1,0 +1,103 @@
+"""`publisher`: the months as they are published. It is observed, not loaded: each published month has a data version.
+
+The sensor of new months and every load of a month record what they saw. So the UI shows which months changed at the publisher
+since they were loaded ("upstream data changed"), and which are published and not loaded. What is loaded is decided without it,
+by what the sinks record.
+"""
+
+from collections.abc import Mapping
+
+import dagster as dg
+
+from taxi_assets.core.month import Month
+from taxi_assets.datasets.schema import TaxiKind
+from taxi_assets.keys import group, key, monthly
+from taxi_assets.publisher.published import Published
+from taxi_assets.publisher.source import TripSource, trip_source
+from taxi_assets.settings import Settings
+from taxi_assets.status.probing import probe_months
+
+PUBLISHER = "publisher"
+DATA_VERSION = "dagster/data_version"
+OBSERVE_SECONDS = 600.0
+"""How long observing every month may take."""
+
+
+class Publisher:
+    """Where months come from: a source of `taxi_assets.publisher.source`.
+
+    It has no Dagster config: Dagster shows config in its UI, and the address may contain a password or a token.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+
+    def open(self) -> TripSource:
+        """The source, ready to probe and fetch."""
+        return trip_source(self._settings.source, self._settings.sample_rows, self._settings.folder)
+
+
+def publisher_asset(kind: TaxiKind) -> dg.SourceAsset:
+    """Return the observable source of a kind of taxi."""
+
+    @dg.observable_source_asset(
+        key=key(kind, PUBLISHER),
+        partitions_def=monthly(kind),
+        group_name=group(kind, PUBLISHER),
+        tags={"taxi": kind.name, "layer": "source"},
+        description=f"The {kind.name} months as they are published, one data version each: the file's ETag, else its size and "
+        "date. Observing it asks for every month, without a download; the sensor of new months records what it sees.",
+    )
+    def observe(
+        context: dg.AssetExecutionContext, publisher: dg.ResourceParam[Publisher]
+    ) -> dg.DataVersionsByPartition:
+        months = [Month.parse(each) for each in monthly(kind).get_partition_keys()]
+        results = probe_months(publisher.open(), kind, months, OBSERVE_SECONDS, max_errors=3)
+        if results.error:
+            context.log.warning(results.error)
+        versions = data_versions(results.published)
+        return dg.DataVersionsByPartition({month.key: version for month, version in versions.items()})
+
+    return observe
+
+
+def data_versions(published: Mapping[Month, Published | None]) -> dict[Month, str]:
+    """Return the data versions of the months that are published and have one."""
+    return {month: each.data_version for month, each in published.items() if each and each.data_version}
+
+
+def new_observations(
+    instance: dg.DagsterInstance, kind: TaxiKind, published: Mapping[Month, Published | None]
+) -> list[dg.AssetObservation]:
+    """Return the observations of the months whose version is not the one that was observed last."""
+    return [
+        _observation(kind, month, version)
+        for month, version in data_versions(published).items()
+        if version != _last_observed(instance, kind, month)[0]
+    ]
+
+
+def pinned(instance: dg.DagsterInstance, kind: TaxiKind, month: Month, version: str) -> dict[str, str]:
+    """Observe the version that was loaded, unless it was observed last, and return the tags of a materialization made of it.
+
+    Without them Dagster would take for the input what had been observed when the step began.
+    """
+    asset = key(kind, PUBLISHER).to_user_string()
+    last, storage_id = _last_observed(instance, kind, month)
+    if last != version:
+        instance.report_runless_asset_event(_observation(kind, month, version))
+        _, storage_id = _last_observed(instance, kind, month)
+    return {f"dagster/input_data_version/{asset}": version, f"dagster/input_event_pointer/{asset}": str(storage_id)}
+
+
+def _observation(kind: TaxiKind, month: Month, version: str) -> dg.AssetObservation:
+    return dg.AssetObservation(key(kind, PUBLISHER), partition=month.key, tags={DATA_VERSION: version})
+
+
+def _last_observed(instance: dg.DagsterInstance, kind: TaxiKind, month: Month) -> tuple[str | None, int | None]:
+    """Return the version that was observed last, and the id of the event."""
+    of_month = dg.AssetRecordsFilter(key(kind, PUBLISHER), asset_partitions=[month.key])
+    for record in instance.fetch_observations(of_month, limit=1).records:
+        observation = record.event_log_entry.asset_observation
+        return (observation.tags.get(DATA_VERSION) if observation else None), record.storage_id
+    return None, None

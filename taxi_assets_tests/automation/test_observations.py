@@ -1,0 +1,85 @@
+"""The publisher in the graph: after a republication exactly that month of raw_trips is stale, until it is loaded again."""
+
+import dagster as dg
+import pytest
+from dagster._core.definitions.data_version import CachingStaleStatusResolver
+from dagster._core.definitions.observe import observe as dagster_observe
+from dagster._core.loader import LoadingContextForTest
+
+from taxi_assets.assets.month_status import resource_keys
+from taxi_assets.assets.publisher import DATA_VERSION
+from taxi_assets.automation.sensors import new_months_sensor
+from taxi_assets.datasets.schema import YELLOW
+from taxi_assets_tests.loaded_months import BEFORE, NEWEST, OLDER, Loaded, loaded_months
+
+RAW, PUBLISHER = dg.AssetKey("raw_trips"), dg.AssetKey("publisher")
+
+
+@pytest.fixture(scope="module")
+def loaded(tmp_path_factory):
+    with loaded_months(tmp_path_factory.mktemp("loaded")) as made:
+        yield made
+
+
+def stale(loaded: Loaded) -> dict[str, list[str]]:
+    """The loaded months that Dagster's UI shows as stale, with its reasons."""
+    resolver = CachingStaleStatusResolver(
+        loaded.instance, loaded.repository.asset_graph, LoadingContextForTest(loaded.instance)
+    )
+    causes = {month: resolver.get_stale_causes(RAW, f"{month}-01") for month in (BEFORE, OLDER)}
+    return {month: [cause.reason for cause in each] for month, each in causes.items() if each}
+
+
+def observe(loaded: Loaded) -> list[str]:
+    """Evaluate the sensor once, and record what it observed, as the daemon does; the observed months."""
+    with dg.build_sensor_context(
+        instance=loaded.instance,
+        repository_def=loaded.repository,
+        resources={name: loaded.defs.resources[name] for name in resource_keys(loaded.settings)},
+    ) as context:
+        events = new_months_sensor(YELLOW, loaded.settings).evaluate_tick(context).asset_events
+    for event in events:
+        loaded.instance.report_runless_asset_event(event)
+    return [event.partition[:7] for event in events]
+
+
+def load(loaded: Loaded, month: str) -> None:
+    job = loaded.defs.resolve_job_def("load_month")
+    assert job.execute_in_process(partition_key=f"{month}-01", instance=loaded.instance).success
+
+
+def test_exactly_the_republished_month_is_stale_until_it_is_loaded_again(loaded):
+    assert stale(loaded) == {}
+    assert observe(loaded) == []  # both were observed when they were loaded
+    with loaded.published(BEFORE, rows=400, variant=1):
+        assert observe(loaded) == [BEFORE]
+        assert stale(loaded) == {BEFORE: ["has a new dependency data version"]}
+        assert observe(loaded) == []
+        load(loaded, BEFORE)
+        assert stale(loaded) == {}
+        # a version that the sensor has not seen is the one that was loaded
+        with loaded.published(BEFORE, rows=500, variant=2):
+            load(loaded, BEFORE)
+            assert observe(loaded) == []
+            assert stale(loaded) == {}
+
+
+def test_a_month_that_is_published_and_not_loaded_is_observed(loaded):
+    with loaded.published(NEWEST):
+        assert NEWEST in observe(loaded)
+        assert f"{NEWEST}-01" not in loaded.instance.get_materialized_partitions(RAW)
+
+
+def test_observing_the_source_records_every_published_month(loaded):
+    result = dagster_observe(
+        [asset for asset in loaded.defs.assets if isinstance(asset, dg.SourceAsset)],
+        instance=loaded.instance,
+        resources={"publisher": loaded.defs.resources["publisher"]},
+    )
+    observed = {
+        event.asset_observation_data.asset_observation.partition: event.asset_observation_data.asset_observation.tags
+        for event in result.all_events
+        if event.is_asset_observation
+    }
+    assert observed.keys() == {f"{BEFORE}-01", f"{OLDER}-01"}
+    assert all(tags[DATA_VERSION].startswith('"') for tags in observed.values())  # ETags
