@@ -44,7 +44,7 @@ def publisher_asset(kind: TaxiKind) -> dg.SourceAsset:
         key=key(kind, PUBLISHER),
         partitions_def=monthly(kind),
         group_name=group(kind, PUBLISHER),
-        tags={"taxi": kind.name, "layer": "source"},
+        tags={"taxi": kind.name, "layer": "source", "dagster/kind/http": ""},
         description=f"The {kind.name} months as they are published, one data version each: the file's ETag, else its size and "
         "date. Observing it asks for every month, without a download; the sensor of new months records what it sees.",
     )
