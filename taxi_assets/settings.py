@@ -10,7 +10,6 @@ import re
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
-from urllib.parse import unquote, urlsplit
 
 import dagster as dg
 from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator, model_validator
@@ -307,12 +306,6 @@ class Settings(HomeSettings, CleaningRules):
     def automated(self) -> bool:
         """Whether schedules and sensors are on by default."""
         return (self.automation or ("on" if self.profile == "gcp" else "off")) != "off"
-
-    @property
-    def postgres_database(self) -> str:
-        """Name of the Postgres database."""
-        url = self.postgres_url.get_secret_value() if self.postgres_url else ""
-        return unquote(urlsplit(url).path.lstrip("/")) or "postgres"
 
     @property
     def staging_folder(self) -> Path:

@@ -23,7 +23,8 @@ class Sink:
     kinds: frozenset[str]
     description: str
     table_prefix: str = ""
-    """What qualifies the table's name in a database: `project.dataset`."""
+    """What qualifies the table's name: `project.dataset`, or a schema. The name of a Postgres database is in its address, which
+    no definition may contain."""
 
 
 def sinks(settings: Settings) -> tuple[Sink, ...]:
@@ -38,7 +39,7 @@ def sinks(settings: Settings) -> tuple[Sink, ...]:
             "postgres",
             frozenset({"postgres", "table"}),
             "The month as a partition of `{schema}.{table}` in Postgres, swapped in by one transaction.",
-            f"{settings.postgres_database}.{settings.postgres_schema}",
+            settings.postgres_schema,
         ),
         Sink(
             "gcs_parquet",

@@ -52,10 +52,10 @@ def test_tables_are_named_in_full():
         name: about["dagster/table_name"] for name, about in metadata(cloud).items() if "dagster/table_name" in about
     }
     assert named == {
-        "postgres_table": "trips.taxi.yellow_cab_data",
+        "postgres_table": "taxi.yellow_cab_data",
         "bq_table": "project.ny_taxi.yellow_cab_data",
-        "green/postgres_table": "trips.taxi.green_cab_data",
+        "green/postgres_table": "taxi.green_cab_data",
         "green/bq_table": "project.ny_taxi.green_cab_data",
     }
     assert metadata(Settings())["bq_table"]["dagster/table_name"] == "warehouse.ny_taxi.yellow_cab_data"
-    assert metadata(Settings())["postgres_table"]["dagster/table_name"] == "postgres.ny_taxi.yellow_cab_data"
+    assert metadata(Settings())["postgres_table"]["dagster/table_name"] == "ny_taxi.yellow_cab_data"
