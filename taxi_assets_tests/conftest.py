@@ -3,7 +3,6 @@
 import os
 from collections.abc import Callable, Generator, Iterator
 from contextlib import suppress
-from itertools import islice
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -14,8 +13,6 @@ from taxi_assets_tests.processes import left_behind, until
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 PUBLISHED = Path(os.environ.get("TAXI_TEST_DATA", REPOSITORY.parent / "shared" / "data" / "tlc"))
-SLOW = ("/integration/", "/simulation/", "/sinks/test_contract", "/sinks/test_bigquery")
-"""Files of tests with servers and processes."""
 NEEDS_TRIPS = "needs real trip records"
 
 
@@ -30,24 +27,6 @@ def tlc() -> Callable[[str], Path]:
         return PUBLISHED / name
 
     return find
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Let every worker begin with slow files, so that short tests are left for the end, when workers take them from each other.
-
-    pytest-xdist gives each worker one part of the list (`--dist worksteal`); the files stay whole.
-    """
-    workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
-    files: dict[Path, list[pytest.Item]] = {}
-    for item in items:
-        files.setdefault(item.path, []).append(item)
-    is_slow = {path: any(part in path.as_posix() for part in SLOW) for path in files}
-    slow = [files[path] for path in files if is_slow[path]]
-    short = iter([item for path in files if not is_slow[path] for item in files[path]])
-    parts = [[item for file in slow[worker::workers] for item in file] for worker in range(workers)]
-    for part in parts:
-        part += islice(short, max(len(items) // workers - len(part), 0))
-    items[:] = [*(item for part in parts for item in part), *short]
 
 
 @pytest.hookimpl(wrapper=True)
