@@ -152,8 +152,8 @@ def test_whatever_is_damaged_in_a_csv_every_line_is_accounted_for(
         for number, text in enumerate(content.split(b"\n"), 1)
         if number > 1 and text.rstrip(b"\r")
     ]
-    if not any(text in intact for _, text in lines):
-        return  # such a file may be refused
+    if content.endswith(b"PAR1") or not any(text in intact for _, text in lines):
+        return  # such a file may be refused: it looks like Parquet, or has no line of the publisher's
     rows = read(path).to_pylist()
     assert len(rows) == len(lines)
     for row, (number, text) in zip(rows, lines, strict=True):
