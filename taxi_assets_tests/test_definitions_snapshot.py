@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
+import pytest
 import yaml
 
 from taxi_assets.definitions import build_defs
@@ -53,6 +54,12 @@ def difference(before: dict[str, Any], after: dict[str, Any]) -> dict[str, Any]:
             continue
         result[name] = difference(one, other) if isinstance(one, dict) and isinstance(other, dict) else other
     return result
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_dagster_can_load_all_definitions_together(name):
+    """As `dg check defs` and the UI do: each job alone may be valid, and their ops have one name."""
+    dg.Definitions.validate_loadable(build_defs(Settings(_env_file=None, **CASES[name])))
 
 
 def described(defs: dg.Definitions) -> dict[str, Any]:

@@ -23,8 +23,6 @@ from taxi_assets.sinks.contract import ROW_COUNT
 from taxi_assets.status.decide import reference
 from taxi_assets.status.months import MonthStatus
 
-MEASURE = "measure_months"
-"""Name of the job's op."""
 Findings = dict[Month, dict[str, str]]
 """By month: the assets that differ from the lake, each with what differs."""
 
@@ -131,6 +129,11 @@ def describe(findings: Findings, total: int, kind: TaxiKind, settings: Settings)
     return f"{len(findings)} of {total} audited months differ from the lake: {texts} {remedy}"
 
 
+def measure_name(kind: TaxiKind) -> str:
+    """Return the name of the op: it is one op in all jobs of a code location."""
+    return f"measure_{kind.name}_months"
+
+
 def audit_jobs(kinds: Iterable[TaxiKind], settings: Settings) -> list[dg.JobDefinition]:
     """Define the audit of each kind."""
     return [_audit_job(kind, settings) for kind in kinds]
@@ -144,7 +147,7 @@ class AuditConfig(dg.Config):
 
 def _audit_job(kind: TaxiKind, settings: Settings) -> dg.JobDefinition:
     @dg.op(
-        name=MEASURE,
+        name=measure_name(kind),
         required_resource_keys=resource_keys(settings),
         description="Measures months in every sink, against the lake.",
     )

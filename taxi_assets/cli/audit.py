@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import dagster as dg
 
 from taxi_assets.assets.month_status import month_status, run_config
-from taxi_assets.automation.audit import MEASURE, repair_command
+from taxi_assets.automation.audit import measure_name, repair_command
 from taxi_assets.cli.backfill_worker import load_month
 from taxi_assets.cli.execute import execute
 from taxi_assets.cli.interrupts import Interrupts
@@ -72,7 +72,7 @@ def _audit(
         PermanentError: the lake or a sink could not be read.
     """
     print(f"Measuring {count(len(months))} ...", flush=True)
-    config = {"ops": {MEASURE: {"config": {"months": [str(month) for month in months]}}}}
+    config = {"ops": {measure_name(kind): {"config": {"months": [str(month) for month in months]}}}}
     result = execute(defs.resolve_job_def(audit_name(kind)), instance, "make audit", config, interrupts=interrupts)
     evaluations = [
         entry.dagster_event.asset_check_evaluation_data
