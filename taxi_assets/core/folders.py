@@ -1,15 +1,27 @@
-"""The default folder for staged files, and making files and folders durable."""
+"""The default folder for staged files, replacing a file by a staged one, and making files and folders durable."""
 
 from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
 
 
 def default_staging() -> str:
     """The folder in which sinks stage files by default: a subfolder of the system's temporary folder."""
     return str(Path(tempfile.gettempdir()) / "taxi_assets")
+
+
+@contextmanager
+def replacing(path: Path, staged: Path) -> Generator[None]:
+    """Let the block write `staged`, a file in the same folder, and rename it to `path`; if it fails, `path` stays as it was."""
+    try:
+        yield
+        staged.replace(path)
+    finally:
+        staged.unlink(missing_ok=True)
 
 
 def flush(path: Path) -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from taxi_assets.core.dimension import Dimension
-from taxi_assets.core.folders import flush
+from taxi_assets.core.folders import flush, replacing
 from taxi_assets.core.manifest import FOOTER_KEY, Manifest
 from taxi_assets.core.table import Table
 from taxi_assets.sinks.contract import WriteContext
@@ -31,13 +31,10 @@ class LakeDimensions(DimensionPlace):
         path.parent.mkdir(parents=True, exist_ok=True)
         staged = path.with_suffix(f".{write.token}.tmp")
         footer = {FOOTER_KEY: dimension.manifest.loaded_by(write.run_id).to_json()}
-        try:
+        with replacing(path, staged):
             pq.write_table(dimension.rows.replace_schema_metadata(footer), staged)
             flush(staged)
-            staged.replace(path)
-            flush(path.parent)
-        finally:
-            staged.unlink(missing_ok=True)
+        flush(path.parent)
 
     def read(self, table: Table) -> Dimension | None:
         """Read the file. An older version of this package recorded nothing of it; a damaged one is as good as none."""

@@ -11,7 +11,6 @@ parts (published CMT rows count the congestion surcharge within extra, too).
 from __future__ import annotations
 
 import datetime as dt
-import os
 import uuid
 from collections.abc import Callable
 from math import gcd
@@ -22,6 +21,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from taxi_assets.core.errors import PermanentError
+from taxi_assets.core.folders import replacing
 from taxi_assets.core.month import Month
 from taxi_assets.datasets.schema import REQUEST_SOURCE_SINCE, TaxiKind
 from taxi_assets.publisher.sample_trips import AMOUNTS, DAY, draw_trips
@@ -94,6 +94,7 @@ def write_sample(path: Path, kind: TaxiKind, month: Month, rows: int, *, variant
     staged = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}")
     try:
         with (
+            replacing(path, staged),
             staged.open("wb") as file,
             igzip.IGzipFile(filename="", mode="wb", compresslevel=1, fileobj=file, mtime=0) as out,
         ):
@@ -104,14 +105,11 @@ def write_sample(path: Path, kind: TaxiKind, month: Month, rows: int, *, variant
                 seed = np.random.SeedSequence([*kind.name.encode(), *month, rows, variant, chunk])
                 trips = draw_trips(kind, month, rows, at, np.random.PCG64(seed))
                 out.write(_csv(trips, _defects(rows, at, variant), kind, month))
-        os.replace(staged, path)
     except OSError as error:
         raise PermanentError(
             f"{month}: the generated file {path} could not be written ({error.strerror or error}); free some space or "
             "fix the folder's permissions, and run the month again."
         ) from error
-    finally:
-        staged.unlink(missing_ok=True)
 
 
 def _defects(rows: int, at: np.ndarray, variant: int) -> dict[str, np.ndarray]:

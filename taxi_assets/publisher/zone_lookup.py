@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 import pyarrow.csv
 
 from taxi_assets.core.errors import PermanentError
+from taxi_assets.core.folders import replacing
 from taxi_assets.datasets import zones
 
 ZONE_SCHEMA = zones.ZONES.schema
@@ -69,11 +70,8 @@ def sample_zones() -> pa.Table:
 def write_sample_zones(path: Path) -> None:
     """Write them as the publisher does, as CSV; the file is replaced atomically."""
     staged = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}")
-    try:
+    with replacing(path, staged):
         pyarrow.csv.write_csv(sample_zones().rename_columns(HEADER), staged)
-        staged.replace(path)
-    finally:
-        staged.unlink(missing_ok=True)
 
 
 def _excerpt(values: list) -> str:

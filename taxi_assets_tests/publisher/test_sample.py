@@ -298,7 +298,7 @@ def test_a_month_that_cannot_be_written_leaves_the_old_file_and_no_other(tmp_pat
     path = tmp_path / "month.csv.gz"
     write_sample(path, YELLOW, MONTH, 7)
     before = path.read_bytes()
-    monkeypatch.setattr("taxi_assets.publisher.sample.os.replace", refuse)
+    monkeypatch.setattr("os.replace", refuse)
     with pytest.raises(PermanentError, match=r"2021-01: the generated file .*month\.csv\.gz could not be written"):
         write_sample(path, YELLOW, MONTH, 8)
     assert path.read_bytes() == before
