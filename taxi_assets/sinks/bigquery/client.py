@@ -83,6 +83,22 @@ def retry(seconds: float) -> Retry:
     return Retry(predicate=is_transient, initial=0.5, maximum=15.0, multiplier=2.0, timeout=seconds)
 
 
+def wait_for(job: bigquery.LoadJob, what: str, target: str, retried: str, retry: Retry, seconds: float) -> None:
+    """Wait for the end of a load job; `what` is loaded into `target`, and `retried` says what running it again does.
+
+    Raises:
+        TransientError: it still runs after `seconds`. Errors of the job are raised as they are.
+    """
+    import concurrent.futures
+
+    try:
+        job.result(retry=retry, timeout=seconds)
+    except concurrent.futures.TimeoutError:
+        raise TransientError(
+            f"{what}: load job {job.job_id} into {target} still runs after {seconds:.0f} s; {retried}."
+        ) from None
+
+
 def is_transient(error: BaseException) -> bool:
     """Whether a retry may succeed: overload, a fault of the service's own, a broken connection."""
     import requests.exceptions

@@ -6,7 +6,6 @@ table has exactly these.
 
 from __future__ import annotations
 
-import concurrent.futures
 import dataclasses
 import io
 from collections.abc import Callable
@@ -14,10 +13,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from taxi_assets.core.dimension import Dimension
-from taxi_assets.core.errors import PermanentError, TransientError
+from taxi_assets.core.errors import PermanentError
 from taxi_assets.core.manifest import Manifest
 from taxi_assets.core.table import Table
-from taxi_assets.sinks.bigquery.client import REQUEST_SECONDS, explained
+from taxi_assets.sinks.bigquery.client import REQUEST_SECONDS, explained, wait_for
 from taxi_assets.sinks.bigquery.manifests import Manifests
 from taxi_assets.sinks.bigquery.table import Tables, label
 from taxi_assets.sinks.contract import WriteContext
@@ -73,13 +72,7 @@ class BigQueryDimensions(DimensionPlace):
             job = client.load_table_from_file(
                 parquet, self.where(table), rewind=True, size=parquet.tell(), job_config=config, timeout=REQUEST_SECONDS
             )
-            try:
-                job.result(retry=self.retry, timeout=self.job_seconds)
-            except concurrent.futures.TimeoutError:
-                raise TransientError(
-                    f"{table.name}: load job {job.job_id} into {self.where(table)} still runs after {self.job_seconds:.0f} "
-                    "s; run it again."
-                ) from None
+            wait_for(job, table.name, self.where(table), "run it again", self.retry, self.job_seconds)
             manifests.record_dimension(table, recorded)
 
     def read(self, table: Table) -> Dimension | None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import dagster as dg
 from pydantic import Field
 
-from taxi_assets.core.errors import PermanentError, TransientError
+from taxi_assets.core.errors import PermanentError
 from taxi_assets.core.manifest import Manifest, aggregates, from_row
 from taxi_assets.core.month import Month
 from taxi_assets.core.month_file import MonthFile
@@ -249,15 +249,8 @@ class BigQueryIOManager(ConfigurableSink):
         return found is not None and not month_file.manifest.differences(found)
 
     def _finish(self, job: bigquery.LoadJob, table: Table, month_file: MonthFile, write: WriteContext) -> None:
-        import concurrent.futures
-
-        try:
-            job.result(retry=self._retry, timeout=self.job_seconds)
-        except concurrent.futures.TimeoutError:
-            raise TransientError(
-                f"{month_file.month}: load job {job.job_id} into {self._name(table)} still runs after {self.job_seconds:.0f} "
-                "s; a retry of the step joins it."
-            ) from None
+        month, target, joins = str(month_file.month), self._name(table), "a retry of the step joins it"
+        bigquery_client.wait_for(job, month, target, joins, self._retry, self.job_seconds)
         if job.output_rows != month_file.rows:
             write.log(
                 f"{month_file.month}: {job.output_rows:,} rows were loaded where {month_file.rows:,} were expected: the "
