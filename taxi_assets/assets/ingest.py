@@ -31,7 +31,7 @@ from taxi_assets.keys import (
 from taxi_assets.publisher.columns import new_columns_of
 from taxi_assets.publisher.source import TripSource
 from taxi_assets.settings import Settings
-from taxi_assets.sinks.contract import months_of
+from taxi_assets.sinks.contract import requested_months
 
 if TYPE_CHECKING:
     from taxi_assets.lake.cleaning import Cleaned
@@ -162,7 +162,7 @@ def ingest_assets(kind: TaxiKind, settings: Settings) -> list[dg.AssetsDefinitio
         "be read is a row with its reason, line number and text: nothing is lost.",
     )
     def raw_trips(context: dg.AssetExecutionContext, config: Replacing) -> dg.Output:
-        months = months_of(context.run.tags, context.partition_keys)
+        months = requested_months(context.run.tags, context.partition_keys)
         source = context.resources.publisher.open()
 
         def load(month: Month) -> MonthFile:

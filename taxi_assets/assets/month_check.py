@@ -14,7 +14,7 @@ from taxi_assets.core.failures import RETRY, explained
 from taxi_assets.core.month import Month
 from taxi_assets.datasets.schema import TaxiKind
 from taxi_assets.keys import key, monthly
-from taxi_assets.sinks.contract import months_of
+from taxi_assets.sinks.contract import requested_months
 
 CAUSES = "causes"
 """Metadata of a check: the message by cause, a key that is the same in every month (such as a column)."""
@@ -67,7 +67,7 @@ def define_checks(kind: TaxiKind, asset: str, *checks: MonthCheck) -> dg.AssetCh
         run = context.op_execution_context
         compared = (key(kind, "clean_trips"), asset_key)
         selected = {each.name for each in run.selected_asset_check_keys}
-        months = months_of(run.run.tags, run.partition_keys)
+        months = requested_months(run.run.tags, run.partition_keys)
         for check in checks:
             if check.name in selected:
                 managers = {name: getattr(context.resources, name) for name in check.io_managers}

@@ -104,7 +104,9 @@ class MonthSink(ABC):
     def handle_output(self, context: dg.OutputContext, obj: Any) -> None:
         """Publish every month of the run's partitions, each on its own, in order."""
         table = table_of(context)
-        months = {month: month.key for month in months_of(context.step_context.run_tags, context.asset_partition_keys)}
+        months = {
+            month: month.key for month in requested_months(context.step_context.run_tags, context.asset_partition_keys)
+        }
         values = (
             (month_file.month, month_file) for month_file in months_in(obj, table, list(months), Path(self.staging))
         )
@@ -131,7 +133,7 @@ class ConfigurableSink(MonthSink, dg.ConfigurableIOManager):
     staging: str = Field(default_factory=default_staging, description="Folder for files that are not published yet.")
 
 
-def months_of(tags: Mapping[str, str], keys: Iterable[str]) -> list[Month]:
+def requested_months(tags: Mapping[str, str], keys: Iterable[str]) -> list[Month]:
     """Return the months of a run with these tags and partition keys.
 
     Dagster accepts keys that are none: it reads `2021-1-01` as 2021-01-01, runs that month, and records it under the wrong key.
@@ -189,16 +191,21 @@ def as_annotated(context: dg.InputContext, loaded: Sequence[MonthFile]) -> Any:
     """The months as the type that the reader annotates: one table or data frame of all, else the handle or handles."""
     import pyarrow as pa
 
-    annotation = context.dagster_type.typing_type
-    wants_frame = getattr(annotation, "__module__", "").startswith("pandas") and annotation.__name__ == "DataFrame"
-    if annotation is not pa.Table and not wants_frame:
+    as_frame = wants_frame(context)
+    if context.dagster_type.typing_type is not pa.Table and not as_frame:
         return loaded[0] if len(loaded) == 1 else loaded
     try:  # months may have different columns
         table = pa.concat_tables([month_file.to_arrow() for month_file in loaded], promote_options="permissive")
     except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
         months = ", ".join(str(month_file.month) for month_file in loaded)
         raise PermanentError(f"{months} cannot be read as one table ({error}); read them month by month.") from None
-    return frame_of(table) if wants_frame else table
+    return frame_of(table) if as_frame else table
+
+
+def wants_frame(context: dg.InputContext) -> bool:
+    """Whether the reader annotates a pandas data frame."""
+    annotation = context.dagster_type.typing_type
+    return getattr(annotation, "__module__", "").startswith("pandas") and annotation.__name__ == "DataFrame"
 
 
 def table_metadata(table: Table) -> dict[str, Any]:

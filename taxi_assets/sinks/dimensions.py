@@ -17,7 +17,7 @@ from taxi_assets.core.dimension import Dimension
 from taxi_assets.core.errors import PermanentError, TaxiError
 from taxi_assets.core.failures import explained
 from taxi_assets.core.table import Table
-from taxi_assets.sinks.contract import WriteContext, table_of
+from taxi_assets.sinks.contract import PARTITION_TAGS, WriteContext, table_of, wants_frame
 
 RECORDS = "dimension_manifests"
 """The table of a database with what is recorded of its dimensions."""
@@ -25,7 +25,7 @@ RECORDS = "dimension_manifests"
 
 def loads_months(tags: Mapping[str, str]) -> bool:
     """Return whether a run with these tags is of a month, of a range of months, or of a backfill of them."""
-    return not tags.keys().isdisjoint(("dagster/partition", "dagster/asset_partition_range_start", "dagster/backfill"))
+    return not tags.keys().isdisjoint((*PARTITION_TAGS, "dagster/backfill"))
 
 
 class DimensionPlace(ABC):
@@ -123,5 +123,4 @@ class DimensionIOManager(dg.IOManager):
             dimension = self.read(table)
             if dimension is None:
                 raise PermanentError(f"{table.name} was never loaded; materialize it first.")
-        is_frame = getattr(context.dagster_type.typing_type, "__name__", "") == "DataFrame"
-        return dimension.rows.to_pandas() if is_frame else dimension.rows
+        return dimension.rows.to_pandas() if wants_frame(context) else dimension.rows
