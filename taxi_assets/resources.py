@@ -23,6 +23,11 @@ from taxi_assets.sinks.several import SeveralSinks
 SUMMARY_TEMPLATE = "reports/{kind}/daily_summary/{month}.parquet"
 
 
+def embedded_postgres(settings: Settings) -> EmbeddedPostgres:
+    """Return the embedded server of these settings, whether it is used or not."""
+    return EmbeddedPostgres(settings.home_folder / "postgres")
+
+
 def resources(settings: Settings) -> dict[str, Any]:
     """The resources of the code location, by key."""
     key_file = str(settings.gcp_key_file) if settings.gcp_key_file else None
@@ -41,7 +46,6 @@ def resources(settings: Settings) -> dict[str, Any]:
         file = str(settings.home_folder / "warehouse.duckdb")
         warehouse = DuckDBIOManager(path=file, dataset=settings.dataset, staging=staging)
     url = settings.postgres_url
-    embedded = EmbeddedPostgres(settings.home_folder / "postgres")
     lakes = {
         f"{layer}_lake": LakeIOManager(
             folder=str(settings.lake_folder), asset=f"{layer}_trips", staging=staging, **together
@@ -56,7 +60,9 @@ def resources(settings: Settings) -> dict[str, Any]:
         "publisher": Publisher(settings),
         **lakes,
         "postgres": PostgresIOManager(
-            url.get_secret_value() if url else embedded.url, settings.postgres_schema, staging=staging
+            url.get_secret_value() if url else embedded_postgres(settings).url,
+            settings.postgres_schema,
+            staging=staging,
         ),
         "parquet_object": ParquetObjectIOManager(template=settings.object_template, **bucket),
         "day_folders": DayFoldersIOManager(prefix=settings.dataset_prefix, **bucket),

@@ -24,7 +24,7 @@ from taxi_assets.cli.backfill import backfill, backfill_lock, default_jobs, mont
 from taxi_assets.cli.execute import changed_a_month, execute
 from taxi_assets.cli.interrupts import INTERRUPTED, Interrupts
 from taxi_assets.cli.open_files import users_of
-from taxi_assets.cli.sinks import embedded_postgres, failed_load, require_sinks
+from taxi_assets.cli.sinks import failed_load, require_sinks
 from taxi_assets.cli.status import status
 from taxi_assets.core.errors import PermanentError, TaxiError
 from taxi_assets.core.failures import run_failures
@@ -34,7 +34,7 @@ from taxi_assets.core.month import Month
 from taxi_assets.datasets.schema import KINDS, TaxiKind
 from taxi_assets.definitions import build_defs
 from taxi_assets.keys import job_name, monthly
-from taxi_assets.resources import resources
+from taxi_assets.resources import embedded_postgres, resources
 from taxi_assets.settings import Settings, load_settings
 
 DEMO_HOME = Path(".taxi")
@@ -219,13 +219,12 @@ def _clean_data(options: Namespace, _: Interrupts) -> int:
 
 def _require_unused(home: Path) -> None:
     """Raise PermanentError if a process uses the folder, other than the embedded Postgres, which is stopped."""
-    if users := users_of(home, except_in=home / "postgres"):
+    users = users_of(home, except_in=home / "postgres")
+    if not users and is_locked(load_home().history_lock):
+        users = ["another process"]
+    if users:
         raise PermanentError(
             f"{home} is in use by {'; '.join(users)}. Nothing was deleted; stop it, then run the command again."
-        )
-    if is_locked(load_home().history_lock):
-        raise PermanentError(
-            f"{home} is in use by another process. Nothing was deleted; stop it, then run the command again."
         )
 
 

@@ -8,10 +8,9 @@ from taxi_assets.assets.sinks import sinks
 from taxi_assets.core.errors import PermanentError, TaxiError
 from taxi_assets.core.month import Month
 from taxi_assets.datasets.schema import TaxiKind
-from taxi_assets.resources import resources
+from taxi_assets.resources import embedded_postgres, resources
 from taxi_assets.settings import Settings
 from taxi_assets.sinks.postgres.connection import Server
-from taxi_assets.sinks.postgres.embedded import EmbeddedPostgres
 from taxi_assets.status.decide import Cell, State
 from taxi_assets.status.manifests import call_all
 from taxi_assets.status.months import MonthStatus
@@ -24,11 +23,6 @@ _HELD = {
     Cell.DIFFERS: "different from clean_trips",
     Cell.OTHER_SOURCE: "of another source",
 }
-
-
-def embedded_postgres(settings: Settings) -> EmbeddedPostgres:
-    """Return the embedded server of these settings, whether it is used or not."""
-    return EmbeddedPostgres(settings.home_folder / "postgres")
 
 
 def require_sinks(settings: Settings, kind: TaxiKind, month: Month) -> None:
