@@ -14,7 +14,7 @@ from typing import Any, Literal
 import dagster as dg
 from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator, model_validator
 
-from taxi_assets.core.addresses import require_postgres_address, require_url, require_url_or_path
+from taxi_assets.core.addresses import require_git_host, require_postgres_address, require_url, require_url_or_path
 from taxi_assets.core.errors import PermanentError
 from taxi_assets.core.home import HomeSettings, project_folder
 from taxi_assets.datasets.rules import CleaningRules
@@ -141,9 +141,7 @@ class Settings(HomeSettings, CleaningRules):
     alert_email: str | None = Field(None, description="Email addresses that receive alerts, separated by commas.")
     alert_repeat_hours: float = Field(24, gt=0, description="Minimum hours between repeats of an alert.")
     ui_url: str = Field("http://127.0.0.1:3000", description="URL of the Dagster UI, for links in alerts.")
-    git_url: str | None = Field(
-        None, description="URL of this repository at GitHub or GitLab, to which the UI links the code of assets."
-    )
+    git_url: str | None = Field(None, description="URL of this repository at a git host, for the UI's links to code.")
     git_ref: str = Field("main", description="Branch, tag or commit that these links show.")
 
     @field_validator("object_template")
@@ -222,10 +220,8 @@ class Settings(HomeSettings, CleaningRules):
     @field_validator("git_url")
     @classmethod
     def _git_host(cls, value: str | None) -> str | None:
-        if value and not re.match(r"https://[^/@]*(github|gitlab)[^/@]*/[^/@]+/", value):
-            raise ValueError(
-                "must be an address at GitHub or GitLab without user or token, https://github.com/you/taxi_assets"
-            )
+        if value:
+            require_git_host(value)
         return value
 
     @field_validator("alert_webhook", "smtp_url", "ui_url", "celery_broker", "celery_backend")

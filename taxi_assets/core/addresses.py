@@ -58,6 +58,18 @@ def require_url_or_path(value: str) -> None:
         require_url(value, ("http", "https"))
 
 
+def require_git_host(url: str) -> None:
+    """Check the address of a repository to which links lead.
+
+    Raises:
+        ValueError: it is not at GitHub or GitLab, or has a user or token.
+    """
+    if not re.match(r"https://[^/@]*(github|gitlab)[^/@]*/[^/@]+/", url):
+        raise ValueError(
+            "must be an address at GitHub or GitLab without user or token, https://github.com/you/taxi_assets"
+        )
+
+
 def require_postgres_address(address: str) -> None:
     """Check an address of Postgres, a URL or `name=value` pairs, without libpq, which costs more than 100 ms to import.
 
