@@ -1,4 +1,4 @@
-# ruff: noqa: F401 - pytest finds fixtures by their imported names
+# ruff: noqa: F401, F811 - pytest finds fixtures by their imported names
 """Every sink keeps the contract: one set of tests over all of them. `make chaos` does the same at random, and for longer.
 
 A failure prints its seed; CONTRACT_SEED=<seed> makes the same choices again, CONTRACT_KILLS kills more often.
@@ -30,7 +30,8 @@ from taxi_assets_tests.sinks.contract import (
     require,
     require_nothing_left,
 )
-from taxi_assets_tests.sinks.places import SINKS, place_of
+from taxi_assets_tests.sinks.place_fixtures import place
+from taxi_assets_tests.sinks.places import SINKS
 from taxi_assets_tests.sinks.places.base import JANUARY, Place, contents, contents_of
 
 FAULTS = {
@@ -48,26 +49,9 @@ FAULTS = {
 TIMES = {"kill -9": KILLS, "server killed": 1, "disk full": 5}
 
 
-class _Servers:
-    """The servers of the session's fixtures, where they are needed."""
-
-    def __init__(self, request: pytest.FixtureRequest) -> None:
-        self._request = request
-
-    def __getattr__(self, name: str) -> Any:
-        fixtures = {"postgres": "postgres_server", "gcs": "gcs_of_session", "bigquery": "bigquery"}
-        return self._request.getfixturevalue(fixtures[name])
-
-
 @pytest.fixture(params=SINKS)
 def name(request: pytest.FixtureRequest) -> str:
     return request.param
-
-
-@pytest.fixture
-def place(name: str, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
-    with place_of(name, _Servers(request), tmp_path) as place:
-        yield place
 
 
 @pytest.fixture

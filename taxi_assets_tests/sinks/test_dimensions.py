@@ -1,4 +1,4 @@
-# ruff: noqa: F401 - pytest finds fixtures by their imported names
+# ruff: noqa: F401, F811 - pytest finds fixtures by their imported names
 """The lake and every database replace a dimension as a whole or not at all, and record where it came from."""
 
 from __future__ import annotations
@@ -37,9 +37,8 @@ from taxi_assets_tests.sinks.dimension_places import (
     writer_without_end,
     writing,
 )
-from taxi_assets_tests.sinks.places import place_of
+from taxi_assets_tests.sinks.place_fixtures import place
 from taxi_assets_tests.sinks.places.base import JANUARY, Place
-from taxi_assets_tests.sinks.test_contract import _Servers
 
 A, B = pets("a"), pets("b", 2_000)
 
@@ -47,12 +46,6 @@ A, B = pets("a"), pets("b", 2_000)
 @pytest.fixture(params=PLACES)
 def name(request: pytest.FixtureRequest) -> str:
     return request.param
-
-
-@pytest.fixture
-def place(name: str, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
-    with place_of(name, _Servers(request), tmp_path) as place:
-        yield place
 
 
 @pytest.fixture
