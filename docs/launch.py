@@ -72,14 +72,14 @@ def job_of(address):
     raise Refused(f"{address} has no job {JOB}.")
 
 
-def assets_of(address, months):
-    """Return the job's assets that have months, after checking that these are partitions of them.
+def assets_of(address, job, months):
+    """Return the assets of a job, given by its selector, that have months, after checking that these are partitions of them.
 
     Raises:
         Refused: a month is none.
     """
-    job = {**job_of(address), "pipelineName": JOB}
-    nodes = [node for node in query(address, ASSETS, job=job)["assetNodes"] if node["partitionKeys"]]
+    selector = {**job, "pipelineName": JOB}
+    nodes = [node for node in query(address, ASSETS, job=selector)["assetNodes"] if node["partitionKeys"]]
     keys = nodes[0]["partitionKeys"]
     for month in months:
         if f"{month}-01" not in keys:
@@ -89,9 +89,10 @@ def assets_of(address, months):
 
 def load_month(address, month, started_by="docs/launch.py"):
     """Launch the month's run and return its id."""
-    assets_of(address, [month])
+    job = job_of(address)
+    assets_of(address, job, [month])
     params = {
-        "selector": {**job_of(address), "jobName": JOB},
+        "selector": {**job, "jobName": JOB},
         "executionMetadata": {
             "tags": [
                 {"key": "dagster/partition", "value": f"{month}-01"},
@@ -109,7 +110,7 @@ def load_month(address, month, started_by="docs/launch.py"):
 def backfill(address, months, started_by="docs/launch.py"):
     """Launch a backfill of the months, a run each, and return its id."""
     params = {
-        "assetSelection": assets_of(address, months),
+        "assetSelection": assets_of(address, job_of(address), months),
         "partitionNames": [f"{month}-01" for month in months],
         "tags": [{"key": "taxi_assets/started_by", "value": started_by}],
         "title": f"{months[0]} to {months[-1]}",
