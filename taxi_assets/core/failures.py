@@ -36,14 +36,13 @@ def explained(what: str) -> Generator[None, None, None]:
         ) from error
 
 
-def report_retry(failure: object, attempt: int, attempts: int | None, seconds: float) -> None:
+def report_retry(failure: object, attempt: int, attempts: int, seconds: float) -> None:
     """Warn that an operation failed and is tried again: in the log of the run, outside of runs on standard error.
 
-    `attempt` is the number of the next attempt, of `attempts` (None: limited by time), which begins in `seconds`.
+    `attempt` is the number of the next attempt, of `attempts`, which begins in `seconds`.
     """
-    of = f" of {attempts}" if attempts else ""
     log = dg.get_dagster_logger("taxi_assets")
-    log.warning(f"{str(failure).rstrip('.')}; attempt {attempt}{of} in {max(1, round(seconds))} s.")
+    log.warning(f"{str(failure).rstrip('.')}; attempt {attempt} of {attempts} in {max(1, round(seconds))} s.")
 
 
 def failure_sentence(event: dg.DagsterEvent) -> str:

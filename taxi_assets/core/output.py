@@ -8,7 +8,7 @@ from typing import Any, TextIO
 
 
 def open_output(descriptor: int) -> TextIO:
-    """Return a text stream on a file descriptor. What is written after its reader has gone is dropped: the work goes on."""
+    """Return a text stream on a file descriptor. What is written after its reader has gone is dropped: the work continues."""
     raw = _Output(descriptor, "w", closefd=False)
     return io.TextIOWrapper(io.BufferedWriter(raw), errors="backslashreplace", line_buffering=raw.isatty())
 

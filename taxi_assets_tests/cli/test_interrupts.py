@@ -110,7 +110,7 @@ def unreachable() -> Iterator[str]:
             client.close()
 
 
-def test_a_download_is_interrupted_and_the_embedded_postgres_goes_on(tmp_path, commands):
+def test_a_download_is_interrupted_and_the_embedded_postgres_keeps_running(tmp_path, commands):
     postgres = EmbeddedPostgres(tmp_path / ".taxi" / "postgres")
     with misbehaving_server() as server:
         server.offers[FILE] = Offer(b"x" * 10_000_000)

@@ -213,11 +213,11 @@ def test_it_runs_itself(tmp_path: Path, monkeypatch):
             with client(here, YEAR[1], YEAR[-1]) as year, client(here, BROKEN) as broken:
                 victim = until(lambda: at_work(here, YEAR[1:]), 240, f"a run of the year; {here.log()}")
                 os.kill(victim.pid, signal.SIGKILL)
-                told = year.communicate(timeout=400)[0]
-                assert year.returncode == 0, told
-                told = broken.communicate(timeout=120)[0]
+                printed = year.communicate(timeout=400)[0]
+                assert year.returncode == 0, printed
+                printed = broken.communicate(timeout=120)[0]
                 assert broken.returncode == 1
-                assert re.search(r"^FAILURE\nraw_trips: .* web page", told, re.M), told
+                assert re.search(r"^FAILURE\nraw_trips: .* web page", printed, re.M), printed
             here.wait_for_run(YEAR[0])
             reconciled = here.wait_for_run(OLDER)
             assert reconciled.tags["taxi_assets/started_by"] == "schedule reconcile_yellow"
