@@ -1,6 +1,7 @@
 """Fixtures of all tests: real published files where available, isolated settings, a separate folder."""
 
 import os
+import warnings
 from collections.abc import Callable, Generator, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -9,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 
 from taxi_assets.core import folders
-from taxi_assets_tests.processes import left_behind, until
+from taxi_assets_tests.processes import end_unwatched_tails, left_behind, until
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 PUBLISHED = Path(os.environ.get("TAXI_TEST_DATA", REPOSITORY.parent / "shared" / "data" / "tlc"))
@@ -51,6 +52,9 @@ def nothing_is_left_behind(tmp_path_factory: pytest.TempPathFactory) -> Iterator
     folder = tmp_path_factory.getbasetemp()
     with suppress(AssertionError):
         until(lambda: not left_behind(folder), 20, "the processes of the tests to end")
+    if tails := end_unwatched_tails(folder):
+        warnings.warn(f"{tails} tail processes of killed steps had no watcher", stacklevel=1)
+        until(lambda: not end_unwatched_tails(folder), 5, "tail processes to end")
     left = left_behind(folder)
     assert not left, "\n".join(left)
 

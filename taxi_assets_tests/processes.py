@@ -47,6 +47,22 @@ def end(process: subprocess.Popen) -> None:
     process.wait(timeout=10)
 
 
+def end_unwatched_tails(folder: Path) -> int:
+    """End the `tail` processes of killed steps under a folder, and return how many there were.
+
+    Dagster mirrors a step's output with `tail` and starts the process that ends it with the step a moment later: a step that
+    is killed between the two leaves its `tail`, whatever our code does.
+    """
+    ended = 0
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            command = process.cmdline()
+            if command[:2] == ["tail", "-F"] and "compute_logs" in command[-1] and command[-1].startswith(str(folder)):
+                process.terminate()
+                ended += 1
+    return ended
+
+
 def left_behind(folder: Path) -> list[str]:
     """The processes that work in a folder or on files in it, and the folders of embedded servers that stand for one in it."""
     servers = {
