@@ -196,7 +196,7 @@ def ingest_assets(kind: TaxiKind, settings: Settings) -> list[dg.AssetsDefinitio
             )
             yield file
 
-    reasons = " ".join(f"`{rule.reason}`: {rule.description}" for rule in RULES)
+    reasons = " ".join(f"`{rule.reason}`: {rule.description}" for rule in RULES if rule.concerns(kind))
 
     @dg.multi_asset(
         name=op_name(kind, "clean_trips"),
@@ -257,8 +257,8 @@ def ingest_assets(kind: TaxiKind, settings: Settings) -> list[dg.AssetsDefinitio
             _add_seconds(context, key(kind, "clean_trips"), raw.month, clean_seconds=time.monotonic() - started)
             zero = cleaned.reasons.get("zero_passengers", 0)
             context.log.info(
-                f"{raw.month}: {raw.rows:,} rows = {cleaned.clean.rows:,} clean + {cleaned.rejected.rows:,} rejected; "
-                f"rides with zero passengers: {zero:,}."
+                f"{raw.month}: {raw.rows:,} rows = {cleaned.clean.rows:,} clean + {cleaned.rejected.rows:,} rejected"
+                + (f"; rides with zero passengers: {zero:,}." if kind.measures.passengers else ".")
             )
             rejected.append(cleaned.rejected)
             return cleaned

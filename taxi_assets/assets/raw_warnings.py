@@ -59,11 +59,12 @@ def unexpected_columns(kind: TaxiKind, month: Month, raw: MonthFile, policy: New
     causes: dict[str, str] = {}
     for name, column in columns["new"].items():
         published = column["published"]
-        shown = f"{published!r} ({column['type']}, {_values(raw, name)})"
+        nulls, values = _values(raw, name)
+        shown = f"{published!r} ({column['type']}, {values})"
         if name in new:
             sentence = f"{what} has a column that is not known, {shown}. It is kept in raw_trips. {remedy}"
             causes[f"new column {published.strip()}"] = sentence
-        else:
+        elif nulls < raw.rows:  # that of FHV in 2018 is empty
             sentence = (
                 f"{what} has a second column of the name {shown}. It is kept in raw_trips as {name!r} and not loaded."
             )
@@ -82,8 +83,8 @@ def unexpected_columns(kind: TaxiKind, month: Month, raw: MonthFile, policy: New
     return list(causes.values()), {CAUSES: causes, **shown, "missing": ", ".join(columns["missing"]) or "none"}
 
 
-def _values(raw: MonthFile, name: str) -> str:
-    """Share of nulls and most frequent values of a column: `61 % null, most frequent: '30-39' (500)`."""
+def _values(raw: MonthFile, name: str) -> tuple[int, str]:
+    """Nulls of a column; and their share and the most frequent values: `61 % null, most frequent: '30-39' (500)`."""
     nulls, counts, counted_all = 0, Counter(), True
     for batch in raw.batches([name]):
         column = batch.column(0)
@@ -95,9 +96,9 @@ def _values(raw: MonthFile, name: str) -> str:
                 counted_all = False
     share = f"{100 * nulls / raw.rows:.0f} % null" if raw.rows else "no rows"
     if not counts:
-        return share
+        return nulls, share
     top = ", ".join(f"{value} ({count:,})" for value, count in counts.most_common(MOST_FREQUENT))
-    return f"{share}, most frequent: {top}{'' if counted_all else ' among the first values'}"
+    return nulls, f"{share}, most frequent: {top}{'' if counted_all else ' among the first values'}"
 
 
 def _counts(column: pa.Array) -> Iterable[tuple[str, int]]:

@@ -32,6 +32,7 @@ from taxi_assets.reports.daily_summary import (
     summary_sql,
     summary_table,
     summary_type,
+    summed_columns,
 )
 from taxi_assets.reports.figures import MonthProfile
 from taxi_assets.settings import Settings
@@ -48,21 +49,17 @@ if TYPE_CHECKING:
 PROFILE = "reports/{kind}/{month}.json"
 """Name of the object with the month's figures, for the pages of other years."""
 
-SUMMED_FROM = {
-    "payment": "payment_type",
-    "borough": "pulocationid",
-    "passengers": "passenger_count",
-    "miles": "trip_distance",
-    "fares": "fare_amount",
-    "tips": "tip_amount",
-    "revenue": "total_amount",
-}
-"""The column lineage: the column of the trips from which each column of the summary is computed."""
-
 
 def report_assets(kind: TaxiKind, settings: Settings) -> list[dg.AssetsDefinition]:
     """`daily_summary` and `month_report` for a kind of taxi."""
     return [_daily_summary(kind, settings), _month_report(kind, settings)]
+
+
+def _summarized_from(kind: TaxiKind) -> dict[str, tuple[str, ...]]:
+    """The columns of the trips from which each column of the summary is computed."""
+    payment = kind.measures.payment
+    keys = {"pickup_date": (kind.pickup,), "payment": (payment,) if payment else (), "borough": ("pulocationid",)}
+    return keys | summed_columns(kind)
 
 
 def _daily_summary(kind: TaxiKind, settings: Settings) -> dg.AssetsDefinition:
@@ -83,7 +80,7 @@ def _daily_summary(kind: TaxiKind, settings: Settings) -> dg.AssetsDefinition:
         backfill_policy=backfill_policy(settings),
         metadata={
             **table_metadata(summary_table(kind)),
-            "dagster/column_lineage": lineage(key(kind, "bq_table"), {**SUMMED_FROM, "pickup_date": kind.pickup}),
+            "dagster/column_lineage": lineage(key(kind, "bq_table"), _summarized_from(kind)),
         },
         description="Trips, passengers, miles, fares, tips and revenue by day, way of payment and borough of pickup: "
         "summed by SQL in the warehouse, checked, and kept as a table "
@@ -98,7 +95,7 @@ def _daily_summary(kind: TaxiKind, settings: Settings) -> dg.AssetsDefinition:
             with explained(f"daily_summary {month}"):
                 summary = as_summary(warehouse.select(kind.table, month, lambda name: summary_sql(kind, month, name)))
                 try:
-                    require_reconciled(summary, clean.manifest, month)
+                    require_reconciled(kind, summary, clean.manifest, month)
                 except PermanentError as error:
                     compared = (key(kind, "clean_trips"), key(kind, "bq_table"))
                     if other := replaced_by_another(context.instance, context.run_id, compared, month):

@@ -73,7 +73,7 @@ def to_load(kind: TaxiKind, new: Mapping[str, Mapping[str, str]], policy: NewCol
 def canonical_name(published: str, kind: TaxiKind) -> str:
     """Return the canonical name of a published column; the normalized name if it has no alias."""
     name = published.strip().lower()
-    return ALIASES.get(name, name).replace(METER, kind.meter)
+    return ALIASES[kind.name].get(name, name).replace(METER, kind.meter)
 
 
 def match_columns(
@@ -86,6 +86,8 @@ def match_columns(
             column is unknown or duplicated.
     """
     kind, known, new = file.kind, dict[str, int](), dict[str, int]()
+    if other := _other_kind(kind, names):
+        raise file.error(other)
     era = era_of(kind.name, publication, str(file.month))
     published = era.header if era else ()
     positions = [i for i, name in enumerate(names) if not IGNORED.fullmatch(name.strip().lower())]
@@ -95,17 +97,17 @@ def match_columns(
         if name in kind.schema.names and name not in known:
             known[name] = position
             continue
-        if new_columns == "refuse":
-            raise file.error(_why_refused(kind, names, position, known.get(name), name))
+        doubled = name in known and names[position] in published  # the base number of FHV in 2018
+        if new_columns == "refuse" and not doubled:
+            raise file.error(_why_refused(names, position, known.get(name), name))
         number, unique = 1, names[position]
-        while unique in new or unique in kind.raw_schema.names:
+        while unique in new or unique.lower() in kind.raw_schema.names:
             number += 1
             unique = f"{names[position]}_{number}"
         new[unique] = position
     if missing := [column.name for column in kind.columns if column.required and column.name not in known]:
         raise file.error(
-            _other_kind(kind, names)
-            or f"has no column for {', '.join(missing)} (its header is {_short(', '.join(names), 300)!r}); if the publisher "
+            f"has no column for {', '.join(missing)} (its header is {_short(', '.join(names), 300)!r}); if the publisher "
             "renamed it, add the new name to ALIASES in taxi_assets.datasets.eras"
         )
     expected = [canonical_name(name, kind) for name in published]
@@ -113,22 +115,35 @@ def match_columns(
 
 
 def _other_kind(kind: TaxiKind, names: Sequence[str]) -> str | None:
-    """Return the error for a header that belongs to another dataset, or None."""
-    for other in KINDS.values():
-        for name in names:
-            if other is not kind and name.strip().lower() in (other.pickup, other.dropoff):
-                return (
-                    f"is a {other.name} file (it has the column {name.strip()!r}); load it as {other.name} trips, with "
-                    f"TAXI_KINDS={other.name} (make run KIND={other.name}), or set TAXI_SOURCE to the {kind.name} file"
-                )
-    return None
+    """Return the error for a header that belongs to another dataset, or None.
+
+    It belongs to the datasets of whose required columns it has all, and of those to the one with the most: a high-volume file
+    has those of FHV, too. Where one is missing, the pickup's name still tells yellow from green.
+    """
+    required = {
+        other: len(needed)
+        for other in KINDS.values()
+        if (needed := {column.name for column in other.columns if column.required})
+        <= {canonical_name(name, other) for name in names}
+    }
+    lower = {name.strip().lower() for name in names}
+    found = [other for other, count in required.items() if count == max(required.values())] or [
+        other for other in KINDS.values() if other.meter and lower & {other.pickup, other.dropoff}
+    ]
+    if not found or kind in found:
+        return None
+    titles, names_ = " or ".join(other.title for other in found), [other.name for other in found]
+    return (
+        f"is a {titles} file by its columns; load it as {' or '.join(names_)} trips, with TAXI_KINDS={names_[0]} (make run "
+        f"KIND={names_[0]}), or set TAXI_SOURCE to the {kind.name} file"
+    )
 
 
-def _why_refused(kind: TaxiKind, names: Sequence[str], position: int, first: int | None, name: str) -> str:
+def _why_refused(names: Sequence[str], position: int, first: int | None, name: str) -> str:
     if first is not None:
         both = " and ".join(repr(_short(names[i])) for i in sorted((first, position)))
         return f"has two columns for {name} ({both}); remove one of them"
-    return _other_kind(kind, names) or (
+    return (
         f"has a column that is not known, {_short(names[position])!r}; set TAXI_NEW_COLUMNS=keep to load the month without "
         f"it or add to load it too, or add one line to ALIASES (or to IGNORED) in taxi_assets.datasets.eras"
     )

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.types as pt
 
-from taxi_assets.datasets.encodings import CODES, NULL_TEXTS
+from taxi_assets.datasets.encodings import CODES, LICENSE, LICENSES, NULL_TEXTS
 
 TIMESTAMP_LENGTH = 19
 """Characters of `2021-01-31 23:59:59`. Arrow also reads shorter forms (`2021-01-31`, `2021-01-31 23`), which are
@@ -57,15 +57,16 @@ def conform(name: str, target: pa.DataType, values: pa.Array) -> tuple[pa.Array,
     elif pt.is_decimal(values.type) or pt.is_float16(values.type):
         values = values.cast(pa.float64())
     if pt.is_string(target) or (pt.is_integer(target) and is_text(values.type)):
-        return _coded(CODES.get(name, {}), target, values)
+        return _coded(name, target, values)
     return _convert(values, target)
 
 
-def _coded(table: dict[str, str], target: pa.DataType, values: pa.Array) -> tuple[pa.Array, pa.Array | None]:
+def _coded(name: str, target: pa.DataType, values: pa.Array) -> tuple[pa.Array, pa.Array | None]:
     """Convert codes and small whole numbers by converting each distinct value once."""
+    table, licenses = CODES.get(name, {}), name in LICENSES
     encoded = values.dictionary_encode()
     distinct = encoded.dictionary.cast(pa.binary()) if is_text(values.type) else encoded.dictionary
-    read = [_code(value, table, target) for value in distinct.to_pylist()]
+    read = [_code(value, table, target, licenses) for value in distinct.to_pylist()]
     converted = pa.array([None if value is _UNREADABLE else value for value in read], target).take(encoded.indices)
     if _UNREADABLE not in read:
         return converted, None
@@ -73,14 +74,14 @@ def _coded(table: dict[str, str], target: pa.DataType, values: pa.Array) -> tupl
     return converted, bad.fill_null(False)
 
 
-def _code(value: Any, table: dict[str, str], target: pa.DataType) -> Any:
+def _code(value: Any, table: dict[str, str], target: pa.DataType, licenses: bool) -> Any:
     """Return the meaning of a published code: a number, or text when `target` is text; None for a missing value."""
     text = (plain_text(value) if isinstance(value, bytes) else f"{value:g}").strip(" \t")
     word = text.upper()
     if word in NULL_TEXTS and word not in table:
         return None
     if not table and pt.is_string(target):
-        return text
+        return word if licenses and LICENSE.fullmatch(word) else text
     if whole := INTEGER.fullmatch(word):
         word = str(int(whole[1] + whole[2]))
     word = table.get(word, word)

@@ -1,7 +1,7 @@
 """Reads a published CSV, plain or gzipped, as raw rows: lines are split here; values are converted in `conform`.
 
 The stream is read in blocks of whole lines (`lines`). Arrow splits a block at full speed, numbers directly into their
-types where all are in plain notation, and sets malformed lines aside. A block with quotation marks, blank lines or the
+types where all are in plain notation, and sets malformed lines aside. A block with some quotation marks, blank lines or the
 like is halved until it is small, and then split line by line. Both ways give the same rows. Blocks are converted on two
 threads, in order; at most three are in memory.
 """
@@ -126,8 +126,8 @@ def split_at_once(layout: Layout, block: Block, numbers: bool = False) -> tuple[
         pa.ArrowInvalid: with `numbers`, when not every number is in the notation that Arrow reads; or a line is malformed
             and the block is not ASCII, as Arrow reports only lines in UTF-8.
     """
-    data = block.data
-    if block.longest > LINE_BYTES or b'"' in data or data.count(b"\r") != data.count(b"\r\n"):
+    data = without_quotes(block) if b'"' in block.data else block.data
+    if data is None or block.longest > LINE_BYTES or data.count(b"\r") != data.count(b"\r\n"):
         return None
     if numbers and (b"x" in data or b"X" in data):
         raise pa.ArrowInvalid("Arrow would read 0x10 as a number")
@@ -150,7 +150,7 @@ def split_at_once(layout: Layout, block: Block, numbers: bool = False) -> tuple[
 
     def line_at(place: int) -> bytes:
         if not lines:
-            lines.extend(data.split(b"\n"))
+            lines.extend(block.data.split(b"\n"))
         return lines[place].rstrip(b"\r")
 
     rejects = []
@@ -164,10 +164,23 @@ def split_at_once(layout: Layout, block: Block, numbers: bool = False) -> tuple[
     return ParsedRows(*columns, block.first_line + places, lambda row: source_text(line_at(int(places[row])))), rejects
 
 
+def without_quotes(block: Block) -> bytes | None:
+    """Return a block in which every field is quoted without its quotation marks; None if any mark is within a field.
+
+    FHV was published so from 2017-07 to 2018-12. Where each comma is between two marks, and the other marks are at the
+    lines' ends, no field has a comma or a mark.
+    """
+    data = block.data.removesuffix(b"\n").removesuffix(b"\r")
+    commas, marks = data.count(b","), data.count(b'"')
+    ends = data.count(b'"\n"') + data.count(b'"\r\n"')
+    whole = data[:1] == data[-1:] == b'"' and ends == block.lines - 1 and data.count(b'","') == commas
+    return block.data.replace(b'"', b"") if whole and marks == 2 * (commas + block.lines) else None
+
+
 def _type_read(layout: Layout, name: str) -> pa.DataType:
     """Return the type that Arrow reads: of numbers the stored one; of times and flags text, as `conform` is stricter."""
     stored = layout.schema.field(name).type
-    return stored if stored in (pa.int16(), pa.float64()) else pa.string()
+    return stored if stored in (pa.int16(), pa.int64(), pa.float64()) else pa.string()
 
 
 def split_by_line(layout: Layout, block: Block) -> tuple[ParsedRows, list[Reject]]:

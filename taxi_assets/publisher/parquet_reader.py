@@ -101,7 +101,10 @@ def _changed_types(file: SourceFile, schema: pa.Schema, columns: MatchedColumns)
     for name, position in columns.known.items():
         published = schema.field(position)
         expected = special.get(name) or str(file.kind.schema.field(name).type)
-        actual, family = _family(published.type), _family(pa.type_for_alias(expected))
+        actual = _family(published.type)
+        if expected == "number" and actual in ("integer", "double"):
+            continue
+        family = expected if expected == "number" else _family(pa.type_for_alias(expected))
         if actual not in (family, "null"):
             changed[published.name] = [family, actual]
     return changed
