@@ -31,7 +31,7 @@ class Settings(HomeSettings, CleaningRules):
         description="Where months go: `local` (embedded Postgres, a directory "
         "as bucket, DuckDB) or `gcp` (Postgres by URL, a bucket, BigQuery).",
     )
-    kinds: str = Field("yellow", description="Kinds of taxi, separated by commas: yellow, green.")
+    kinds: str = Field("yellow", description="Datasets, separated by commas: yellow, green, fhv, fhvhv.")
     source: str = Field(
         "tlc",
         repr=False,  # an address may contain a password or a token

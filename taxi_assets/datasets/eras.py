@@ -13,7 +13,7 @@ from typing import Literal
 METER = "{meter}"
 """Stands for tpep_ (yellow) or lpep_ (green) in the names below."""
 
-_TAXI_ALIASES = {
+ALIASES = {
     # 2009, yellow.
     "vendor_name": "vendorid",
     "trip_pickup_datetime": METER + "pickup_datetime",
@@ -39,20 +39,16 @@ _TAXI_ALIASES = {
     "pickup_location_id": "pulocationid",
     "dropoff_location_id": "dolocationid",
 }
-_FOR_HIRE_ALIASES = {
+"""Published name, in lower case and without surrounding blanks, to the canonical name where the two differ."""
+
+FOR_HIRE_ALIASES = {
     # FHV, 2015 and 2016: one time and one zone, those of the pickup.
     "pickup_date": "pickup_datetime",
     "locationid": "pulocationid",
     # FHV, 2018: of the two columns of the base, the one that is filled.
     "dispatching_base_number": "dispatching_base_num",
 }
-ALIASES = {
-    "yellow": _TAXI_ALIASES,
-    "green": _TAXI_ALIASES,
-    "fhv": _FOR_HIRE_ALIASES,
-    "fhvhv": _FOR_HIRE_ALIASES,
-}
-"""By dataset: published name, in lower case and without surrounding blanks, to the canonical name where the two differ."""
+"""The same for FHV and high-volume trips."""
 
 IGNORED = re.compile(r"|__index_level_\d+__|unnamed: \d+")
 """Names of columns that hold no trip data: row numbers written by pandas (`__index_level_0__` was published in

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from taxi_assets.datasets.eras import ALIASES, IGNORED, METER, era_of
+from taxi_assets.datasets.eras import ALIASES, ERAS, FOR_HIRE_ALIASES, IGNORED, METER, era_of
 from taxi_assets.datasets.schema import KINDS, TaxiKind
 from taxi_assets.publisher.source_file import SourceFile
 
@@ -73,7 +73,7 @@ def to_load(kind: TaxiKind, new: Mapping[str, Mapping[str, str]], policy: NewCol
 def canonical_name(published: str, kind: TaxiKind) -> str:
     """Return the canonical name of a published column; the normalized name if it has no alias."""
     name = published.strip().lower()
-    return ALIASES[kind.name].get(name, name).replace(METER, kind.meter)
+    return (ALIASES if kind.meter else FOR_HIRE_ALIASES).get(name, name).replace(METER, kind.meter)
 
 
 def match_columns(
@@ -90,6 +90,7 @@ def match_columns(
         raise file.error(other)
     era = era_of(kind.name, publication, str(file.month))
     published = era.header if era else ()
+    expected = [canonical_name(name, kind) for name in published]
     positions = [i for i, name in enumerate(names) if not IGNORED.fullmatch(name.strip().lower())]
     # of two columns of one name, the one in the publisher's spelling is the known one, else the first
     for position in sorted(positions, key=lambda i: names[i] not in published):
@@ -97,8 +98,7 @@ def match_columns(
         if name in kind.schema.names and name not in known:
             known[name] = position
             continue
-        doubled = name in known and names[position] in published  # the base number of FHV in 2018
-        if new_columns == "refuse" and not doubled:
+        if new_columns == "refuse" and (name not in known or expected.count(name) < 2):  # as in FHV of 2018
             raise file.error(_why_refused(names, position, known.get(name), name))
         number, unique = 1, names[position]
         while unique in new or unique.lower() in kind.raw_schema.names:
@@ -110,26 +110,29 @@ def match_columns(
             f"has no column for {', '.join(missing)} (its header is {_short(', '.join(names), 300)!r}); if the publisher "
             "renamed it, add the new name to ALIASES in taxi_assets.datasets.eras"
         )
-    expected = [canonical_name(name, kind) for name in published]
     return MatchedColumns(names, known, new, [name for name in expected if name not in known])
 
 
 def _other_kind(kind: TaxiKind, names: Sequence[str]) -> str | None:
     """Return the error for a header that belongs to another dataset, or None.
 
-    It belongs to the datasets of whose required columns it has all, and of those to the one with the most: a high-volume file
-    has those of FHV, too. Where one is missing, the pickup's name still tells yellow from green.
+    It belongs to the dataset that published it. If none did, to the datasets of whose required columns it has all, and of those
+    to the one with the most: a high-volume file has those of FHV, too. Where one is missing, the name of the pickup tells
+    yellow from green.
     """
+    lower = {name.strip().lower() for name in names}
+    published = {era.kind for era in ERAS if {name.strip().lower() for name in era.header} == lower}
     required = {
         other: len(needed)
         for other in KINDS.values()
         if (needed := {column.name for column in other.columns if column.required})
         <= {canonical_name(name, other) for name in names}
     }
-    lower = {name.strip().lower() for name in names}
-    found = [other for other, count in required.items() if count == max(required.values())] or [
-        other for other in KINDS.values() if other.meter and lower & {other.pickup, other.dropoff}
-    ]
+    found = (
+        [KINDS[name] for name in published]
+        or [other for other, count in required.items() if count == max(required.values())]
+        or [other for other in KINDS.values() if other.meter and lower & {other.pickup, other.dropoff}]
+    )
     if not found or kind in found:
         return None
     titles, names_ = " or ".join(other.title for other in found), [other.name for other in found]
