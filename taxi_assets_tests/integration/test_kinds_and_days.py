@@ -1,16 +1,20 @@
 """The rest of the graph: green months, months of 2009, single days, and what a notebook loads."""
 
 import dagster as dg
+import duckdb
 import pandas as pd
+import psycopg
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
+from taxi_assets.core.month import Month
 from taxi_assets.core.month_file import MonthFile
-from taxi_assets.datasets.schema import FHV, FHVHV, GREEN
+from taxi_assets.datasets.schema import FHV, FHVHV, GREEN, YELLOW
 from taxi_assets.definitions import build_defs
 from taxi_assets_tests.graph import in_every_sink, instance, load, postgres
+from taxi_assets_tests.sample_facts import expected
 
 __all__ = ["instance", "postgres"]
 
@@ -54,6 +58,20 @@ def test_real_for_hire_trips_reach_every_sink(kind, month, name, instance, monke
     page = (tmp_path / f".taxi/bucket/reports/{kind.name}/{month}.html").read_text()
     assert "Who sent the vehicles" in page
     assert ("Uber" in page) == (kind is FHVHV)
+
+
+def test_trips_of_several_datasets_are_in_one_view(instance, monkeypatch, tmp_path, postgres):
+    query, rows = "SELECT dataset, count(*) FROM ny_taxi.trips GROUP BY 1", {}
+    for kind in (YELLOW, FHV, FHVHV):
+        result = load(
+            instance, monkeypatch, kind=kind, source="sample", sample_rows=1_000, kinds="yellow,green,fhv,fhvhv"
+        )
+        assert result.success
+        rows[kind.name] = expected(kind, Month(2021, 1), 1_000).expected_kept
+        with psycopg.connect(postgres.url()) as connection:
+            assert dict(connection.execute(query).fetchall()) == rows
+        with duckdb.connect(str(tmp_path / ".taxi/warehouse.duckdb"), read_only=True) as connection:
+            assert dict(connection.execute(query).fetchall()) == rows
 
 
 def test_a_month_in_the_format_of_2009_reaches_every_sink(instance, monkeypatch, tlc, tmp_path, postgres):

@@ -26,6 +26,7 @@ from taxi_assets.sinks.contract import ROW_COUNT, ConfigurableSink, WriteContext
 from taxi_assets.sinks.duckdb.connection import DuckDBFile, transaction
 from taxi_assets.sinks.duckdb.dimensions import DuckDBDimensions
 from taxi_assets.sinks.duckdb.table import SQL_TYPES, DuckDBTable, quoted
+from taxi_assets.sinks.duckdb.views import DuckDBViews
 
 if TYPE_CHECKING:
     import duckdb
@@ -129,6 +130,11 @@ class DuckDBIOManager(ConfigurableSink):
     def where(self, table: Table, month: Month) -> str:  # noqa: ARG002
         """The table and its file."""
         return self._table(table).where
+
+    @property
+    def views(self) -> DuckDBViews:
+        """The database as a place of views."""
+        return DuckDBViews(self._file(), self.dataset)
 
     @property
     def dimensions(self) -> DuckDBDimensions:

@@ -33,6 +33,7 @@ from taxi_assets.sinks.postgres.table import (
     prepare,
     relation,
 )
+from taxi_assets.sinks.postgres.views import PostgresViews
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -169,6 +170,11 @@ class PostgresIOManager(MonthSink, dg.IOManager):
     def where(self, table: Table, month: Month) -> str:  # noqa: ARG002
         """The table."""
         return self._table(table).name
+
+    @property
+    def views(self) -> PostgresViews:
+        """The database as a place of views."""
+        return PostgresViews(self._server(), self.schema_name)
 
     @property
     def dimensions(self) -> PostgresDimensions:
