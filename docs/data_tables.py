@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import re
 import sys
 from collections.abc import Mapping, Sequence
@@ -16,7 +15,8 @@ from taxi_assets.core.table import Column
 from taxi_assets.datasets.encodings import CODES, NULL_TEXTS
 from taxi_assets.datasets.eras import ALIASES, ERAS, FOR_HIRE_ALIASES, METER
 from taxi_assets.datasets.rules import RULES, CleaningRules, Rule
-from taxi_assets.datasets.schema import FHV, FHVHV, GREEN, KINDS, REJECT_COLUMNS, YELLOW, Measures, TaxiKind
+from taxi_assets.datasets.schema import FHV, FHVHV, GREEN, KINDS, REJECT_COLUMNS, YELLOW
+from taxi_assets.datasets.trips import TRIP_COLUMNS, trips
 from taxi_assets.datasets.zones import ZONE_COLUMNS
 from taxi_assets.publisher.rows import REASONS
 
@@ -50,19 +50,6 @@ def columns(listed: Sequence[Column], notes: Mapping[str, str] = MappingProxyTyp
     return table(
         ("column", "type", "what it is", "a file must have it"),
         [(f"`{c.name}`{notes.get(c.name, '')}", c.type, c.description, "yes" if c.required else "") for c in listed],
-    )
-
-
-def measures() -> str:
-    """What the datasets have in common, and the column of each."""
-    names = [field.name for field in dataclasses.fields(Measures)]
-
-    def shown(kind: TaxiKind, name: str) -> str:
-        value = getattr(kind.measures, name)
-        return " + ".join(f"`{column}`" for column in ([value] if isinstance(value, str) else value or ()))
-
-    return table(
-        ("what", *KINDS), [(name.replace("_", " "), *(shown(kind, name) for kind in KINDS.values())) for name in names]
     )
 
 
@@ -172,10 +159,24 @@ def nulls() -> str:
     return ", ".join(f"`{text}`" if text else "the empty field" for text in NULL_TEXTS)
 
 
+def trip_columns() -> str:
+    """The columns of the view `trips`, and where each dataset has them."""
+    values = {table.kind: expressions for table, expressions in trips([*KINDS.values()]).parts}
+
+    def shown(kind: str, name: str) -> str:
+        expression = re.sub(r"COALESCE\(([a-z_]+), 0\)", r"\1", values[kind].get(name, ""))
+        return f"`{expression}`" if expression else "null"
+
+    return table(
+        ("column", "type", "what it is", *KINDS),
+        [(f"`{c.name}`", c.type, c.description, *(shown(kind, c.name) for kind in KINDS)) for c in TRIP_COLUMNS],
+    )
+
+
 SECTIONS = {
     f.__name__: f
-    for f in (schema, fhv_schema, fhvhv_schema, measures, eras, headers, aliases, codes, reasons, rules, reject_fields)
-} | {f.__name__: f for f in (zones, nulls)}
+    for f in (schema, fhv_schema, fhvhv_schema, eras, headers, aliases, codes, reasons, rules, reject_fields)
+} | {f.__name__: f for f in (zones, nulls, trip_columns)}
 
 
 def rendered(page: str) -> str:

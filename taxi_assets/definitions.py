@@ -17,7 +17,7 @@ from taxi_assets.assets.jobs import load_month
 from taxi_assets.assets.publisher import publisher_asset
 from taxi_assets.assets.reports import report_assets
 from taxi_assets.assets.sinks import sink_assets
-from taxi_assets.assets.trips_view import trips_view
+from taxi_assets.assets.views import view_assets
 from taxi_assets.automation.alerts import alerts_sensor
 from taxi_assets.automation.audit import audit_jobs, audit_schedule
 from taxi_assets.automation.deadlines import check_keys, deadline_checks, deadline_job, deadline_schedule
@@ -62,7 +62,7 @@ def build_defs(
         *(with_conditions(kinds, assets) if declarative else assets),
         *daily_assets,
         *dimension_assets(settings),
-        trips_view(settings),
+        view_assets(settings),
     ]
     sources = [publisher_asset(kind) for kind in kinds]
     return dg.Definitions(

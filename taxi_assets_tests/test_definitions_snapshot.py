@@ -22,6 +22,7 @@ HEAD = f"""# What the code location defines: all of it with the default settings
 CASES: dict[str, dict[str, Any]] = {
     "default": {},
     "TAXI_KINDS=yellow,green": {"kinds": "yellow,green"},
+    "TAXI_KINDS=fhvhv": {"kinds": "fhvhv"},
     "TAXI_AUTOMATION=declarative": {"automation": "declarative"},
     "TAXI_DAILY=true": {"daily": True},
 }

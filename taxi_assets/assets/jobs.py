@@ -7,17 +7,17 @@ from collections.abc import Sequence
 import dagster as dg
 
 from taxi_assets.assets.dimensions import DIMENSIONS
-from taxi_assets.assets.trips_view import TRIPS
+from taxi_assets.assets.views import GROUP as VIEWS
 from taxi_assets.core import run_tags
 from taxi_assets.datasets.schema import TaxiKind
 from taxi_assets.keys import CODE_VERSION, INGEST, REPORTS, SINKS, group, job_name
 
 
 def load_month(kind: TaxiKind, without: Sequence[dg.AssetCheckKey] = ()):
-    """Load a month end to end: every asset of the kind, with all its checks but those about no month; dimensions and view."""
+    """Load a month end to end: every asset of the kind, with all its checks but those about no month; dimensions and views."""
     groups = (group(kind, name) for name in (INGEST, SINKS, REPORTS))
-    shared = dg.AssetSelection.assets(*(each.key for each in DIMENSIONS), TRIPS).without_checks()
-    selection = (dg.AssetSelection.groups(*groups) - dg.AssetSelection.checks(*without)) | shared
+    dimensions = dg.AssetSelection.assets(*(each.key for each in DIMENSIONS)).without_checks()
+    selection = (dg.AssetSelection.groups(*groups, VIEWS) - dg.AssetSelection.checks(*without)) | dimensions
     return dg.define_asset_job(
         job_name(kind),
         selection=selection,

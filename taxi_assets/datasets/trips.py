@@ -35,8 +35,8 @@ def trips(kinds: Sequence[TaxiKind]) -> View:
     return View(
         "trips",
         TRIP_COLUMNS,
-        tuple((kind.table, _values(kind)) for kind in kinds),
         "The trips of all datasets that are loaded, under common names; null where a dataset has no such thing.",
+        parts=tuple((kind.table, _values(kind)) for kind in kinds),
     )
 
 

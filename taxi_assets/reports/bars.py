@@ -6,9 +6,10 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from taxi_assets.datasets.codes import COMPANIES, PAYMENTS
 from taxi_assets.datasets.rules import RULES
 from taxi_assets.publisher.rows import REASONS
-from taxi_assets.reports.daily_summary import NOT_RECORDED, PAYMENTS
+from taxi_assets.reports.daily_summary import NOT_RECORDED
 from taxi_assets.reports.figures import MonthProfile, Zone, share
 from taxi_assets.reports.words import NONE, dollars, miles, percent
 
@@ -22,9 +23,6 @@ REQUEST_SOURCES = {
     "": ("Street hail", ""),
 }
 """Who passed a trip to the taxi, and the code (license numbers of the TLC's high-volume dictionary)."""
-
-COMPANIES = {"HV0002": "Juno", "HV0003": "Uber", "HV0004": "Via", "HV0005": "Lyft"}
-"""High-volume companies by license number (TLC data dictionary, 2025-03)."""
 
 
 @dataclass(frozen=True)

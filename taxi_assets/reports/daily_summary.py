@@ -16,6 +16,7 @@ from taxi_assets.core.errors import PermanentError
 from taxi_assets.core.manifest import Manifest
 from taxi_assets.core.month import Month
 from taxi_assets.core.table import Column, Table, arrow_schema
+from taxi_assets.datasets.codes import PAYMENTS
 from taxi_assets.datasets.schema import TaxiKind
 from taxi_assets.datasets.zones import BOROUGHS, OUTSIDE, OUTSIDE_ID
 
@@ -23,17 +24,6 @@ if TYPE_CHECKING:
     import dagster as dg
     import pandas as pd
     import pyarrow as pa
-
-PAYMENTS = {
-    0: "Flex fare",
-    1: "Credit card",
-    2: "Cash",
-    3: "No charge",
-    4: "Dispute",
-    5: "Unknown",
-    6: "Voided trip",
-}
-"""What payment codes mean (TLC data dictionary, 2025-03)."""
 
 NOT_RECORDED = "Not recorded"
 """A payment or zone that the provider did not send, or a number that no dictionary knows."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -30,20 +30,25 @@ class BigQueryViews(ViewPlace):
         """The view."""
         return f"{self.dataset}.{view.name}"
 
-    def replace(self, view: View) -> bool:
-        """By one statement."""
-        with explained(f"{view.name}: defining it as {self.where(view)}"), self.connect() as client:
-            names = [table.name for table, _ in view.parts if self._get(client, table.name)]
-            query = view.over(names).select(SQL_TYPES, lambda table: f"`{self.dataset}.{table.name}`")
-            found = self._get(client, view.name)
-            if not names or (found and found.view_query == query):
-                return False
-            if found and found.table_type != "VIEW":
-                raise PermanentError(
-                    f"{self.where(view)} is not a view: rename it, or name another dataset in TAXI_DATASET."
-                )
-            statement = f"CREATE OR REPLACE VIEW `{self.where(view)}` OPTIONS (description = {json.dumps(view.description)}) AS\n"
-            client.query(statement + query, retry=self.retry, timeout=REQUEST_SECONDS).result()
+    def replace(self, views: Sequence[View]) -> list[str]:
+        """By one statement each."""
+        with explained(f"views of {self.dataset}"), self.connect() as client:
+            return [view.name for view in views if self._replace(client, view)]
+
+    def _replace(self, client: bigquery.Client, view: View) -> bool:
+        names = [table.name for table, _ in view.parts if self._get(client, table.name)]
+        query = view.over(names).select(SQL_TYPES, lambda table: f"`{self.dataset}.{table.name}`")
+        found = self._get(client, view.name)
+        if not query or (found and found.view_query == query):
+            return False
+        if found and found.table_type != "VIEW":
+            raise PermanentError(
+                f"{self.where(view)} is not a view: rename it, or name another dataset in TAXI_DATASET."
+            )
+        statement = (
+            f"CREATE OR REPLACE VIEW `{self.where(view)}` OPTIONS (description = {json.dumps(view.description)}) AS\n"
+        )
+        client.query(statement + query, retry=self.retry, timeout=REQUEST_SECONDS).result()
         return True
 
     def _get(self, client: bigquery.Client, name: str) -> bigquery.Table | None:
