@@ -22,7 +22,8 @@ from taxi_assets.publisher.conform import is_readable_type, is_text
 from taxi_assets.publisher.rows import OpenedFile, ParsedRows, ReadProgress, published_value, raw_rows, source_text
 from taxi_assets.publisher.source_file import SourceFile
 
-BATCH_ROWS = 131_072
+BATCH_ROWS, BATCH_VALUES = 131_072, 1_500_000
+"""Most rows of a batch, and most values: high-volume trips have 25 columns, many of text."""
 
 _DAMAGE = (OSError, ValueError, pa.ArrowException)
 
@@ -72,7 +73,8 @@ def _rows(
 def _batches(file: SourceFile, parquet: pq.ParquetFile) -> Iterator[pa.RecordBatch]:
     """Yield batches of all columns; two may have the same name."""
     try:
-        yield from parquet.iter_batches(BATCH_ROWS)
+        width = max(parquet.metadata.num_columns, 1)
+        yield from parquet.iter_batches(max(min(BATCH_ROWS, BATCH_VALUES // width), 1))
     except _DAMAGE as error:
         raise file.damaged(error) from None
 
