@@ -24,7 +24,7 @@ SINKS = ("postgres", "parquet_object", "day_folders", "warehouse")
 def library_api_to_postgres() -> Callable[[], object]:
     """API to Postgres with our functions alone: fetch, read, clean, publish, load, and the same checks; no Dagster run."""
     from taxi_assets.assets import checks
-    from taxi_assets.assets.ingest import Publisher
+    from taxi_assets.assets.publisher import Publisher
     from taxi_assets.core.month import Month
     from taxi_assets.core.staging import stage
     from taxi_assets.datasets.rules import CleaningRules

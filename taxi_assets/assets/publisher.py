@@ -6,15 +6,16 @@ by what the sinks record.
 """
 
 from collections.abc import Mapping
+from pathlib import Path
 
 import dagster as dg
+from pydantic import Field
 
 from taxi_assets.core.month import Month
 from taxi_assets.datasets.schema import TaxiKind
 from taxi_assets.keys import group, key, monthly
 from taxi_assets.publisher.published import Published
 from taxi_assets.publisher.source import TripSource, trip_source
-from taxi_assets.settings import Settings
 from taxi_assets.status.probing import probe_months
 
 PUBLISHER = "publisher"
@@ -23,18 +24,16 @@ OBSERVE_SECONDS = 600.0
 """How long observing every month may take."""
 
 
-class Publisher:
-    """Where months come from: a source of `taxi_assets.publisher.source`.
+class Publisher(dg.ConfigurableResource):
+    """Where months come from: a source of `taxi_assets.publisher.source`."""
 
-    It has no Dagster config: Dagster shows config in its UI, and the address may contain a password or a token.
-    """
-
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
+    source: str = Field(repr=False, description="TAXI_SOURCE; an address may contain a password or a token.")
+    sample_rows: int = Field(description="Rows of a generated month.")
+    folder: str = Field(description="What relative paths count from.")
 
     def open(self) -> TripSource:
         """The source, ready to probe and fetch."""
-        return trip_source(self._settings.source, self._settings.sample_rows, self._settings.folder)
+        return trip_source(self.source, self.sample_rows, Path(self.folder))
 
 
 def publisher_asset(kind: TaxiKind) -> dg.SourceAsset:

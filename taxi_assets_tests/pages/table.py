@@ -78,7 +78,7 @@ TABLE: tuple[tuple[str, How], ...] = (
     # Dagster and Python
     (r"export DAGSTER_HOME=", Keep()),
     (r"(dagster|dg) dev$", Serve(" --port {port}")),
-    (r"dg (check|list) defs$", Run()),
+    (r"dg (check defs|list defs|list envs)$", Run()),
     (r"dg launch ", Run({"2021-01-01": "2021-02-01"})),
     (r"dagster asset materialize -m taxi_assets\.definitions --select 'clean_trips\*,rejected_trips'", Run()),
     # generated trips, as TAXI_SOURCE is here, may not replace the month that came from a file
