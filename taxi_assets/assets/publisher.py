@@ -13,7 +13,7 @@ from pydantic import Field
 
 from taxi_assets.core.month import Month
 from taxi_assets.datasets.schema import TaxiKind
-from taxi_assets.keys import group, key, monthly
+from taxi_assets.keys import PUBLISHER_POOL, group, key, monthly
 from taxi_assets.publisher.published import Published
 from taxi_assets.publisher.source import TripSource, trip_source
 from taxi_assets.status.probing import probe_months
@@ -43,6 +43,7 @@ def publisher_asset(kind: TaxiKind) -> dg.SourceAsset:
         key=key(kind, PUBLISHER),
         partitions_def=monthly(kind),
         group_name=group(kind, PUBLISHER),
+        op_tags={"dagster/concurrency_key": PUBLISHER_POOL},  # the decorator takes no pool
         tags={"taxi": kind.name, "layer": "source", "dagster/kind/http": ""},
         description=f"The {kind.name} months as they are published, one data version each: the file's ETag, else its size and "
         "date. Observing it asks for every month, without a download; the sensor of new months records what it sees.",

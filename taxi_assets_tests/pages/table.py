@@ -87,6 +87,7 @@ TABLE: tuple[tuple[str, How], ...] = (
     (r"TAXI_MONTHS_PER_RUN=all dagster asset materialize", Run(TWO_MONTHS)),
     (r"TAXI_DAILY=true dagster asset materialize", Run()),
     (r"dagster instance migrate$", STACK),
+    (r"dagster instance concurrency set ", Run()),
     (r"\.venv/bin/python -c ", Run()),
     (r"python docs/(data_tables|architecture)\.py$", Run()),
     (r"python terraform/schemas/generate\.py$", Run()),
