@@ -175,6 +175,8 @@ def main(address, first, last=None):
         print(status)
         if status in ("SUCCESS", "COMPLETED_SUCCESS"):
             return 0
+        if not failed:
+            print("Not every month was loaded; the log of its run says why: not published yet?", file=sys.stderr)
         for each in failed:
             print(*failures(address, each), sep="\n", file=sys.stderr)
     except Refused as error:
