@@ -62,7 +62,7 @@ def build_defs(
         *daily_assets,
         *dimension_assets(settings),
     ]
-    sources = [publisher_asset(kind) for kind in kinds]
+    sources = [publisher_asset(kind, settings) for kind in kinds]
     return dg.Definitions(
         assets=_with_code_references([*sources, *assets], settings),
         asset_checks=[*checks, *dimension_checks()],

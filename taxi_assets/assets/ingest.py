@@ -31,7 +31,7 @@ from taxi_assets.keys import (
     op_name,
     prefix,
 )
-from taxi_assets.publisher.columns import new_columns_of
+from taxi_assets.publisher.columns import new_columns_of, recorded_columns
 from taxi_assets.publisher.source import TripSource
 from taxi_assets.settings import Settings
 from taxi_assets.sinks.contract import requested_months
@@ -121,6 +121,7 @@ def raw_metadata(kind: TaxiKind, file: MonthFile) -> dict[str, Any]:
         "sha256": extra["sha256"],
         "published_bytes": extra["published_bytes"],
         "generated": extra["generated"],
+        "published_columns": dg.MetadataValue.json(recorded_columns(extra)["header"]),
         **({NEW_COLUMNS: dg.MetadataValue.json(new)} if new else {}),
     }
 

@@ -16,6 +16,7 @@ from taxi_assets.datasets.schema import TaxiKind
 from taxi_assets.keys import PUBLISHER_POOL, group, key, monthly
 from taxi_assets.publisher.published import Published
 from taxi_assets.publisher.source import TripSource, trip_source
+from taxi_assets.settings import Settings
 from taxi_assets.status.probing import probe_months
 
 PUBLISHER = "publisher"
@@ -36,7 +37,7 @@ class Publisher(dg.ConfigurableResource):
         return trip_source(self.source, self.sample_rows, Path(self.folder))
 
 
-def publisher_asset(kind: TaxiKind) -> dg.SourceAsset:
+def publisher_asset(kind: TaxiKind, settings: Settings) -> dg.SourceAsset:
     """Return the observable source of a kind of taxi."""
 
     @dg.observable_source_asset(
@@ -45,6 +46,9 @@ def publisher_asset(kind: TaxiKind) -> dg.SourceAsset:
         group_name=group(kind, PUBLISHER),
         op_tags={"dagster/concurrency_key": PUBLISHER_POOL},  # the decorator takes no pool
         tags={"taxi": kind.name, "layer": "source", "dagster/kind/http": ""},
+        metadata={
+            "dagster/code_references": dg.CodeReferencesMetadataValue(code_references=[_code_reference(settings)])
+        },
         description=f"The {kind.name} months as they are published, one data version each: the file's ETag, else its size and "
         "date. Observing it asks for every month, without a download; the sensor of new months records what it sees.",
     )
@@ -59,6 +63,15 @@ def publisher_asset(kind: TaxiKind) -> dg.SourceAsset:
         return dg.DataVersionsByPartition({month.key: version for month, version in versions.items()})
 
     return observe
+
+
+def _code_reference(settings: Settings) -> dg.LocalFileCodeReference | dg.UrlCodeReference:
+    """Return where `publisher_asset` is, as `definitions` does for other assets: Dagster's functions leave sources out."""
+    line = publisher_asset.__code__.co_firstlineno
+    if not settings.git_url:
+        return dg.LocalFileCodeReference(file_path=__file__, line_number=line)
+    tree = f"{settings.git_url}{'/-' if 'gitlab.com' in settings.git_url else ''}/tree/{settings.git_ref}"
+    return dg.UrlCodeReference(url=f"{tree}/taxi_assets/assets/publisher.py#L{line}")
 
 
 def data_versions(published: Mapping[Month, Published | None]) -> dict[Month, str]:

@@ -47,6 +47,11 @@ class Month(NamedTuple):
         """The following month."""
         return Month(self.year + self.month // 12, self.month % 12 + 1)
 
+    @property
+    def previous(self) -> Month:
+        """The month before."""
+        return Month(self.year - (self.month == 1), (self.month - 2) % 12 + 1)
+
     def through(self, last: Month) -> list[Month]:
         """Return the months from this one to `last`, both included; this one alone if `last` is not after it."""
         months = [self]

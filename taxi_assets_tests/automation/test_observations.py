@@ -12,6 +12,7 @@ from taxi_assets.automation.sensors import new_months_sensor
 from taxi_assets.datasets.schema import YELLOW
 from taxi_assets_tests.loaded_months import BEFORE, NEWEST, OLDER, Loaded, loaded_months
 
+SAME_COLUMNS = dg.AssetCheckKey(dg.AssetKey("raw_trips"), "raw_columns_are_those_of_the_month_before")
 RAW, PUBLISHER = dg.AssetKey("raw_trips"), dg.AssetKey("publisher")
 
 
@@ -83,3 +84,16 @@ def test_observing_the_source_records_every_published_month(loaded):
     }
     assert observed.keys() == {f"{BEFORE}-01", f"{OLDER}-01"}
     assert all(tags[DATA_VERSION].startswith('"') for tags in observed.values())  # ETags
+
+
+def test_the_columns_of_the_published_file_are_recorded_and_compared_with_the_month_before(loaded):
+    of_month = dg.AssetRecordsFilter(RAW, asset_partitions=[f"{BEFORE}-01"])
+    (record,) = loaded.instance.fetch_materializations(of_month, limit=1).records
+    header = record.asset_materialization.metadata["published_columns"].value
+    assert header[:2] == ["VendorID", "tpep_pickup_datetime"]
+    with loaded.published(NEWEST):
+        load(loaded, NEWEST)
+    (evaluation,) = loaded.instance.event_log_storage.get_asset_check_execution_history(SAME_COLUMNS, limit=1)
+    data = evaluation.event.dagster_event.asset_check_evaluation_data
+    assert data.passed
+    assert data.metadata["compared_with"].value == BEFORE

@@ -22,6 +22,8 @@ def test_anything_else_is_refused_by_name(text):
 def test_december_is_followed_by_january():
     december = Month(2020, 12)
     assert december.next == Month(2021, 1)
+    assert december.next.previous == december
+    assert december.previous == Month(2020, 11)
     assert (december.start, december.end) == (dt.datetime(2020, 12, 1), dt.datetime(2021, 1, 1))
     assert (str(december), december.key, december.compact) == ("2020-12", "2020-12-01", "202012")
 
