@@ -39,6 +39,7 @@ class DuckDBIOManager(ConfigurableSink):
     """Keeps tables, `dataset.table`, in the DuckDB file `path`."""
 
     kind: ClassVar[str] = "duckdb"
+    is_database: ClassVar[bool] = True
 
     path: str = Field(description="The DuckDB file; it and its folder are created when missing.")
     dataset: str = Field("ny_taxi", description="Schema of the tables.")

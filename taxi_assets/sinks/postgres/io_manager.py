@@ -44,6 +44,7 @@ class PostgresIOManager(ConfigurableSink):
     """Keeps months in a Postgres database."""
 
     kind: ClassVar[str] = "postgres"
+    is_database: ClassVar[bool] = True
 
     url: str = Field(
         repr=False,
