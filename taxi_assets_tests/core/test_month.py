@@ -13,7 +13,7 @@ def test_a_month_is_read_from_both_spellings(text):
     assert Month.parse(text) == Month(2021, 1)
 
 
-@pytest.mark.parametrize("text", ["", "2021", "2021-13", "2021-00", "2021-1", "2021-01-02", "January", "2008-12"])
+@pytest.mark.parametrize("text", ["", "2021", "2021-13", "2021-00", "2021-1", "2021-01-02", "January"])
 def test_anything_else_is_refused_by_name(text):
     with pytest.raises(PermanentError, match=text or "''"):
         Month.parse(text)

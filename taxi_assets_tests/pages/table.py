@@ -106,8 +106,8 @@ TABLE: tuple[tuple[str, How], ...] = (
     (r"from taxi_assets\.definitions import defs\n\ntrips = ", Run()),
     (r"SELECT ", Run()),
 )
-WORKED_EXAMPLES = "docs/extending.md"
-"""The page whose Python code belongs to worked examples; a separate test applies and runs them."""
+WORKED_EXAMPLES = {"docs/extending.md": "test_extending_docs.py", "docs/sinks.md": "test_sinks_docs.py"}
+"""The pages whose Python code belongs to worked examples, and the tests that apply and run them."""
 
 
 def how(command: Command) -> How:
@@ -116,8 +116,8 @@ def how(command: Command) -> How:
     Raises:
         LookupError: no row matches; the message says what to do.
     """
-    if command.page == WORKED_EXAMPLES and command.language == "python":
-        return Elsewhere("test_extending_docs.py")
+    if command.page in WORKED_EXAMPLES and command.language == "python":
+        return Elsewhere(WORKED_EXAMPLES[command.page])
     for pattern, way in TABLE:
         if re.match(pattern, command.text):
             return way

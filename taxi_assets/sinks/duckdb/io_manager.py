@@ -220,7 +220,8 @@ def _insert(
 
 
 def _in_month(table: Table) -> str:
-    return f"{table.time} >= ? AND {table.time} < ?"
+    time = quoted(table.time or "")
+    return f"{time} >= ? AND {time} < ?"
 
 
 def _range(month: Month) -> list[Any]:
