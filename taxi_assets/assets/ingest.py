@@ -9,7 +9,7 @@ from pydantic import Field, create_model
 
 from taxi_assets.assets.common import MONTHS, Months, RateLimiter, backfill_policy, metadata, share
 from taxi_assets.assets.guards import Replacing, loaded_month, require_replaceable
-from taxi_assets.assets.publisher import PUBLISHER, pinned
+from taxi_assets.assets.publisher import PUBLISHER, pinned, repinned
 from taxi_assets.assets.sinks import sinks
 from taxi_assets.core import run_tags
 from taxi_assets.core.errors import NotPublishedYet
@@ -266,6 +266,9 @@ def ingest_assets(kind: TaxiKind, settings: Settings) -> list[dg.AssetsDefinitio
         from taxi_assets.lake.cleaning import clean_month
 
         raws: list[MonthFile] = raw_trips if isinstance(raw_trips, list) else [raw_trips]
+        for raw in raws if len(raws) > 1 else ():
+            if event := repinned(context.instance, kind, raw.month, raw.manifest.extra.get("data_version")):
+                context.log_event(event)
         rules = CleaningRules(**config.model_dump())
         rejected: list[MonthFile] = []
 

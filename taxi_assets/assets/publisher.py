@@ -21,6 +21,7 @@ from taxi_assets.status.probing import probe_months
 
 PUBLISHER = "publisher"
 DATA_VERSION = "dagster/data_version"
+_INPUT_VERSION = "dagster/input_data_version/{}"
 OBSERVE_SECONDS = 600.0
 """How long observing every month may take."""
 
@@ -95,16 +96,37 @@ def pinned(instance: dg.DagsterInstance, kind: TaxiKind, month: Month, version: 
 
     Without them Dagster would take for the input what had been observed when the step began.
     """
-    asset = key(kind, PUBLISHER).to_user_string()
+    asset = _publisher(kind)
     last, storage_id = _last_observed(instance, kind, month)
     if last != version:
         instance.report_runless_asset_event(_observation(kind, month, version))
         _, storage_id = _last_observed(instance, kind, month)
-    return {f"dagster/input_data_version/{asset}": version, f"dagster/input_event_pointer/{asset}": str(storage_id)}
+    return {_INPUT_VERSION.format(asset): version, f"dagster/input_event_pointer/{asset}": str(storage_id)}
+
+
+def repinned(
+    instance: dg.DagsterInstance, kind: TaxiKind, month: Month, version: str | None
+) -> dg.AssetMaterialization | None:
+    """Return the last materialization of raw_trips in the month, pinned to this version; None if it is already.
+
+    A run over several months has one output, whose tags are those of all its months: Dagster would not show which of them was
+    republished since. The latest materialization of a month counts.
+    """
+    raw = dg.AssetRecordsFilter(key(kind, "raw_trips"), asset_partitions=[month.key])
+    for record in instance.fetch_materializations(raw, limit=1).records:
+        last = record.asset_materialization
+        if version and last and (last.tags or {}).get(_INPUT_VERSION.format(_publisher(kind))) != version:
+            tags = {**(last.tags or {}), **pinned(instance, kind, month, version)}
+            return dg.AssetMaterialization(last.asset_key, metadata=last.metadata, partition=month.key, tags=tags)
+    return None
 
 
 def _observation(kind: TaxiKind, month: Month, version: str) -> dg.AssetObservation:
     return dg.AssetObservation(key(kind, PUBLISHER), partition=month.key, tags={DATA_VERSION: version})
+
+
+def _publisher(kind: TaxiKind) -> str:
+    return key(kind, PUBLISHER).to_user_string()
 
 
 def _last_observed(instance: dg.DagsterInstance, kind: TaxiKind, month: Month) -> tuple[str | None, int | None]:
