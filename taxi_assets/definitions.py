@@ -25,7 +25,7 @@ from taxi_assets.automation.housekeeping import housekeeping_job, housekeeping_s
 from taxi_assets.automation.schedules import monthly_schedule, reconciliation
 from taxi_assets.automation.sensors import new_months_sensor, sinks_follow, with_conditions
 from taxi_assets.executors import executor
-from taxi_assets.resources import resources
+from taxi_assets.resources import resource_definitions
 from taxi_assets.settings import Settings, load_settings
 from taxi_assets.terminal import terminal_logger
 
@@ -64,7 +64,7 @@ def build_defs(
         *dimension_assets(settings),
         view_assets(settings),
     ]
-    sources = [publisher_asset(kind) for kind in kinds]
+    sources = [publisher_asset(kind, settings) for kind in kinds]
     return dg.Definitions(
         assets=_with_code_references([*sources, *assets], settings),
         asset_checks=[*checks, *dimension_checks()],
@@ -75,7 +75,7 @@ def build_defs(
             *(sinks_follow(kind, settings) for kind in kinds if declarative),
             alerts_sensor(settings),
         ],
-        resources={**resources(settings), **(resource_overrides or {})},
+        resources={**resource_definitions(settings), **(resource_overrides or {})},
         loggers={"console": dg.colored_console_logger, "terminal": dg.LoggerDefinition(terminal_logger)},
         executor=executor(settings),
     )

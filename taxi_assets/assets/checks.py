@@ -19,6 +19,7 @@ from taxi_assets.core.month import Month
 from taxi_assets.core.month_file import MonthFile
 from taxi_assets.datasets.rules import RULES, CleaningRules
 from taxi_assets.datasets.schema import TaxiKind
+from taxi_assets.keys import WAREHOUSE_POOL
 from taxi_assets.publisher.columns import recorded_columns
 from taxi_assets.reports.daily_summary import KEY, as_summary, require_reconciled, summary_schema, summary_table
 from taxi_assets.settings import Settings
@@ -171,7 +172,7 @@ def month_checks(kind: TaxiKind, settings: Settings) -> Iterable[dg.AssetChecksD
         few_trips_are_rejected(kind),
     )
     for sink in sinks(settings):
-        yield define_checks(kind, sink.name, _sink_check(kind, sink))
+        yield define_checks(kind, sink.name, _sink_check(kind, sink), pool=sink.pool)
     yield define_checks(
         kind,
         "daily_summary",
@@ -184,6 +185,7 @@ def month_checks(kind: TaxiKind, settings: Settings) -> Iterable[dg.AssetChecksD
                 kind, month, io["clean_lake"].manifest(kind.table, month), held(io["summary"], kind, month)
             ),
         ),
+        pool=WAREHOUSE_POOL,
     )
 
 

@@ -15,7 +15,7 @@ from taxi_assets.core.errors import TaxiError
 from taxi_assets.core.failures import RETRY, explained
 from taxi_assets.core.table import Table
 from taxi_assets.datasets.zones import ZONES
-from taxi_assets.keys import CODE_VERSION, OWNERS
+from taxi_assets.keys import CODE_VERSION, OWNERS, PUBLISHER_POOL
 from taxi_assets.settings import Settings
 from taxi_assets.sinks.contract import table_metadata
 from taxi_assets.sinks.dimensions import loads_months
@@ -91,6 +91,7 @@ def _asset(dimension: DimensionAsset, settings: Settings) -> dg.AssetsDefinition
         owners=OWNERS,
         code_version=CODE_VERSION,
         retry_policy=RETRY,
+        pool=PUBLISHER_POOL,
         backfill_policy=dg.BackfillPolicy.single_run(),  # the only one that Dagster allows without partitions
         metadata=table_metadata(table),
         description=f"{dimension.description} A file in the lake, and the table `{table.name}` in Postgres "

@@ -24,7 +24,7 @@ from taxi_assets.core.month_file import MonthFile
 from taxi_assets.core.scratch import Scratch
 from taxi_assets.datasets.schema import TaxiKind
 from taxi_assets.datasets.zones import ZONES
-from taxi_assets.keys import CODE_VERSION, OWNERS, REPORTS, group, key, monthly, prefix
+from taxi_assets.keys import BUCKET_POOL, CODE_VERSION, OWNERS, REPORTS, WAREHOUSE_POOL, group, key, monthly, prefix
 from taxi_assets.reports.daily_summary import (
     as_frame,
     as_summary,
@@ -77,6 +77,7 @@ def _daily_summary(kind: TaxiKind, settings: Settings) -> dg.AssetsDefinition:
         code_version=CODE_VERSION,
         tags={"taxi": kind.name, "layer": "report"},
         retry_policy=RETRY,
+        pool=WAREHOUSE_POOL,
         backfill_policy=backfill_policy(settings),
         metadata={
             **table_metadata(summary_table(kind)),
@@ -153,6 +154,7 @@ def _month_report(kind: TaxiKind, settings: Settings) -> dg.AssetsDefinition:
         code_version=CODE_VERSION,
         tags={"taxi": kind.name, "layer": "report"},
         retry_policy=RETRY,
+        pool=BUCKET_POOL,
         backfill_policy=backfill_policy(settings),
         description="The month on one page: trips per day with the rejected share, hours and weekdays, distances and "
         "fares, top zones, the same month of other years, rejects by reason, and what every sink holds. An "

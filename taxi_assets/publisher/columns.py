@@ -41,13 +41,19 @@ class MatchedColumns:
             changed_types: expected and actual type family of each known column, by published name, where they differ.
         """
         new = {name: {"published": self.header[i], "type": types[name]} for name, i in self.new.items()}
-        return {"known": [*self.known], "new": new, "missing": [*self.missing], "changed_types": {**changed_types}}
+        return {
+            "header": [*self.header],
+            "known": [*self.known],
+            "new": new,
+            "missing": [*self.missing],
+            "changed_types": {**changed_types},
+        }
 
 
 def recorded_columns(manifest: Mapping[str, Any]) -> dict[str, Any]:
     """Return the record of the file's columns in a raw month's manifest; empty if an older version wrote it."""
-    empty: dict[str, Any] = {"known": [], "new": {}, "missing": [], "changed_types": {}}
-    return manifest.get("columns") or empty
+    empty: dict[str, Any] = {"header": [], "known": [], "new": {}, "missing": [], "changed_types": {}}
+    return {**empty, **(manifest.get("columns") or {})}
 
 
 def new_columns_of(kind: TaxiKind, manifest: Mapping[str, Any]) -> dict[str, dict[str, str]]:

@@ -289,7 +289,7 @@ class BigQueryIOManager(ConfigurableSink):
 
 
 def _in_month(table: Table) -> str:
-    return f"{table.time} >= @start AND {table.time} < @end"
+    return f"`{table.time}` >= @start AND `{table.time}` < @end"
 
 
 def _job_id(*parts: str) -> str:

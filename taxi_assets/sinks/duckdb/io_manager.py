@@ -40,6 +40,7 @@ class DuckDBIOManager(ConfigurableSink):
     """Keeps tables, `dataset.table`, in the DuckDB file `path`."""
 
     kind: ClassVar[str] = "duckdb"
+    is_database: ClassVar[bool] = True
 
     path: str = Field(description="The DuckDB file; it and its folder are created when missing.")
     dataset: str = Field("ny_taxi", description="Schema of the tables.")
@@ -225,7 +226,8 @@ def _insert(
 
 
 def _in_month(table: Table) -> str:
-    return f"{table.time} >= ? AND {table.time} < ?"
+    time = quoted(table.time or "")
+    return f"{time} >= ? AND {time} < ?"
 
 
 def _range(month: Month) -> list[Any]:

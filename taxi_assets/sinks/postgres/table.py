@@ -194,6 +194,8 @@ def _look(cursor: psycopg.Cursor, table: PostgresTable, loaded: Table) -> tuple[
         return None, False
     oid, relkind, key = found
     expected = None if table.table.key else f"RANGE ({table.table.time})"
+    if key and key.replace('"', "") == expected:  # Postgres quotes names that are keywords
+        key = expected
     if key != expected or relkind != ("r" if table.table.key else "p"):
         layout = f"partitioned by {expected.lower()}" if expected else "an ordinary table"
         raise PermanentError(
