@@ -10,7 +10,7 @@ from taxi_assets.core.table import Table
 from taxi_assets.datasets.codes import CODE_VIEWS
 from taxi_assets.datasets.schema import KINDS
 from taxi_assets.datasets.trips import trips
-from taxi_assets.keys import CODE_VERSION, OWNERS, key
+from taxi_assets.keys import CODE_VERSION, OWNERS, WAREHOUSE_POOL, key
 from taxi_assets.settings import Settings
 from taxi_assets.sinks.contract import table_metadata
 from taxi_assets.sinks.dimensions import loads_months
@@ -42,6 +42,7 @@ def view_assets(settings: Settings) -> dg.AssetsDefinition:
             for view in views.values()
         ],
         can_subset=True,
+        pool=WAREHOUSE_POOL,
         required_resource_keys=set(DATABASES),
         retry_policy=RETRY,
         backfill_policy=dg.BackfillPolicy.single_run(),  # the only one that Dagster allows without partitions
