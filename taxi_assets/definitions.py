@@ -51,7 +51,7 @@ def build_defs(
     jobs = [
         job
         for kind in kinds
-        for job in (load_month(kind, without=check_keys(kind, settings)), deadline_job(kind, settings))
+        for job in (load_month(kind, settings, without=check_keys(kind, settings)), deadline_job(kind, settings))
     ]
     schedules = [
         make(kind, settings)
@@ -67,7 +67,7 @@ def build_defs(
     sources = [publisher_asset(kind, settings) for kind in kinds]
     return dg.Definitions(
         assets=_with_code_references([*sources, *assets], settings),
-        asset_checks=[*checks, *dimension_checks()],
+        asset_checks=[*checks, *dimension_checks(settings)],
         jobs=[*jobs, *audit_jobs(kinds, settings), housekeeping_job(settings)],
         schedules=[*schedules, housekeeping_schedule(settings)],
         sensors=[

@@ -45,6 +45,11 @@ class Settings(HomeSettings, CleaningRules):
         description="Path or https address of the taxi zone lookup, taxi_zone_lookup.csv; unset: the one that the source "
         "publishes, if it does.",
     )
+    fhv_bases: str | None = Field(
+        None,
+        repr=False,  # as above
+        description="Path or https address of a CSV with the bases of for-hire vehicles (base_number, base_name); unset: none.",
+    )
     new_columns: Literal["keep", "add", "refuse"] = Field(
         "keep",
         description="What to do with a published column that this version does not know: `keep` its values in the raw month "
@@ -174,7 +179,7 @@ class Settings(HomeSettings, CleaningRules):
         address_scheme(value)
         return value
 
-    @field_validator("zones")
+    @field_validator("zones", "fhv_bases")
     @classmethod
     def _known_lookup(cls, value: str | None) -> str | None:
         if value:
