@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from taxi_assets.datasets.schema import CLUSTERING, KINDS
+from taxi_assets.datasets.schema import KINDS
 from taxi_assets.settings import Settings
 from taxi_assets_tests.deploy import terraform_policies as policies
 from taxi_assets_tests.deploy.terraform_policies import POLICIES, Plan, Policy, containers, planned, task
@@ -32,7 +32,7 @@ VARIABLES = {
     "alert_email": "data@example.com",
     "viewers": ["group:data@example.com"],
     "database_password": "the-password-0123456789abcdef",
-    "kinds": ["yellow", "green"],
+    "kinds": ["yellow", "green", "fhv", "fhvhv"],
     "github": {"repository": "my-org/taxi_assets", "repository_id": "123456789", "state_bucket": "my-tfstate"},
 }
 
@@ -137,8 +137,10 @@ def test_every_policy_has_resources_to_judge(plan: Plan) -> None:
 @pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
 def test_the_warehouse_schema_is_the_packages(kind) -> None:
     generate = SOURCE / "schemas/generate.py"
-    table_schema = _script(generate)["table_schema"]
+    generated = _script(generate)
+    table_schema = generated["table_schema"]
     assert json.loads((SOURCE / f"schemas/{kind.name}.json").read_text()) == table_schema(kind), f"run {generate}"
+    assert json.loads((SOURCE / "schemas/tables.json").read_text()) == generated["tables"](), f"run {generate}"
 
 
 def test_the_warehouse_tables_are_what_the_sink_would_make(plan: Plan) -> None:
@@ -147,7 +149,7 @@ def test_the_warehouse_tables_are_what_the_sink_would_make(plan: Plan) -> None:
     for kind in KINDS.values():
         partitioning = tables[kind.table.name]["time_partitioning"][0]
         assert (partitioning["type"], partitioning["field"]) == ("MONTH", kind.pickup)
-        assert tables[kind.table.name]["clustering"] == list(CLUSTERING)
+        assert tables[kind.table.name]["clustering"] == list(kind.table.clustering)
 
 
 def test_every_container_has_what_dagsters_instance_names(plan: Plan) -> None:
