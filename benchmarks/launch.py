@@ -1,6 +1,6 @@
 """Runs the month's job of a definitions module in this process, as `python -m taxi_assets run` does, or a part of it:
 
-`python -m benchmarks.launch MODULE [--assets a,b] [--months N]`
+`python -m benchmarks.launch MODULE [--assets a,b] [--job NAME] [--months N]`
 """
 
 from __future__ import annotations
@@ -32,13 +32,14 @@ def main() -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("module")
     parser.add_argument("--assets", default="")
+    parser.add_argument("--job", default="load_month")
     parser.add_argument("--months", type=int, default=1)
     asked = parser.parse_args()
     import dagster as dg
 
     from benchmarks.measure import report
 
-    job = import_module(asked.module).defs.resolve_job_def("load_month")
+    job = import_module(asked.module).defs.resolve_job_def(asked.job)
     assets = {dg.AssetKey(name) for name in asked.assets.split(",") if name}
     if assets:
         job = subset(job, assets)

@@ -31,6 +31,8 @@ class Case:
     """Folder of the publisher that it reads from; its own one holds months without unreadable lines."""
     home: str = "home"
     """Folder of the workspace that is DAGSTER_HOME and where it runs: dagster.yaml's paths count from there."""
+    env: tuple[tuple[str, str], ...] = ()
+    """What its environment has in place of the workspace's."""
 
 
 @dataclass(frozen=True)
