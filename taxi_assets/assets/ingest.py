@@ -99,6 +99,8 @@ def load_raw_month(
     seconds = {"fetch_seconds": fetched_at - started, "read_seconds": time.monotonic() - fetched_at}
     _add_seconds(context, key(kind, "raw_trips"), month, **seconds)
     context.log.info(f"{month}: {file.rows:,} rows, {unreadable:,} of them unreadable.")
+    if ignored := opened.columns["ignored"]:
+        context.log.info(f"{month}: columns without trip data are ignored: {', '.join(ignored)}.")
     return file
 
 

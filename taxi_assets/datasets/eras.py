@@ -34,12 +34,16 @@ ALIASES = {
     "dropoff_datetime": METER + "dropoff_datetime",
     "rate_code": "ratecodeid",
     "surcharge": "extra",
-    # Third-party re-exports of real files.
+    # Third-party re-exports of real files: Great Expectations, Mage, BigQuery's public tables.
     "rate_code_id": "ratecodeid",
+    "ratecode_id": "ratecodeid",
     "pickup_location_id": "pulocationid",
     "dropoff_location_id": "dolocationid",
+    "pu_location_id": "pulocationid",
+    "do_location_id": "dolocationid",
+    "imp_surcharge": "improvement_surcharge",
 }
-"""Published name, in lower case and without surrounding blanks, to the canonical name where the two differ."""
+"""Published name, as `normalized` returns it, to the canonical name where the two differ."""
 
 FOR_HIRE_ALIASES = {
     # FHV, 2015 and 2016: one time and one zone, those of the pickup.
@@ -47,12 +51,22 @@ FOR_HIRE_ALIASES = {
     "locationid": "pulocationid",
     # FHV, 2018: of the two columns of the base, the one that is filled.
     "dispatching_base_number": "dispatching_base_num",
+    # Mage.
+    "pu_location_id": "pulocationid",
+    "do_location_id": "dolocationid",
 }
 """The same for FHV and high-volume trips."""
 
-IGNORED = re.compile(r"|__index_level_\d+__|unnamed: \d+")
-"""Names of columns that hold no trip data: row numbers written by pandas (`__index_level_0__` was published in
-2010-02 and 2010-03; the unnamed one is seen in re-exports)."""
+IGNORED = re.compile(
+    r"|__index_level_\d+__|unnamed:_\d+|_dlt_load_id|_dlt_id|unique_row_id|filename|data_file_year|data_file_month"
+)
+"""Names of columns that hold no trip data, as `normalized` returns them: row numbers written by pandas (`__index_level_0__` was
+published in 2010-02 and 2010-03), and what dlt, a course's flow and BigQuery's public tables add on where a row came from."""
+
+
+def normalized(name: str) -> str:
+    """Return a published name in lower case, without surrounding blanks, and with underscores for those between words."""
+    return "_".join(name.lower().split())
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from taxi_assets.datasets.eras import ALIASES, ERAS, FOR_HIRE_ALIASES, IGNORED, METER, era_of
+from taxi_assets.datasets.eras import ALIASES, ERAS, FOR_HIRE_ALIASES, IGNORED, METER, era_of, normalized
 from taxi_assets.datasets.schema import KINDS, TaxiKind
 from taxi_assets.publisher.source_file import SourceFile
 
@@ -25,13 +25,15 @@ class MatchedColumns:
 
     `header` has their published names, blanks included. `known` maps canonical names, and `new` the names of columns in
     the raw month, to positions in the header. A new column is unknown to this version, or the second one of a known name.
-    `missing` are the canonical names of columns that other files of the month's era have and this one does not.
+    `missing` are the canonical names of columns that other files of the month's era have and this one does not, `ignored` the
+    published names of those that hold no trip data.
     """
 
     header: Sequence[str]
     known: Mapping[str, int]
     new: Mapping[str, int]
     missing: Sequence[str]
+    ignored: Sequence[str] = ()
 
     def record(self, types: Mapping[str, str], changed_types: Mapping[str, list[str]]) -> dict[str, Any]:
         """Return the record of the file's columns in a raw month's manifest, as JSON values.
@@ -46,13 +48,14 @@ class MatchedColumns:
             "known": [*self.known],
             "new": new,
             "missing": [*self.missing],
+            "ignored": [*self.ignored],
             "changed_types": {**changed_types},
         }
 
 
 def recorded_columns(manifest: Mapping[str, Any]) -> dict[str, Any]:
     """Return the record of the file's columns in a raw month's manifest; empty if an older version wrote it."""
-    empty: dict[str, Any] = {"header": [], "known": [], "new": {}, "missing": [], "changed_types": {}}
+    empty: dict[str, Any] = {"header": [], "known": [], "new": {}, "missing": [], "ignored": [], "changed_types": {}}
     return {**empty, **(manifest.get("columns") or {})}
 
 
@@ -78,7 +81,7 @@ def to_load(kind: TaxiKind, new: Mapping[str, Mapping[str, str]], policy: NewCol
 
 def canonical_name(published: str, kind: TaxiKind) -> str:
     """Return the canonical name of a published column; the normalized name if it has no alias."""
-    name = published.strip().lower()
+    name = normalized(published)
     return (ALIASES if kind.meter else FOR_HIRE_ALIASES).get(name, name).replace(METER, kind.meter)
 
 
@@ -97,7 +100,8 @@ def match_columns(
     era = era_of(kind.name, publication, str(file.month))
     published = era.header if era else ()
     expected = [canonical_name(name, kind) for name in published]
-    positions = [i for i, name in enumerate(names) if not IGNORED.fullmatch(name.strip().lower())]
+    ignored = [i for i, name in enumerate(names) if IGNORED.fullmatch(normalized(name))]
+    positions = [i for i in range(len(names)) if i not in ignored]
     # of two columns of one name, the one in the publisher's spelling is the known one, else the first
     for position in sorted(positions, key=lambda i: names[i] not in published):
         name = canonical_name(names[position], kind)
@@ -116,7 +120,8 @@ def match_columns(
             f"has no column for {', '.join(missing)} (its header is {_short(', '.join(names), 300)!r}); if the publisher "
             "renamed it, add the new name to ALIASES in taxi_assets.datasets.eras"
         )
-    return MatchedColumns(names, known, new, [name for name in expected if name not in known])
+    missing = [name for name in expected if name not in known]
+    return MatchedColumns(names, known, new, missing, [names[i] for i in ignored if names[i].strip()])
 
 
 def _other_kind(kind: TaxiKind, names: Sequence[str]) -> str | None:
@@ -126,8 +131,8 @@ def _other_kind(kind: TaxiKind, names: Sequence[str]) -> str | None:
     to the one with the most: a high-volume file has those of FHV, too. Where one is missing, the name of the pickup tells
     yellow from green.
     """
-    lower = {name.strip().lower() for name in names}
-    published = {era.kind for era in ERAS if {name.strip().lower() for name in era.header} == lower}
+    lower = {normalized(name) for name in names}
+    published = {era.kind for era in ERAS if {normalized(name) for name in era.header} == lower}
     required = {
         other: len(needed)
         for other in KINDS.values()

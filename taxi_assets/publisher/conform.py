@@ -29,6 +29,8 @@ def is_readable_type(source: pa.DataType, target: pa.DataType) -> bool:
     source = source.value_type if pt.is_dictionary(source) else source
     if pt.is_null(source) or is_text(source):
         return True
+    if pt.is_boolean(source):
+        return pt.is_string(target) or pt.is_integer(target)
     if pt.is_timestamp(target):
         return pt.is_timestamp(source) and source.tz is None
     return pt.is_integer(source) or pt.is_floating(source) or pt.is_decimal(source)
@@ -53,7 +55,11 @@ def conform(name: str, target: pa.DataType, values: pa.Array) -> tuple[pa.Array,
     if not is_readable_type(values.type, target):
         return pa.nulls(len(values), target), values.is_valid() if values.null_count < len(values) else None
     if is_text(values.type):
-        values = values.cast(pa.string())
+        values = values.cast(pa.binary()).view(
+            pa.string()
+        )  # without a check that it is UTF-8, which `plain_text` escapes
+    elif pt.is_boolean(values.type):
+        values = values.cast(pa.int8())
     elif pt.is_decimal(values.type) or pt.is_float16(values.type):
         values = values.cast(pa.float64())
     if pt.is_string(target) or (pt.is_integer(target) and is_text(values.type)):
@@ -143,8 +149,18 @@ def _cast(values: pa.Array, target: pa.DataType) -> pa.Array:
 
 
 def is_text(kind: pa.DataType) -> bool:
-    """Return whether the type is one of Arrow's types of text."""
-    return pt.is_string(kind) or pt.is_large_string(kind) or pt.is_string_view(kind)
+    """Return whether the type is one of Arrow's types of text, or of bytes, as which some writers keep text."""
+    return any(
+        belongs(kind)
+        for belongs in (
+            pt.is_string,
+            pt.is_large_string,
+            pt.is_string_view,
+            pt.is_binary,
+            pt.is_large_binary,
+            pt.is_binary_view,
+        )
+    )
 
 
 def valid_text(values: pa.Array) -> pa.Array:

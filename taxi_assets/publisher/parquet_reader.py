@@ -31,7 +31,7 @@ _DAMAGE = (OSError, ValueError, pa.ArrowException)
 def open_parquet(file: SourceFile, new_columns: NewColumns, progress: ReadProgress | None) -> OpenedFile:
     """Open the file; errors as in `reader.open_trips`."""
     try:
-        parquet = pq.ParquetFile(file.path, buffer_size=1 << 20, pre_buffer=False)
+        parquet = pq.ParquetFile(file.path, buffer_size=1 << 20, pre_buffer=False, coerce_int96_timestamp_unit="us")
         schema = parquet.schema_arrow
     except _DAMAGE as error:
         raise file.damaged(error) from None
