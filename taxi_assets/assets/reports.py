@@ -17,6 +17,7 @@ from taxi_assets.assets.common import MONTHS, Months, backfill_policy, lineage
 from taxi_assets.assets.concurrent_runs import replaced_by_another
 from taxi_assets.assets.report_manifests import PAGE, page_with_manifest
 from taxi_assets.assets.sinks import Sink, sinks
+from taxi_assets.core import run_tags
 from taxi_assets.core.errors import PermanentError, TransientError
 from taxi_assets.core.failures import RETRY, explained
 from taxi_assets.core.month import Month
@@ -68,6 +69,7 @@ def _daily_summary(kind: TaxiKind, settings: Settings) -> dg.AssetsDefinition:
         key_prefix=prefix(kind),
         partitions_def=monthly(kind),
         io_manager_key="summary",
+        output_required=False,
         required_resource_keys={"warehouse"},
         ins={"clean_trips": dg.AssetIn(key(kind, "clean_trips"), dagster_type=MONTHS)},
         deps=[key(kind, "bq_table")],
@@ -88,7 +90,7 @@ def _daily_summary(kind: TaxiKind, settings: Settings) -> dg.AssetsDefinition:
         f"`{settings.postgres_schema}.{kind.name}_daily_summary` in Postgres, as one in the warehouse, and as an "
         "object in the bucket.",
     )
-    def daily_summary(context: dg.AssetExecutionContext, clean_trips: Months) -> dg.Output:
+    def daily_summary(context: dg.AssetExecutionContext, clean_trips: Months) -> Iterator[dg.Output]:
         def summarize(clean: MonthFile) -> MonthFile:
             from taxi_assets.core.staging import stage
 
@@ -115,7 +117,12 @@ def _daily_summary(kind: TaxiKind, settings: Settings) -> dg.AssetsDefinition:
                 yield summary
                 summary.discard()
 
-        return dg.Output(summaries())
+        if isinstance(clean_trips, MonthFile) and run_tags.AUTOMATION_CONDITION in context.run.tags:
+            held = context.resources.warehouse.manifest(kind.table, clean_trips.month)
+            if held and held.stale(clean_trips.manifest):  # bq_table follows in a later run, and this asset follows it
+                context.log.info(f"{clean_trips.month}: skipped; bq_table still has the previous clean month.")
+                return
+        yield dg.Output(summaries())
 
     return daily_summary
 

@@ -17,6 +17,8 @@ SOURCE_VERSION = "taxi_assets/source_version"
 CODE_VERSION = "taxi_assets/code_version"
 BACKFILL = "taxi_assets/backfill"
 """Id of the `make backfill` that the run is part of: the same for all its months."""
+AUTOMATION_CONDITION = "dagster/from_automation_condition"
+"""Dagster's own, of a run that automation conditions requested."""
 DAGSTER_BACKFILL = "dagster/backfill"
 """Dagster's own: id of a backfill of the UI or the API."""
 GOES_ON_WITH = "taxi_assets/goes_on_with"
@@ -29,7 +31,7 @@ _PROCESS_BEFORE = "taxi_assets/process"
 
 _DAGSTER = {
     "dagster/auto_observe": "automation",
-    "dagster/from_automation_condition": "declarative automation",
+    AUTOMATION_CONDITION: "declarative automation",
     DAGSTER_BACKFILL: "backfill",
     "dagster/schedule_name": "schedule",
     "dagster/sensor_name": "sensor",

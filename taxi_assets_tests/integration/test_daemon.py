@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -114,9 +113,9 @@ def kept(month: str, rows: int) -> dict[str, int]:
 
 
 @contextlib.contextmanager
-def machine(home: Path, **settings: object) -> Generator[Machine, None, None]:
-    """`dagster dev` over a fresh instance in `home`."""
-    shutil.copy(REPOSITORY / "dagster.yaml", home)
+def machine(home: Path, config: str | None = None, **settings: object) -> Generator[Machine, None, None]:
+    """`dagster dev` over a fresh instance in `home`, with this dagster.yaml instead of the project's."""
+    (home / "dagster.yaml").write_text(config or (REPOSITORY / "dagster.yaml").read_text())
     (home / "workspace.yaml").write_text(WORKSPACE)
     port = free_port()
     env = {"DAGSTER_HOME": str(home), "PYTHONPATH": str(REPOSITORY)}

@@ -29,7 +29,7 @@ from taxi_assets_tests.sinks.place_fixtures import place
 from taxi_assets_tests.sinks.places import SINKS
 from taxi_assets_tests.sinks.places.base import Place
 
-SCHEMAS = int(os.environ.get("SCHEMAS", "3"))
+SCHEMAS = int(os.environ.get("SCHEMAS", "2"))
 JANUARY, FEBRUARY = Month(2021, 1), Month(2021, 2)
 TIME = "order"
 TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=12)  # as databases keep it
