@@ -132,7 +132,7 @@ variable "run_resources" {
 }
 
 variable "lake_days" {
-  description = "Days after which raw, clean and rejected months are deleted from the lake; materializing a month again restores them."
+  description = "Days after which raw months are deleted from the lake; materializing a month again downloads them again. Clean and rejected months stay."
   type        = number
   default     = 90
   validation {

@@ -17,15 +17,16 @@ Plan = dict[str, Any]
 SERVICE, POOL, JOB = RUNNING = tuple(f"google_cloud_run_v2_{kind}" for kind in ("service", "worker_pool", "job"))
 INVOKER, VIEWER = "google_cloud_run_v2_service_iam_member", "google_iap_web_cloud_run_service_iam_member"
 SQL, BUCKET, TABLE = "google_sql_database_instance", "google_storage_bucket", "google_bigquery_table"
+LAKE = 'google_storage_bucket.this["lake"]'
 FEDERATION = "google_iam_workload_identity_pool_provider"
 SECRET_NAME = re.compile(r"PASSWORD|SECRET|TOKEN|_KEY|CREDENTIAL|URL|DSN")
 PASSWORD_IN_URL = re.compile(r"://[^/\s]*:[^@\s]*@")
 
 
 def planned(plan: Plan, *types: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Address and planned values of every resource (of these types)."""
+    """Address and planned values of every resource (of these types, or with these addresses)."""
     for resource in plan["planned_values"]["root_module"]["resources"]:
-        if not types or resource["type"] in types:
+        if not types or resource["type"] in types or resource["address"] in types:
             yield resource["address"], resource["values"]
 
 
@@ -124,6 +125,19 @@ def data_is_protected(plan: Plan) -> list[str]:
     return [f"{address} could be deleted by mistake" for address in unprotected]
 
 
+def only_raw_months_expire(plan: Plan) -> list[str]:
+    """A sink that lacks an old month is loaded from the clean one, and dimensions are never written again."""
+    return [
+        f"{address} deletes more than raw months: {prefixes}"
+        for address, values in planned(plan, BUCKET)
+        if address.endswith('["lake"]')
+        for rule in values["lifecycle_rule"]
+        if rule["action"][0]["type"] == "Delete"
+        for prefixes in [rule["condition"][0].get("matches_prefix") or []]
+        if not prefixes or not all(prefix.endswith("_raw_trips/") for prefix in prefixes)
+    ]
+
+
 def own_service_accounts(plan: Plan) -> list[str]:
     return [
         f"{address} runs as something else than a role's service account"
@@ -190,7 +204,7 @@ def federation_is_narrow(plan: Plan) -> list[str]:
 
 @dataclass(frozen=True)
 class Policy:
-    """A rule, and an edit of a valid plan that violates it (applied to the first resource of a type)."""
+    """A rule, and an edit of a valid plan that violates it (applied to the first resource of a type, or to one by address)."""
 
     rule: Callable[[Plan], list[str]]
     type: str
@@ -231,6 +245,8 @@ POLICIES = (
     Policy(data_is_protected, SQL, lambda v: v["settings"][0].update(deletion_protection_enabled=None)),
     Policy(data_is_protected, TABLE, sets(deletion_protection=False)),
     Policy(data_is_protected, BUCKET, sets(force_destroy=True)),
+    Policy(only_raw_months_expire, LAKE, lambda v: v["lifecycle_rule"][0]["condition"][0].update(matches_prefix=None)),
+    Policy(only_raw_months_expire, LAKE, lambda v: v["lifecycle_rule"][0]["condition"][0].update(matches_prefix=[""])),
     Policy(own_service_accounts, SERVICE, lambda e: task(e).pop("service_account"), True),
     Policy(services_are_behind_iap, SERVICE, sets(iap_enabled=None)),
     Policy(services_are_behind_iap, INVOKER, sets(member={"constant_value": "user:a@b.c"}), True),
