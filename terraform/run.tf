@@ -1,6 +1,8 @@
 # Four workloads: the webserver behind IAP, one daemon, the job whose executions are Dagster's runs, and the job
 # that migrates Dagster's storage. Terraform manages identity, network, secrets and size. A release
-# (deploy/gcp/release) sets image and command, so changes of images are ignored here. Until the first release Google's
+# (deploy/gcp/release) sets image and command, and gcloud writes a revision's name, its own annotations and labels, and the
+# launch stage; changes of all these are ignored here. With a revision's name in the template every later apply would fail
+# or remove it (terraform-provider-google issues 13410 and 17218). Until the first release Google's
 # sample images run, so that the first apply can finish before the registry has an image.
 locals {
   placeholder = {
@@ -127,7 +129,8 @@ resource "google_cloud_run_v2_service" "webserver" {
   lifecycle {
     ignore_changes = [
       template[0].containers[0].image, template[0].containers[0].command, template[0].containers[0].args,
-      client, client_version,
+      template[0].containers[0].name, template[0].revision, template[0].labels, template[0].annotations,
+      annotations, launch_stage, client, client_version,
     ]
   }
 }
@@ -205,7 +208,8 @@ resource "google_cloud_run_v2_worker_pool" "daemon" {
   lifecycle {
     ignore_changes = [
       template[0].containers[0].image, template[0].containers[0].command, template[0].containers[0].args,
-      client, client_version,
+      template[0].containers[0].name, template[0].revision, template[0].labels, template[0].annotations,
+      annotations, launch_stage, client, client_version,
     ]
   }
 }
@@ -286,7 +290,8 @@ resource "google_cloud_run_v2_job" "this" {
   lifecycle {
     ignore_changes = [
       template[0].template[0].containers[0].image, template[0].template[0].containers[0].command,
-      template[0].template[0].containers[0].args, client, client_version,
+      template[0].template[0].containers[0].args, template[0].template[0].containers[0].name, template[0].labels,
+      template[0].annotations, annotations, launch_stage, client, client_version,
     ]
   }
 }
