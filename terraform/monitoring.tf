@@ -124,9 +124,12 @@ resource "google_monitoring_alert_policy" "daemon" {
     condition_absent {
       filter   = "resource.type=\"cloud_run_worker_pool\" resource.labels.worker_pool_name=\"${google_cloud_run_v2_worker_pool.daemon.name}\" metric.type=\"run.googleapis.com/container/instance_count\""
       duration = "600s"
+      # One series a worker pool: each revision has its own, and those of the old revision end with every release.
       aggregations {
-        alignment_period   = "60s"
-        per_series_aligner = "ALIGN_MAX"
+        alignment_period     = "60s"
+        per_series_aligner   = "ALIGN_MAX"
+        cross_series_reducer = "REDUCE_MAX"
+        group_by_fields      = ["resource.label.worker_pool_name"]
       }
     }
   }

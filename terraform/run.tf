@@ -1,5 +1,5 @@
-# Four workloads: the webserver behind IAP, one daemon, the job whose executions are Dagster's runs, and the job
-# that migrates Dagster's storage. Terraform manages identity, network, secrets and size. A release
+# Five workloads: the webserver behind IAP, one daemon, the job whose executions are Dagster's runs, and the jobs of a
+# release, which migrate Dagster's storage and load the code location in a new image. Terraform manages identity, network, secrets and size. A release
 # (deploy/gcp/release) sets image and command, and gcloud writes a revision's name, its own annotations and labels, and the
 # launch stage; changes of all these are ignored here. With a revision's name in the template every later apply would fail
 # or remove it (terraform-provider-google issues 13410 and 17218). Until the first release Google's
@@ -41,8 +41,9 @@ locals {
   ) }
 
   jobs = {
-    run     = { cpu = var.run_resources.cpu, memory = var.run_resources.memory, timeout = "3600s", lake = true }
-    migrate = { cpu = "1", memory = "1Gi", timeout = "900s", lake = false }
+    run      = { role = "run", cpu = var.run_resources.cpu, memory = var.run_resources.memory, timeout = "3600s", lake = true }
+    migrate  = { role = "migrate", cpu = "1", memory = "1Gi", timeout = "900s", lake = false }
+    validate = { role = "webserver", cpu = "1", memory = "2Gi", timeout = "900s", lake = false } # it loads what the UI loads
   }
 }
 
@@ -89,12 +90,13 @@ resource "google_cloud_run_v2_service" "webserver" {
         startup_cpu_boost = true
       }
 
+      # Until it has started, a container may have no route to the database for a minute or two (deploy/gcp/when-connected).
       startup_probe {
         failure_threshold = 24
         period_seconds    = 10
         timeout_seconds   = 5
-        tcp_socket {
-          port = 3000
+        http_get {
+          path = "/server_info"
         }
       }
 
@@ -228,7 +230,7 @@ resource "google_cloud_run_v2_job" "this" {
     task_count = 1
 
     template {
-      service_account       = google_service_account.role[each.key].email
+      service_account       = google_service_account.role[each.value.role].email
       max_retries           = 0
       timeout               = each.value.timeout
       execution_environment = "EXECUTION_ENVIRONMENT_GEN2"
@@ -268,7 +270,7 @@ resource "google_cloud_run_v2_job" "this" {
         }
 
         dynamic "env" {
-          for_each = local.environment[each.key]
+          for_each = local.environment[each.value.role]
           content {
             name  = env.value.name
             value = env.value.value
