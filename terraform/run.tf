@@ -40,6 +40,16 @@ locals {
     } }],
   ) }
 
+  # The alerts sensor runs in the daemon: it links to the UI, and reads the addresses that it reports to from secrets that
+  # exist already.
+  alert_secrets = { for name, id in { TAXI_ALERT_WEBHOOK = var.alert_webhook_secret, TAXI_SMTP_URL = var.alert_smtp_secret } : name => id if id != null }
+  daemon_environment = concat(
+    local.environment.daemon,
+    [{ name = "TAXI_UI_URL", value = google_cloud_run_v2_service.webserver.uri, secret = null }],
+    [for email in var.alert_smtp_secret[*] : { name = "TAXI_ALERT_EMAIL", value = var.alert_email, secret = null }],
+    [for name, id in local.alert_secrets : { name = name, value = null, secret = { secret_id = id, version = "latest" } }],
+  )
+
   jobs = {
     run      = { role = "run", cpu = var.run_resources.cpu, memory = var.run_resources.memory, timeout = "3600s", lake = true }
     migrate  = { role = "migrate", cpu = "1", memory = "1Gi", timeout = "900s", lake = false }
@@ -164,7 +174,7 @@ resource "google_cloud_run_v2_worker_pool" "daemon" {
   name                = "taxi-daemon"
   location            = var.region
   deletion_protection = var.deletion_protection
-  depends_on          = [google_secret_manager_secret_iam_member.role]
+  depends_on          = [google_secret_manager_secret_iam_member.role, google_secret_manager_secret_iam_member.alert]
 
   scaling {
     manual_instance_count = 1
@@ -189,7 +199,7 @@ resource "google_cloud_run_v2_worker_pool" "daemon" {
       }
 
       dynamic "env" {
-        for_each = local.environment.daemon
+        for_each = local.daemon_environment
         content {
           name  = env.value.name
           value = env.value.value

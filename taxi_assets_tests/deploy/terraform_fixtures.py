@@ -24,6 +24,8 @@ VARIABLES = {
     "billing_account": "0A1B2C-3D4E5F-678901",
     "alert_email": "data@example.com",
     "viewers": ["group:data@example.com"],
+    "alert_webhook_secret": "taxi-alert-webhook",
+    "alert_smtp_secret": "taxi-smtp",
     "database_password": "the-password-0123456789abcdef",
     "kinds": ["yellow", "green"],
     "github": {"repository": "my-org/taxi_assets", "repository_id": "123456789", "state_bucket": "my-tfstate"},

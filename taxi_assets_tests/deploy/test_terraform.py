@@ -87,18 +87,26 @@ def test_every_container_has_what_dagsters_instance_names(plan: Plan) -> None:
         assert named | {"DAGSTER_HOME"} <= {variable["name"] for variable in container["env"]}, address
 
 
-def test_the_settings_accept_the_environment_of_a_run(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
-    job = next(values for _, values in planned(plan, "google_cloud_run_v2_job") if values["name"] == "taxi-run")
+@pytest.mark.parametrize("workload", ["taxi-run", "taxi-daemon", "taxi-webserver"])
+def test_the_settings_accept_the_environment(plan: Plan, monkeypatch: pytest.MonkeyPatch, workload: str) -> None:
+    job = next(values for _, values in planned(plan, *policies.RUNNING) if values["name"] == workload)
     environment = {variable["name"]: variable.get("value") for variable in task(job)["containers"][0]["env"]}
-    unknown = "postgresql://taxi:known-after-apply@10.0.0.1:5432/trips"
-    given = {name: value or unknown for name, value in environment.items() if name.startswith("TAXI_")}
+    unknown = {"TAXI_POSTGRES_URL": "postgresql://taxi:x@10.0.0.1:5432/trips", "TAXI_SMTP_URL": "smtp://u:p@mail:587"}
+    given = {
+        name: value or unknown.get(name, "https://known-after-apply.example.com")
+        for name, value in environment.items()
+        if name.startswith("TAXI_")
+    }
+    alerts = {"TAXI_UI_URL", "TAXI_ALERT_WEBHOOK", "TAXI_SMTP_URL", "TAXI_ALERT_EMAIL"}
+    assert alerts & given.keys() == (alerts if workload == "taxi-daemon" else set())
     assert {name.removeprefix("TAXI_").lower() for name in given} <= Settings.model_fields.keys()
     for name, value in given.items():
         monkeypatch.setenv(name, value)
     settings = Settings(_env_file=None)
     assert (settings.profile, {kind.name for kind in settings.taxi_kinds}) == ("gcp", set(VARIABLES["kinds"]))
-    mounts = {mount["mount_path"] for mount in task(job)["containers"][0]["volume_mounts"]}
-    assert mounts == {str(settings.lake)}, "the lake is where its bucket is mounted"
+    if workload == "taxi-run":
+        mounts = {mount["mount_path"] for mount in task(job)["containers"][0]["volume_mounts"]}
+        assert mounts == {str(settings.lake)}, "the lake is where its bucket is mounted"
 
 
 def test_the_launcher_starts_the_job_that_exists_with_its_own_time_limit(plan: Plan) -> None:
