@@ -89,7 +89,7 @@ def every_postgres_url(every_postgres_server: PostgresServer) -> Iterator[str]:
 def own_postgres_server(tmp_path: Path) -> Iterator[PostgresServer]:
     """A separate embedded server that the test may kill, in the folder that the sink uses without a URL."""
     embedded = EmbeddedPostgres(tmp_path / ".taxi" / "postgres")
-    yield PostgresServer(embedded.url(), embedded.data)
+    yield PostgresServer(embedded.url(), embedded.data, embedded)
     embedded.remove()
 
 

@@ -42,6 +42,14 @@ resource "google_secret_manager_secret_iam_member" "role" {
   member    = google_service_account.role[each.value.role].member
 }
 
+# Secrets that were created by hand.
+resource "google_secret_manager_secret_iam_member" "alert" {
+  for_each  = local.alert_secrets
+  secret_id = each.value
+  role      = "roles/secretmanager.secretAccessor"
+  member    = google_service_account.role["daemon"].member
+}
+
 resource "google_storage_bucket_iam_member" "role" {
   for_each = merge(flatten([for role, buckets in local.bucket_roles : [for bucket, grants in buckets : {
     for grant in grants : "${role}-${bucket}-${grant}" => { role = role, bucket = bucket, grant = grant }

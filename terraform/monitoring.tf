@@ -20,9 +20,25 @@ locals {
       filter = "resource.type=\"cloud_run_worker_pool\" resource.labels.worker_pool_name=\"${google_cloud_run_v2_worker_pool.daemon.name}\" textPayload:\"Detected run worker status\""
       advice = "The container exited without reporting to Dagster, usually because it ran out of memory: check the execution's log in Cloud Run, and raise run_resources.memory if so. Materialize the month again; nothing partial is visible."
     }
+    run_not_started = {
+      title  = "A run could not be launched, did not start, or took too long"
+      filter = "resource.type=\"cloud_run_worker_pool\" resource.labels.worker_pool_name=\"${google_cloud_run_v2_worker_pool.daemon.name}\" textPayload=~\"Caught an error dequeuing run|Run timed out due to taking longer than|has exceeded maximum runtime of\""
+      advice = "Such a run has no container whose log could show the failure. Open the run in the Dagster UI; then gcloud run jobs executions list --job=taxi-run. Usual causes: a quota of Cloud Run, the job's image, or the database out of reach."
+    }
+    deadline = {
+      title  = "The newest month is late"
+      filter = "resource.type=\"cloud_run_job\" resource.labels.job_name=\"${google_cloud_run_v2_job.this["run"].name}\" textPayload:\"newest_published_month_is_loaded\" textPayload:\"did not pass\" textPayload:\"is late\""
+      advice = "A published month is not in every sink after TAXI_DEADLINE_DAYS: see what reconcile_yellow logged, and the failed runs of the month."
+    }
+    memory = {
+      title  = "The daemon or the webserver ran out of memory"
+      filter = "(resource.type=\"cloud_run_worker_pool\" OR resource.type=\"cloud_run_revision\") textPayload:\"Memory limit of\" textPayload:\"exceeded\""
+      advice = "Cloud Run has restarted the container. If it happens again, raise its memory in terraform/run.tf."
+    }
     container_exit = {
-      title  = "The daemon or the webserver stopped"
-      filter = "(resource.type=\"cloud_run_worker_pool\" OR resource.type=\"cloud_run_revision\") textPayload:\"Container called exit\""
+      title = "The daemon or the webserver stopped"
+      # exit(0) is how the webserver ends when nobody uses it
+      filter = "(resource.type=\"cloud_run_worker_pool\" OR resource.type=\"cloud_run_revision\") textPayload:\"Container called exit\" NOT textPayload:\"exit(0)\""
       advice = "Read the log lines before it in Cloud Logging. After a release, roll back: run deploy/gcp/release with the previous digest."
     }
   }
@@ -54,10 +70,11 @@ resource "google_monitoring_alert_policy" "log" {
   }
 }
 
-# Uptime check from outside: IAP must respond, and must refuse. IAP answers a script's request (this header) with 401
-# and a browser's with a redirect; 200 would mean that the UI is open to the world, 5xx that it is down.
+# Uptime check from outside: IAP must respond, and must refuse. It does not reach the container: the check has no login, and
+# would keep an instance running. Whether the container works is shown by its probes and by the alerts above. IAP answers a script's request (this header) with 401
+# and a browser's with a redirect; 200 would mean that the UI is open to the world, 5xx that IAP or the service is gone.
 resource "google_monitoring_uptime_check_config" "door" {
-  display_name = "taxi_assets: the UI responds and requires a login"
+  display_name = "taxi_assets: IAP requires a login"
   period       = "300s"
   timeout      = "30s"
   depends_on   = [google_project_service.this]
@@ -87,7 +104,7 @@ resource "google_monitoring_uptime_check_config" "door" {
 }
 
 resource "google_monitoring_alert_policy" "door" {
-  display_name          = "taxi_assets: the UI is down, or open to everyone"
+  display_name          = "taxi_assets: IAP does not respond, or admits everyone"
   combiner              = "OR"
   severity              = "CRITICAL"
   notification_channels = [google_monitoring_notification_channel.email.id]
@@ -124,9 +141,12 @@ resource "google_monitoring_alert_policy" "daemon" {
     condition_absent {
       filter   = "resource.type=\"cloud_run_worker_pool\" resource.labels.worker_pool_name=\"${google_cloud_run_v2_worker_pool.daemon.name}\" metric.type=\"run.googleapis.com/container/instance_count\""
       duration = "600s"
+      # One series a worker pool: each revision has its own, and those of the old revision end with every release.
       aggregations {
-        alignment_period   = "60s"
-        per_series_aligner = "ALIGN_MAX"
+        alignment_period     = "60s"
+        per_series_aligner   = "ALIGN_MAX"
+        cross_series_reducer = "REDUCE_MAX"
+        group_by_fields      = ["resource.label.worker_pool_name"]
       }
     }
   }

@@ -30,7 +30,7 @@ locals {
     The shape is there; Google's samples run in it. Release an image, from the repository's folder:
 
       gcloud auth configure-docker ${var.region}-docker.pkg.dev
-      docker build -f deploy/Dockerfile -t ${local.image}:first . && docker push ${local.image}:first
+      docker build --platform linux/amd64 -f deploy/Dockerfile -t ${local.image}:first . && docker push ${local.image}:first
       CLOUDSDK_CORE_PROJECT=${var.project_id} CLOUDSDK_RUN_REGION=${var.region} \
         deploy/gcp/release "$(docker inspect --format '{{index .RepoDigests 0}}' ${local.image}:first)"
 

@@ -1,6 +1,8 @@
-# Four workloads: the webserver behind IAP, one daemon, the job whose executions are Dagster's runs, and the job
-# that migrates Dagster's storage. Terraform manages identity, network, secrets and size. A release
-# (deploy/gcp/release) sets image and command, so changes of images are ignored here. Until the first release Google's
+# Five workloads: the webserver behind IAP, one daemon, the job whose executions are Dagster's runs, and the jobs of a
+# release, which migrate Dagster's storage and load the code location in a new image. Terraform manages identity, network, secrets and size. A release
+# (deploy/gcp/release) sets image and command, and gcloud writes a revision's name, its own annotations and labels, and the
+# launch stage; changes of all these are ignored here. With a revision's name in the template every later apply would fail
+# or remove it (terraform-provider-google issues 13410 and 17218). Until the first release Google's
 # sample images run, so that the first apply can finish before the registry has an image.
 locals {
   placeholder = {
@@ -38,9 +40,20 @@ locals {
     } }],
   ) }
 
+  # The alerts sensor runs in the daemon: it links to the UI, and reads the addresses that it reports to from secrets that
+  # exist already.
+  alert_secrets = { for name, id in { TAXI_ALERT_WEBHOOK = var.alert_webhook_secret, TAXI_SMTP_URL = var.alert_smtp_secret } : name => id if id != null }
+  daemon_environment = concat(
+    local.environment.daemon,
+    [{ name = "TAXI_UI_URL", value = google_cloud_run_v2_service.webserver.uri, secret = null }],
+    [for email in var.alert_smtp_secret[*] : { name = "TAXI_ALERT_EMAIL", value = var.alert_email, secret = null }],
+    [for name, id in local.alert_secrets : { name = name, value = null, secret = { secret_id = id, version = "latest" } }],
+  )
+
   jobs = {
-    run     = { cpu = var.run_resources.cpu, memory = var.run_resources.memory, timeout = "3600s", lake = true }
-    migrate = { cpu = "1", memory = "1Gi", timeout = "900s", lake = false }
+    run      = { role = "run", cpu = var.run_resources.cpu, memory = var.run_resources.memory, timeout = "3600s", lake = true }
+    migrate  = { role = "migrate", cpu = "1", memory = "1Gi", timeout = "900s", lake = false }
+    validate = { role = "webserver", cpu = "1", memory = "2Gi", timeout = "900s", lake = false } # it loads what the UI loads
   }
 }
 
@@ -87,12 +100,13 @@ resource "google_cloud_run_v2_service" "webserver" {
         startup_cpu_boost = true
       }
 
+      # Until it has started, a container may have no route to the database for a minute or two (deploy/gcp/when-connected).
       startup_probe {
         failure_threshold = 24
         period_seconds    = 10
         timeout_seconds   = 5
-        tcp_socket {
-          port = 3000
+        http_get {
+          path = "/server_info"
         }
       }
 
@@ -127,7 +141,8 @@ resource "google_cloud_run_v2_service" "webserver" {
   lifecycle {
     ignore_changes = [
       template[0].containers[0].image, template[0].containers[0].command, template[0].containers[0].args,
-      client, client_version,
+      template[0].containers[0].name, template[0].revision, template[0].labels, template[0].annotations,
+      annotations, launch_stage, client, client_version,
     ]
   }
 }
@@ -159,7 +174,7 @@ resource "google_cloud_run_v2_worker_pool" "daemon" {
   name                = "taxi-daemon"
   location            = var.region
   deletion_protection = var.deletion_protection
-  depends_on          = [google_secret_manager_secret_iam_member.role]
+  depends_on          = [google_secret_manager_secret_iam_member.role, google_secret_manager_secret_iam_member.alert]
 
   scaling {
     manual_instance_count = 1
@@ -184,7 +199,7 @@ resource "google_cloud_run_v2_worker_pool" "daemon" {
       }
 
       dynamic "env" {
-        for_each = local.environment.daemon
+        for_each = local.daemon_environment
         content {
           name  = env.value.name
           value = env.value.value
@@ -205,7 +220,8 @@ resource "google_cloud_run_v2_worker_pool" "daemon" {
   lifecycle {
     ignore_changes = [
       template[0].containers[0].image, template[0].containers[0].command, template[0].containers[0].args,
-      client, client_version,
+      template[0].containers[0].name, template[0].revision, template[0].labels, template[0].annotations,
+      annotations, launch_stage, client, client_version,
     ]
   }
 }
@@ -224,7 +240,7 @@ resource "google_cloud_run_v2_job" "this" {
     task_count = 1
 
     template {
-      service_account       = google_service_account.role[each.key].email
+      service_account       = google_service_account.role[each.value.role].email
       max_retries           = 0
       timeout               = each.value.timeout
       execution_environment = "EXECUTION_ENVIRONMENT_GEN2"
@@ -264,7 +280,7 @@ resource "google_cloud_run_v2_job" "this" {
         }
 
         dynamic "env" {
-          for_each = local.environment[each.key]
+          for_each = local.environment[each.value.role]
           content {
             name  = env.value.name
             value = env.value.value
@@ -286,7 +302,8 @@ resource "google_cloud_run_v2_job" "this" {
   lifecycle {
     ignore_changes = [
       template[0].template[0].containers[0].image, template[0].template[0].containers[0].command,
-      template[0].template[0].containers[0].args, client, client_version,
+      template[0].template[0].containers[0].args, template[0].template[0].containers[0].name, template[0].labels,
+      template[0].annotations, annotations, launch_stage, client, client_version,
     ]
   }
 }

@@ -80,7 +80,7 @@ resource "google_sql_database_instance" "this" {
 }
 
 resource "google_sql_database" "this" {
-  for_each = toset(["dagster", "trips"])
+  for_each = local.databases
   name     = each.key
   instance = google_sql_database_instance.this.name
 }
@@ -94,12 +94,15 @@ resource "google_sql_user" "this" {
 
 # Secrets of the containers: one URL per database, read from Secret Manager when a container starts. Dagster's URL names the
 # driver: with SQLAlchemy 2.1's default, psycopg 3, dagster-postgres cannot store an event (its NOTIFY takes no parameter).
+# The secrets and the grants on them do not wait for the instance, which takes ten minutes: a grant takes minutes to work, and
+# Cloud Run checks it when it creates a service.
 locals {
+  databases   = toset(["dagster", "trips"])
   url_schemes = { dagster = "postgresql+psycopg2", trips = "postgresql" }
 }
 
 resource "google_secret_manager_secret" "url" {
-  for_each            = google_sql_database.this
+  for_each            = local.databases
   secret_id           = "taxi-${each.key}-postgres-url"
   deletion_protection = var.deletion_protection
   depends_on          = [google_project_service.this]
@@ -114,7 +117,7 @@ resource "google_secret_manager_secret" "url" {
 }
 
 resource "google_secret_manager_secret_version" "url" {
-  for_each               = google_sql_database.this
+  for_each               = local.databases
   secret                 = google_secret_manager_secret.url[each.key].id
   secret_data_wo         = "${local.url_schemes[each.key]}://${google_sql_user.this.name}:${var.database_password}@${google_sql_database_instance.this.private_ip_address}:5432/${each.key}?sslmode=require"
   secret_data_wo_version = var.database_password_version

@@ -1,13 +1,15 @@
 # Three buckets with different retention. Names contain the project id, because bucket names are global.
 #   data  the published objects: every version of the last 30 days is kept
-#   lake  raw, clean and rejected months between assets, which can be materialized again; a hierarchical namespace, so that the rename
-#         by which a month is published is one atomic operation (which rules out versions)
+#   lake  raw, clean and rejected months between assets; a hierarchical namespace, so that the rename by which a month is
+#         published is one atomic operation (which rules out versions). Only raw months expire: a sink that lacks a month
+#         is loaded from the clean one, the month's report needs the rejected rows, and both may be of a version that is no
+#         longer published. Dimensions are in this bucket, too
 #   logs  compute logs of steps, shown in the UI
 locals {
   buckets = {
-    data = { versions = true, hierarchical = false, delete_after_days = null }
-    lake = { versions = false, hierarchical = true, delete_after_days = var.lake_days }
-    logs = { versions = false, hierarchical = false, delete_after_days = 90 }
+    data = { versions = true, hierarchical = false, delete_after_days = null, only = [] }
+    lake = { versions = false, hierarchical = true, delete_after_days = var.lake_days, only = [for kind in sort(var.kinds) : "${kind}_raw_trips/"] }
+    logs = { versions = false, hierarchical = false, delete_after_days = 90, only = [] }
   }
 }
 
@@ -55,7 +57,8 @@ resource "google_storage_bucket" "this" {
         type = "Delete"
       }
       condition {
-        age = lifecycle_rule.value
+        age            = lifecycle_rule.value
+        matches_prefix = each.value.only
       }
     }
   }

@@ -46,6 +46,26 @@ variable "alert_email" {
   }
 }
 
+variable "alert_webhook_secret" {
+  description = "Id of a secret of this project that holds a webhook's URL (Slack takes the format): failed runs and checks and late months are reported there in detail. null: only Google's alerts, by email."
+  type        = string
+  default     = null
+  validation {
+    condition     = var.alert_webhook_secret == null || can(regex("^[A-Za-z0-9_-]{1,255}$", var.alert_webhook_secret))
+    error_message = "alert_webhook_secret must be the id of a secret in Secret Manager, not the URL: gcloud secrets create taxi-alert-webhook --data-file=-"
+  }
+}
+
+variable "alert_smtp_secret" {
+  description = "Id of a secret of this project that holds a mail server, smtp://user:password@host:587: the same reports by email to alert_email. null: none."
+  type        = string
+  default     = null
+  validation {
+    condition     = var.alert_smtp_secret == null || can(regex("^[A-Za-z0-9_-]{1,255}$", var.alert_smtp_secret))
+    error_message = "alert_smtp_secret must be the id of a secret in Secret Manager, not the URL: gcloud secrets create taxi-smtp --data-file=-"
+  }
+}
+
 variable "viewers" {
   description = "Members who may open the Dagster UI, and so start and delete runs: user:…, group:… or domain:…"
   type        = set(string)
@@ -132,7 +152,7 @@ variable "run_resources" {
 }
 
 variable "lake_days" {
-  description = "Days after which raw, clean and rejected months are deleted from the lake; materializing a month again restores them."
+  description = "Days after which raw months are deleted from the lake; materializing a month again downloads them again. Clean and rejected months stay."
   type        = number
   default     = 90
   validation {

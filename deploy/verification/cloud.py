@@ -63,13 +63,13 @@ def cloud_run(stack: Stack) -> str:
         IMAGE,
     ]
     said = run(*container, "python", "-c", LAUNCH, "/opt/taxi/deploy/gcp/workspace.yaml", **environment)
-    _, arguments, _ = json.loads([line for line in said.splitlines() if line.startswith('["projects/')][-1])
+    _, arguments, *_ = json.loads([line for line in said.splitlines() if line.startswith('["projects/')][-1])
     before = {each["runId"] for each in stack.runs(statuses=["SUCCESS"])}
-    run(*container, "python", "-c", EXECUTE, *arguments, **environment)
+    run(*container, "/opt/taxi/deploy/gcp/when-connected", "python", "-c", EXECUTE, *arguments, **environment)
     (ended,) = {each["runId"] for each in stack.runs(statuses=["SUCCESS"])} - before
     # A run that fails in Dagster ends its container with 0, and the alert looks for a word in what it says.
     said = run(*container, "python", "-c", LAUNCH, "/opt/taxi/deploy/gcp/workspace.yaml", **environment)
-    _, failing, _ = json.loads([line for line in said.splitlines() if line.startswith('["projects/')][-1])
+    _, failing, *_ = json.loads([line for line in said.splitlines() if line.startswith('["projects/')][-1])
     environment["TAXI_SOURCE"] = "/tmp/none/{month}.csv"
     said = run(*container, "sh", "-c", 'exec python -c "$0" "$@" 2>&1', EXECUTE, *failing, **environment)
     assert "RUN_FAILURE" in said, said[-1000:]

@@ -17,15 +17,18 @@ Plan = dict[str, Any]
 SERVICE, POOL, JOB = RUNNING = tuple(f"google_cloud_run_v2_{kind}" for kind in ("service", "worker_pool", "job"))
 INVOKER, VIEWER = "google_cloud_run_v2_service_iam_member", "google_iap_web_cloud_run_service_iam_member"
 SQL, BUCKET, TABLE = "google_sql_database_instance", "google_storage_bucket", "google_bigquery_table"
+ALERT, GRANT = "google_monitoring_alert_policy", "google_secret_manager_secret_iam_member"
+DAEMON_ALERT = "google_monitoring_alert_policy.daemon"
+LAKE = 'google_storage_bucket.this["lake"]'
 FEDERATION = "google_iam_workload_identity_pool_provider"
 SECRET_NAME = re.compile(r"PASSWORD|SECRET|TOKEN|_KEY|CREDENTIAL|URL|DSN")
 PASSWORD_IN_URL = re.compile(r"://[^/\s]*:[^@\s]*@")
 
 
 def planned(plan: Plan, *types: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Address and planned values of every resource (of these types)."""
+    """Address and planned values of every resource (of these types, or with these addresses)."""
     for resource in plan["planned_values"]["root_module"]["resources"]:
-        if not types or resource["type"] in types:
+        if not types or resource["type"] in types or resource["address"] in types:
             yield resource["address"], resource["values"]
 
 
@@ -124,6 +127,57 @@ def data_is_protected(plan: Plan) -> list[str]:
     return [f"{address} could be deleted by mistake" for address in unprotected]
 
 
+def only_raw_months_expire(plan: Plan) -> list[str]:
+    """A sink that lacks an old month is loaded from the clean one, and dimensions are never written again."""
+    return [
+        f"{address} deletes more than raw months: {prefixes}"
+        for address, values in planned(plan, BUCKET)
+        if address.endswith('["lake"]')
+        for rule in values["lifecycle_rule"]
+        if rule["action"][0]["type"] == "Delete"
+        for prefixes in [rule["condition"][0].get("matches_prefix") or []]
+        if not prefixes or not all(prefix.endswith("_raw_trips/") for prefix in prefixes)
+    ]
+
+
+def grants_do_not_wait_for_the_database(plan: Plan) -> list[str]:
+    """A grant takes minutes to work: nothing that a secret's grant refers to may be the instance, which takes ten to create."""
+    resources = {resource["address"]: resource for resource in plan["configuration"]["root_module"]["resources"]}
+
+    def needs(address: str, seen: set[str]) -> set[str]:
+        text = json.dumps([resources[address].get(k) for k in ("expressions", "for_each_expression", "depends_on")])
+        for name in set(re.findall(r'"(google_\w+\.\w+)', text)) & resources.keys() - seen:
+            seen |= {name} | needs(name, seen | {name})
+        return seen
+
+    waiting = [(a, needs(a, set())) for a in resources if a.startswith("google_secret_manager_secret_iam_member.")]
+    return [f"{a} waits for {n}" for a, names in waiting for n in sorted(names) if n.startswith("google_sql_")]
+
+
+def absence_is_of_a_workload(plan: Plan) -> list[str]:
+    """Metrics of Cloud Run have a series for each revision, which ends when the next one is released."""
+    return [
+        f"{address} fires when a revision is replaced"
+        for address, values in planned(plan, ALERT)
+        for condition in values["conditions"]
+        for absent in condition["condition_absent"] or []
+        for aggregation in absent["aggregations"] or [{}]
+        if not aggregation.get("cross_series_reducer")
+        or any("revision" in field for field in aggregation.get("group_by_fields") or ["revision"])
+    ]
+
+
+def traffic_waits_for_the_database(plan: Plan) -> list[str]:
+    """Only an answer of the webserver shows that it has reached its storage; its port may be open before."""
+    return [
+        f"{address} gets requests before it can answer"
+        for address, values in planned(plan, SERVICE)
+        for container in task(values)["containers"]
+        for probe in container["startup_probe"] or [{}]
+        if not probe.get("http_get") or probe["failure_threshold"] * probe["period_seconds"] < 180
+    ]
+
+
 def own_service_accounts(plan: Plan) -> list[str]:
     return [
         f"{address} runs as something else than a role's service account"
@@ -190,7 +244,7 @@ def federation_is_narrow(plan: Plan) -> list[str]:
 
 @dataclass(frozen=True)
 class Policy:
-    """A rule, and an edit of a valid plan that violates it (applied to the first resource of a type)."""
+    """A rule, and an edit of a valid plan that violates it (applied to the first resource of a type, or to one by address)."""
 
     rule: Callable[[Plan], list[str]]
     type: str
@@ -213,6 +267,11 @@ def adds_variable(**variable: str) -> Callable[[dict[str, Any]], object]:
     return lambda resource: task(resource)["containers"][0]["env"].append(variable)
 
 
+def absence(alert: dict[str, Any]) -> dict[str, Any]:
+    """The aggregation of an alert for a metric's absence."""
+    return alert["conditions"][0]["condition_absent"][0]["aggregations"][0]
+
+
 POLICIES = (
     Policy(no_public_members, VIEWER, sets(member="allAuthenticatedUsers")),
     Policy(no_public_members, INVOKER, sets(member={"constant_value": "allUsers"}), True),
@@ -231,6 +290,14 @@ POLICIES = (
     Policy(data_is_protected, SQL, lambda v: v["settings"][0].update(deletion_protection_enabled=None)),
     Policy(data_is_protected, TABLE, sets(deletion_protection=False)),
     Policy(data_is_protected, BUCKET, sets(force_destroy=True)),
+    Policy(only_raw_months_expire, LAKE, lambda v: v["lifecycle_rule"][0]["condition"][0].update(matches_prefix=None)),
+    Policy(only_raw_months_expire, LAKE, lambda v: v["lifecycle_rule"][0]["condition"][0].update(matches_prefix=[""])),
+    Policy(grants_do_not_wait_for_the_database, GRANT, sets(secret_id={"references": ["google_sql_user.this"]}), True),
+    Policy(absence_is_of_a_workload, DAEMON_ALERT, lambda v: absence(v).update(cross_series_reducer=None)),
+    Policy(absence_is_of_a_workload, DAEMON_ALERT, lambda v: absence(v)["group_by_fields"].append("revision_name")),
+    Policy(
+        traffic_waits_for_the_database, SERVICE, lambda v: task(v)["containers"][0]["startup_probe"][0].pop("http_get")
+    ),
     Policy(own_service_accounts, SERVICE, lambda e: task(e).pop("service_account"), True),
     Policy(services_are_behind_iap, SERVICE, sets(iap_enabled=None)),
     Policy(services_are_behind_iap, INVOKER, sets(member={"constant_value": "user:a@b.c"}), True),

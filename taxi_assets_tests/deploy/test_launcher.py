@@ -61,8 +61,20 @@ with dg.DagsterInstance.get() as instance, WorkspaceProcessContext(instance, tar
     instance.launch_run(run.run_id, workspace)
     (request,) = requests
     (container,) = request.overrides.container_overrides
-    tags = instance.get_run_by_id(run.run_id).tags
-    print(json.dumps([request.name, list(container.args), tags["cloud_run_job_execution_id"]]))
+    launched = instance.get_run_by_id(run.run_id)
+    answers = []
+    def get_execution(self, request):
+        asked = answers.pop()
+        if isinstance(asked, Exception):
+            raise asked
+        return asked
+    mock.patch.object(run_v2.ExecutionsClient, "get_execution", get_execution).start()
+    from google.api_core.exceptions import ServiceUnavailable
+    def health(answer, run=launched):
+        answers.append(answer)
+        return instance.run_launcher.check_run_worker_health(run).status.value
+    healths = [health(ServiceUnavailable("503")), health(run_v2.Execution(failed_count=1)), health(None, run)]
+    print(json.dumps([request.name, list(container.args), launched.tags["cloud_run_job_execution_id"], healths]))
 """
 
 EXECUTE = f"""
@@ -97,8 +109,11 @@ def cloud(tmp_path: Path, gcs: GcsServer) -> Generator[dict[str, str]]:
         server.remove()
 
 
-def launched(cloud: dict[str, str], folder: Path) -> tuple[str, list[str], str]:
-    """The request to Cloud Run: the job, the arguments, and the execution recorded in the run's tags."""
+def launched(cloud: dict[str, str], folder: Path) -> tuple[str, list[str], str, list[str]]:
+    """The request to Cloud Run: the job, the arguments, and the execution recorded in the run's tags.
+
+    Also the health of the run while Cloud Run's API is unavailable, after its container failed, and before it was launched.
+    """
     workspace = yaml.safe_load((REPOSITORY / "deploy/gcp/workspace.yaml").read_text())
     workspace["load_from"][0]["python_module"]["working_directory"] = str(REPOSITORY)  # in the image: /opt/taxi
     (folder / "workspace.yaml").write_text(yaml.safe_dump(workspace))
@@ -109,7 +124,8 @@ def launched(cloud: dict[str, str], folder: Path) -> tuple[str, list[str], str]:
 
 
 def test_what_the_launcher_asks_for_runs_in_a_container_of_its_own(cloud: dict[str, str], tmp_path: Path) -> None:
-    job, arguments, execution = launched(cloud, tmp_path)
+    job, arguments, execution, healths = launched(cloud, tmp_path)
+    assert healths == ["RUNNING", "FAILED", "UNKNOWN"], "a run goes on while Google does not say what became of it"
     assert (job, execution) == ("projects/p/locations/us-central1/jobs/taxi-run", "taxi-run-x1")
     done = _python(EXECUTE, *arguments, environment={**cloud, "TAXI_SOURCE": "sample"})
     assert (done.returncode, "RUN_SUCCESS" in done.stderr) == (0, True), done.stderr[-3000:]
@@ -118,7 +134,7 @@ def test_what_the_launcher_asks_for_runs_in_a_container_of_its_own(cloud: dict[s
 def test_a_failed_run_ends_with_0_and_is_told_by_the_line_that_the_alert_looks_for(
     cloud: dict[str, str], tmp_path: Path
 ) -> None:
-    _, arguments, _ = launched(cloud, tmp_path)
+    _, arguments, *_ = launched(cloud, tmp_path)
     done = _python(EXECUTE, *arguments, environment={**cloud, "TAXI_SOURCE": str(tmp_path / "{month}.csv")})
     assert (done.returncode, "RUN_FAILURE" in done.stderr) == (0, True), done.stderr[-3000:]
     assert "RUN_FAILURE" in (REPOSITORY / "terraform/monitoring.tf").read_text()

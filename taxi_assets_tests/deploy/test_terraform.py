@@ -1,3 +1,4 @@
+# ruff: noqa: F401, F811 - pytest finds fixtures by their imported names
 """terraform/: it is formatted and valid, its own tests pass, a plan complies with every policy, and it agrees with the code.
 
 Needs terraform (1.11 or newer) and its providers: from the registry, or from a mirror that TF_CLI_CONFIG_FILE names.
@@ -5,9 +6,7 @@ Skipped, with the reason, where either is unavailable. Nothing is applied, and n
 """
 
 import copy
-import fcntl
 import json
-import os
 import re
 import shutil
 import subprocess
@@ -20,86 +19,16 @@ import yaml
 from taxi_assets.datasets.schema import KINDS
 from taxi_assets.settings import Settings
 from taxi_assets_tests.deploy import terraform_policies as policies
+from taxi_assets_tests.deploy.terraform_fixtures import (
+    INSTANCE,
+    REPOSITORY,
+    SOURCE,
+    VARIABLES,
+    initialized,
+    plan,
+    succeed,
+)
 from taxi_assets_tests.deploy.terraform_policies import POLICIES, Plan, Policy, containers, planned, task
-
-REPOSITORY = Path(__file__).resolve().parents[2]
-SOURCE = REPOSITORY / "terraform"
-INSTANCE = yaml.safe_load((REPOSITORY / "deploy/gcp/dagster.yaml").read_text())
-VARIABLES = {
-    "project_id": "taxi-test-project",
-    "region": "us-central1",
-    "billing_account": "0A1B2C-3D4E5F-678901",
-    "alert_email": "data@example.com",
-    "viewers": ["group:data@example.com"],
-    "database_password": "the-password-0123456789abcdef",
-    "kinds": ["yellow", "green", "fhv", "fhvhv"],
-    "github": {"repository": "my-org/taxi_assets", "repository_id": "123456789", "state_bucket": "my-tfstate"},
-}
-
-
-def terraform(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run terraform; without a token a real provider would look for user credentials even for a plan."""
-    environment = {
-        **os.environ,
-        "TF_IN_AUTOMATION": "1",
-        "GOOGLE_OAUTH_ACCESS_TOKEN": "none",
-        "CHECKPOINT_DISABLE": "1",
-    }
-    command = [shutil.which("terraform") or "terraform", f"-chdir={folder}", *arguments]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=900)
-
-
-def succeed(folder: Path, *arguments: str) -> str:
-    done = terraform(folder, *arguments)
-    assert done.returncode == 0, f"terraform {' '.join(arguments)}:\n{done.stdout}{done.stderr}"
-    return done.stdout
-
-
-@pytest.fixture(scope="session")
-def initialized(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of terraform/ after init, created once for all workers, with local state."""
-    if not shutil.which("terraform"):
-        pytest.skip("terraform is not installed")
-    shared = tmp_path_factory.getbasetemp()
-    shared = shared.parent if "PYTEST_XDIST_WORKER" in os.environ else shared
-    with (shared / "terraform.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        folder, providers = shared / "terraform", shared / "providers"
-        if not providers.exists():
-            providers.mkdir()
-            shutil.copy(SOURCE / "versions.tf", providers)  # the requirements alone: what fails here is not our mistake
-            (providers / "variables.tf").write_text(
-                'variable "project_id" {}\nvariable "region" {}\nlocals { labels = {} }'
-            )
-            (providers / "result").write_text(json.dumps(_init(providers)))
-        if unavailable := json.loads((providers / "result").read_text()):
-            pytest.skip(
-                f"terraform's providers cannot be had (TF_CLI_CONFIG_FILE may name a mirror): {unavailable[:160]}"
-            )
-        if not folder.exists():
-            shutil.copytree(SOURCE, folder, ignore=shutil.ignore_patterns(".terraform*", "*.tfvars", "*.tfstate*"))
-            (folder / "backend_override.tf").write_text('terraform {\n  backend "local" {}\n}\n')
-            assert not (trouble := _init(folder)), trouble
-    return folder
-
-
-def _init(folder: Path) -> str:
-    done = terraform(folder, "init", "-backend=false", "-input=false", "-no-color")
-    return "" if done.returncode == 0 else " ".join(done.stderr.split())
-
-
-@pytest.fixture(scope="session")
-def plan(initialized: Path) -> Plan:
-    """The plan of a first apply with everything switched on."""
-    with (initialized.parent / "terraform.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not (initialized / "plan.json").exists():
-            (initialized / "test.auto.tfvars.json").write_text(json.dumps(VARIABLES))
-            succeed(initialized, "init", "-input=false", "-no-color")
-            succeed(initialized, "plan", "-input=false", "-no-color", "-out=plan.tfplan")
-            (initialized / "plan.json").write_text(succeed(initialized, "show", "-json", "plan.tfplan"))
-            (initialized / "test.auto.tfvars.json").unlink()
-    return json.loads((initialized / "plan.json").read_text())
 
 
 def test_it_is_formatted(initialized: Path) -> None:
@@ -130,8 +59,9 @@ def test_a_policy_notices_what_it_is_for(plan: Plan, policy: Policy) -> None:
 
 
 def test_every_policy_has_resources_to_judge(plan: Plan) -> None:
-    planned_types = {resource["type"] for resource in plan["planned_values"]["root_module"]["resources"]}
-    assert {policy.type for policy in POLICIES} <= planned_types
+    resources = plan["planned_values"]["root_module"]["resources"]
+    names = {name for resource in resources for name in (resource["type"], resource["address"])}
+    assert {policy.type for policy in POLICIES} <= names
 
 
 @pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
@@ -159,17 +89,26 @@ def test_every_container_has_what_dagsters_instance_names(plan: Plan) -> None:
         assert named | {"DAGSTER_HOME"} <= {variable["name"] for variable in container["env"]}, address
 
 
-def test_the_settings_accept_the_environment_of_a_run(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
-    job = next(values for _, values in planned(plan, "google_cloud_run_v2_job") if values["name"] == "taxi-run")
+@pytest.mark.parametrize("workload", ["taxi-run", "taxi-daemon", "taxi-webserver"])
+def test_the_settings_accept_the_environment(plan: Plan, monkeypatch: pytest.MonkeyPatch, workload: str) -> None:
+    job = next(values for _, values in planned(plan, *policies.RUNNING) if values["name"] == workload)
     environment = {variable["name"]: variable.get("value") for variable in task(job)["containers"][0]["env"]}
-    given = {name: value or "known-after-apply" for name, value in environment.items() if name.startswith("TAXI_")}
+    unknown = {"TAXI_POSTGRES_URL": "postgresql://taxi:x@10.0.0.1:5432/trips", "TAXI_SMTP_URL": "smtp://u:p@mail:587"}
+    given = {
+        name: value or unknown.get(name, "https://known-after-apply.example.com")
+        for name, value in environment.items()
+        if name.startswith("TAXI_")
+    }
+    alerts = {"TAXI_UI_URL", "TAXI_ALERT_WEBHOOK", "TAXI_SMTP_URL", "TAXI_ALERT_EMAIL"}
+    assert alerts & given.keys() == (alerts if workload == "taxi-daemon" else set())
     assert {name.removeprefix("TAXI_").lower() for name in given} <= Settings.model_fields.keys()
     for name, value in given.items():
         monkeypatch.setenv(name, value)
     settings = Settings(_env_file=None)
     assert (settings.profile, {kind.name for kind in settings.taxi_kinds}) == ("gcp", set(VARIABLES["kinds"]))
-    mounts = {mount["mount_path"] for mount in task(job)["containers"][0]["volume_mounts"]}
-    assert mounts == {str(settings.lake)}, "the lake is where its bucket is mounted"
+    if workload == "taxi-run":
+        mounts = {mount["mount_path"] for mount in task(job)["containers"][0]["volume_mounts"]}
+        assert mounts == {str(settings.lake)}, "the lake is where its bucket is mounted"
 
 
 def test_the_launcher_starts_the_job_that_exists_with_its_own_time_limit(plan: Plan) -> None:

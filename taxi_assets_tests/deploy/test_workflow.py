@@ -88,25 +88,40 @@ def test_a_release_migrates_and_loads_the_code_before_it_changes_what_serves(tmp
     done = _release(DIGEST, tmp_path)
     assert done.returncode == 0, done.stderr
     calls = [" ".join(line.split()[1:4]) for line in (tmp_path / "calls").read_text().splitlines()]
-    assert calls[:6] == [
+    assert calls[:7] == [
         "jobs update taxi-migrate",
         "jobs execute taxi-migrate",
+        "jobs update taxi-validate",
+        "jobs execute taxi-validate",
         "jobs update taxi-run",
-        "jobs execute taxi-run",
         "worker-pools update taxi-daemon",
         "services update taxi-webserver",
     ]
-    assert (tmp_path / "calls").read_text().count(f"--image={DIGEST}") == 4
+    assert (tmp_path / "calls").read_text().count(f"--image={DIGEST}") == 5
 
 
-@pytest.mark.parametrize("failing", ["jobs execute taxi-migrate", "jobs execute taxi-run"])
+def test_every_command_of_a_release_waits_for_the_database(tmp_path: Path) -> None:
+    _release(DIGEST, tmp_path)
+    updates = [line for line in (tmp_path / "calls").read_text().splitlines() if " update " in line]
+    assert len(updates) == 5
+    assert [
+        line for line in updates if "--command=/opt/taxi/deploy/gcp/when-connected --args=dagster" not in line
+    ] == []
+
+
+def test_images_are_of_the_platform_that_cloud_run_has() -> None:
+    """The first image may be built on a Mac with an ARM processor."""
+    for text in (TEXT, (REPOSITORY / "terraform/outputs.tf").read_text()):
+        assert text.count("docker build ") == text.count("docker build --platform linux/amd64 ") == 1
+
+
+@pytest.mark.parametrize("failing", ["jobs execute taxi-migrate", "jobs execute taxi-validate"])
 def test_a_release_stops_at_the_first_failure(failing: str, tmp_path: Path) -> None:
     done = _release(DIGEST, tmp_path, failing=failing)
     assert done.returncode != 0
     calls = (tmp_path / "calls").read_text()
     assert failing in calls
-    assert "taxi-daemon" not in calls
-    assert "taxi-webserver" not in calls
+    assert not any(name in calls for name in ("taxi-run", "taxi-daemon", "taxi-webserver"))
 
 
 def test_a_release_fails_when_the_ui_is_open_to_everyone(tmp_path: Path) -> None:

@@ -121,6 +121,37 @@ def test_a_job_that_failed_is_followed_by_the_next_attempt_of_the_run(sink, made
     assert holds(sink, trips)
 
 
+def fails_for_its_rate(*endings: str):
+    """Trouble: jobs whose ids end so have failed as BigQuery lets them fail when their table changes too often."""
+    error = {"reason": "rateLimitExceeded", "message": "Exceeded rate limits: too many table update operations"}
+
+    def fail(answer: dict) -> dict:
+        return answer | {"status": {"state": "DONE", "errorResult": error, "errors": [error]}}
+
+    return lambda request: fail if unquote(job_of(request)).endswith(endings) else None
+
+
+def job_of(request: Request) -> str:
+    """The id of the job that a request starts or asks for; empty for other requests."""
+    reference = request.body.get("jobReference", {})
+    return reference.get("jobId") or request.path.partition("/jobs/")[2].partition("?")[0]
+
+
+def test_a_load_job_that_fails_for_the_rate_of_its_table_is_submitted_again(made, wire):
+    sink, trips = bigquery_sink(wire.endpoint, resubmit_seconds=0.3), made()
+    wire.disturb = fails_for_its_rate("-1", "-2")
+    assert sink.replace(YELLOW.table, trips, a_run("burst"))["job_id"].endswith("-burst-3")
+    assert holds(sink, trips)
+
+
+def test_a_load_job_that_fails_for_the_rate_of_its_table_every_time_is_a_transient_error(made, wire):
+    sink = bigquery_sink(wire.endpoint, resubmit_seconds=0.1)
+    wire.disturb = fails_for_its_rate(*map(str, range(1, 10)))
+    with pytest.raises(TransientError, match="too many table update operations"):
+        sink.replace(YELLOW.table, made(), a_run("burst"))
+    assert len({job_of(request) for request in loads(wire)}) == 6
+
+
 @pytest.mark.parametrize(
     "trouble", [(503, "backendError"), (403, "rateLimitExceeded"), (500, "internalError"), "reset"]
 )

@@ -48,6 +48,10 @@ run "default" {
     condition     = google_storage_bucket.this["lake"].hierarchical_namespace[0].enabled && !google_storage_bucket.this["lake"].versioning[0].enabled
     error_message = "The lake needs atomic renames, which exclude versions."
   }
+  assert {
+    condition     = [for rule in google_storage_bucket.this["lake"].lifecycle_rule : tolist(one(rule.condition).matches_prefix) if one(rule.action).type == "Delete"] == [tolist(["yellow_raw_trips/"])]
+    error_message = "Of the lake only raw months may expire."
+  }
 }
 
 run "every_dataset" {

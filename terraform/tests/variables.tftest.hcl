@@ -64,6 +64,14 @@ run "nobody_to_view" {
   expect_failures = [var.viewers]
 }
 
+run "webhook_instead_of_its_secret" {
+  command = plan
+  variables {
+    alert_webhook_secret = "https://hooks.example.com/T0/B0/x"
+  }
+  expect_failures = [var.alert_webhook_secret]
+}
+
 run "short_password" {
   command = plan
   variables {

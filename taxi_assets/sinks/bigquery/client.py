@@ -6,15 +6,20 @@ credentials through the process environment; `resource` has one for other projec
 
 from __future__ import annotations
 
-from collections.abc import Generator
+import random
+import time
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from taxi_assets.core.errors import PermanentError, TransientError
+from taxi_assets.core.failures import report_retry
 
 if TYPE_CHECKING:
     from google.api_core.retry import Retry
     from google.cloud import bigquery
+
+T = TypeVar("T")
 
 REQUEST_SECONDS = 60.0
 """How long one HTTP request may take before it counts as failed."""
@@ -26,6 +31,11 @@ TRANSIENT_REASONS = frozenset(
                    "RateLimitExceeded", "badGateway", "tableUnavailable", "timeout")
 )  # fmt: skip
 """Reasons in a BigQuery error after which a retry may succeed (BigQuery error table; the job… ones are a job's own)."""
+
+RATE_LIMITED = frozenset(
+    f"{prefix}{reason}" for prefix in ("", "job") for reason in ("rateLimitExceeded", "RateLimitExceeded")
+)
+"""Reasons of a job that was not run, because other jobs had changed its table too often."""
 
 REMEDIES = {
     "accessDenied": "give the account roles/bigquery.dataEditor on the dataset, roles/bigquery.jobUser on the project "
@@ -83,6 +93,28 @@ def retry(seconds: float) -> Retry:
     from google.api_core.retry import Retry
 
     return Retry(predicate=is_transient, initial=0.5, maximum=15.0, multiplier=2.0, timeout=seconds)
+
+
+def resubmitted(run_job: Callable[[], T], what: str, longest_wait: float) -> T:
+    """Return what `run_job` returns: it submits a job and waits for it, and again while the job fails for the rate of its table.
+
+    BigQuery allows a table five load jobs in ten seconds ("too many table update operations") and fails the others; with
+    twenty runs at a time that takes longer than the retries of a step. The waits double up to `longest_wait` seconds, with
+    jitter, or the jobs would meet again.
+    """
+    from google.api_core.exceptions import GoogleAPICallError
+
+    waits = [longest_wait * part for part in (1 / 6, 1 / 3, 2 / 3, 1, 1)]
+    for attempt, wait in enumerate(waits, 2):
+        try:
+            return run_job()
+        except GoogleAPICallError as error:
+            if reason_of(error) not in RATE_LIMITED:
+                raise
+            seconds = wait * random.uniform(0.75, 1.25)
+            report_retry(f"{what}: BigQuery refused ({_message(error)})", attempt, len(waits) + 1, seconds)
+        time.sleep(seconds)
+    return run_job()
 
 
 def wait_for(job: bigquery.LoadJob, what: str, target: str, retried: str, retry: Retry, seconds: float) -> None:

@@ -16,7 +16,7 @@ from taxi_assets.core.dimension import Dimension
 from taxi_assets.core.errors import PermanentError
 from taxi_assets.core.manifest import Manifest
 from taxi_assets.core.table import Table
-from taxi_assets.sinks.bigquery.client import REQUEST_SECONDS, explained, wait_for
+from taxi_assets.sinks.bigquery.client import REQUEST_SECONDS, explained, resubmitted, wait_for
 from taxi_assets.sinks.bigquery.manifests import Manifests
 from taxi_assets.sinks.bigquery.table import Tables, label
 from taxi_assets.sinks.contract import WriteContext
@@ -40,6 +40,7 @@ class BigQueryDimensions(DimensionPlace):
     retry: Retry
     maximum_bytes_billed: int
     job_seconds: float
+    resubmit_seconds: float
 
     def where(self, table: Table) -> str:
         """The table."""
@@ -69,10 +70,15 @@ class BigQueryDimensions(DimensionPlace):
                 schema=schema,
                 labels={"kind": label(table.object_kind), "run_id": label(write.run_id)},
             )
-            job = client.load_table_from_file(
-                parquet, self.where(table), rewind=True, size=parquet.tell(), job_config=config, timeout=REQUEST_SECONDS
-            )
-            wait_for(job, table.name, self.where(table), "run it again", self.retry, self.job_seconds)
+            size = parquet.tell()
+
+            def load() -> None:
+                job = client.load_table_from_file(
+                    parquet, self.where(table), rewind=True, size=size, job_config=config, timeout=REQUEST_SECONDS
+                )
+                wait_for(job, table.name, self.where(table), "run it again", self.retry, self.job_seconds)
+
+            resubmitted(load, table.name, self.resubmit_seconds)
             manifests.record_dimension(table, recorded)
 
     def read(self, table: Table) -> Dimension | None:
@@ -94,7 +100,7 @@ class BigQueryDimensions(DimensionPlace):
         return dataclasses.replace(rows, manifest=recorded) if recorded and same else rows
 
     def _manifests(self, client: bigquery.Client) -> Manifests:
-        return Manifests(client, self.dataset, self.retry, self.maximum_bytes_billed)
+        return Manifests(client, self.dataset, self.retry, self.maximum_bytes_billed, self.resubmit_seconds)
 
 
 def _is_ours(target: bigquery.Table, recorded: Manifest | None) -> bool:

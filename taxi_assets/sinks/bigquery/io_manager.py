@@ -59,6 +59,9 @@ class BigQueryIOManager(ConfigurableSink):
         120.0, gt=0, description="Seconds for which a request is retried after transient errors."
     )
     job_seconds: float = Field(1800.0, gt=0, description="How long to wait for a load job.")
+    resubmit_seconds: float = Field(
+        60.0, gt=0, description="Longest wait before a job is submitted again that failed for the rate of its table."
+    )
 
     def replace(self, table: Table, month_file: MonthFile, write: WriteContext) -> Mapping[str, Any]:
         """Load the object into the month's partition; the partition is the old one until the job has succeeded.
@@ -81,8 +84,13 @@ class BigQueryIOManager(ConfigurableSink):
                 metadata = self._empty(client, table, month)
                 self._manifests(client).record(table, month, month_file.manifest.loaded_by(write.run_id))
                 return metadata
-            job = self._load(client, table, target, schema, month_file, write)
-            self._finish(job, table, month_file, write)
+
+            def load() -> bigquery.LoadJob:
+                job = self._load(client, table, target, schema, month_file, write)
+                self._finish(job, table, month_file, write)
+                return job
+
+            job = bigquery_client.resubmitted(load, str(month), self.resubmit_seconds)
             self._manifests(client).record(table, month, month_file.manifest.loaded_by(write.run_id))
         write.log(f"{month}: {job.output_rows:,} rows in {self._name(table)} by job {job.job_id}.")
         return {
@@ -127,13 +135,15 @@ class BigQueryIOManager(ConfigurableSink):
     def dimensions(self) -> BigQueryDimensions:
         """The dataset as a place of dimensions."""
         dataset, billed = f"{self.project}.{self.dataset}", self.maximum_bytes_billed
-        return BigQueryDimensions(dataset, self.location, self._client, self._retry, billed, self.job_seconds)
+        times = self.job_seconds, self.resubmit_seconds
+        return BigQueryDimensions(dataset, self.location, self._client, self._retry, billed, *times)
 
     def _tables(self, client: bigquery.Client) -> Tables:
         return Tables(client, f"{self.project}.{self.dataset}", self.location, self._retry)
 
     def _manifests(self, client: bigquery.Client) -> Manifests:
-        return Manifests(client, f"{self.project}.{self.dataset}", self._retry, self.maximum_bytes_billed)
+        billed, wait = self.maximum_bytes_billed, self.resubmit_seconds
+        return Manifests(client, f"{self.project}.{self.dataset}", self._retry, billed, wait)
 
     def select(self, table: Table, month: Month, query: Callable[[str], str]) -> pa.Table:
         """The answer to a query of the month; `query` gets the table's name as SQL quotes it.

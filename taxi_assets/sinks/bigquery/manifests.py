@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from taxi_assets.core.manifest import Manifest
 from taxi_assets.core.month import Month
 from taxi_assets.core.table import Table
-from taxi_assets.sinks.bigquery.client import REQUEST_SECONDS
+from taxi_assets.sinks.bigquery.client import REQUEST_SECONDS, resubmitted
 from taxi_assets.sinks.dimensions import RECORDS
 
 if TYPE_CHECKING:
@@ -37,6 +37,7 @@ class Manifests:
     dataset: str
     retry: Retry
     maximum_bytes_billed: int
+    resubmit_seconds: float
 
     def record(self, table: Table, month: Month, manifest: Manifest) -> None:
         """Append the record of a month; the latest one of a month counts."""
@@ -98,11 +99,14 @@ class Manifests:
 
         marks = ", ".join(f"@{column}" for column in values)
         query = f"INSERT INTO `{self.dataset}.{name}` VALUES ({marks}, CURRENT_TIMESTAMP())"
+        insert = lambda: resubmitted(  # noqa: E731
+            lambda: self._query(query, values), f"{self.dataset}.{name}", self.resubmit_seconds
+        )
         try:
-            self._query(query, values)
+            insert()
         except NotFound:
             self._create(name, list(values))
-            self._query(query, values)
+            insert()
 
     def _create(self, name: str, columns: list[str]) -> None:
         from google.cloud import bigquery

@@ -73,7 +73,13 @@ class Server:
     def transaction(self, what: str) -> Generator[psycopg.Cursor]:
         """A transaction on a new connection: committed when the block ends, rolled back when it raises."""
         with self.connected(what) as connection, connection.transaction(), connection.cursor() as cursor:
+            self.limit(cursor)
             yield cursor
+
+    def limit(self, cursor: psycopg.Cursor) -> None:
+        """Limit the time of a statement in this transaction only: behind a pooler, the connection is another client's next."""
+        timeout = str(round(self._statement_timeout * 1000))
+        cursor.execute("SELECT set_config('statement_timeout', %s, true)", [timeout])
 
     def _connect(self, what: str) -> psycopg.Connection:
         import psycopg
@@ -98,8 +104,6 @@ class Server:
                 time.sleep(wait)
             else:
                 connection.add_notice_handler(lambda _: None)
-                timeout = str(round(self._statement_timeout * 1000))
-                connection.execute("SELECT set_config('statement_timeout', %s, false)", [timeout])
                 return connection
         raise AssertionError("unreachable")
 

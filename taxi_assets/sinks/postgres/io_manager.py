@@ -36,7 +36,10 @@ from taxi_assets.sinks.postgres.table import (
 from taxi_assets.sinks.postgres.views import PostgresViews
 
 if TYPE_CHECKING:
+    import psycopg
     import pyarrow as pa
+
+    from taxi_assets.sinks.postgres.table import Shape
 
 _READ_BYTES = 8_000_000
 
@@ -80,9 +83,15 @@ class PostgresIOManager(ConfigurableSink):
         month, log, wait = month_file.month, write.log, self.patience
         loaded, own = require_columns(table, month_file, SQL_TYPES), self._table(table)
         server = self._server()
+
+        def prepared(cursor: psycopg.Cursor) -> Shape:
+            server.limit(cursor)
+            return prepare(cursor, own, loaded)
+
         with server.connected(str(month)) as connection:
-            shape = with_retries(connection, own, month, wait, log, lambda cursor: prepare(cursor, own, loaded))
+            shape = with_retries(connection, own, month, wait, log, prepared)
             with connection.transaction(), connection.cursor() as cursor:
+                server.limit(cursor)
                 lock_month(cursor, own, month, wait, log)
                 started = time.monotonic()
                 if table.key:
