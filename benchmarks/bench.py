@@ -50,6 +50,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--check", action="store_true", help="compare the ratios with the recorded ones (no peers)")
     parser.add_argument("--scale", action="store_true", help="time and memory from 0.1 to 15 million rows instead")
     parser.add_argument("--backfill", action="store_true", help="12 months by 1 and 2 workers instead")
+    parser.add_argument("--high-volume", action="store_true", help="20 million high-volume trips beside yellow instead")
     parser.add_argument("--list", action="store_true", help="name the cases")
     asked = parser.parse_args(arguments)
     every = [*floors.CASES, *ours.CASES, *([] if asked.check else peer_cases(asked.folder / "peers"))]
@@ -57,10 +58,12 @@ def main(arguments: list[str] | None = None) -> int:
         print("\n".join(f"{case.name:<26} {case.what}" for case in every))
         return 0
     recorded = report.recorded()
-    if asked.scale or asked.backfill:
-        from benchmarks import backfill, scale
+    if asked.scale or asked.backfill or asked.high_volume:
+        from benchmarks import backfill, high_volume, scale
 
-        name, module = ("scale", scale) if asked.scale else ("backfill", backfill)
+        modes = {"scale": asked.scale, "backfill": asked.backfill, "high_volume": asked.high_volume}
+        name = next(mode for mode, wanted in modes.items() if wanted)
+        module = {"scale": scale, "backfill": backfill, "high_volume": high_volume}[name]
         section = module.measure(asked.folder, asked.rows, asked.repeat or 1, say)
     else:
         rows = asked.rows or (recorded.get("main", {}).get("rows") if asked.check else None) or ROWS

@@ -112,7 +112,7 @@ def _copying(*, replacing: bool = False) -> Callable[[], None]:
         with connection.transaction(), connection.cursor() as cursor, inputs.BINARY.open("rb") as file:
             if replacing:
                 cursor.execute("ALTER TABLE bench.floor RENAME TO old")
-            cursor.execute(f"CREATE TABLE bench.floor ({columns})")
+            cursor.execute(f"CREATE TABLE bench.floor ({columns})".encode())
             with cursor.copy("COPY bench.floor FROM STDIN (FORMAT binary, FREEZE)") as sink:
                 while data := file.read(1 << 20):
                     sink.write(data)
@@ -180,7 +180,10 @@ def connect() -> psycopg.Connection:
     import psycopg
 
     return psycopg.connect(
-        **{part: os.environ[f"BENCH_POSTGRES_{part.upper()}"] for part in ("host", "port", "user", "password")},
+        host=os.environ["BENCH_POSTGRES_HOST"],
+        port=int(os.environ["BENCH_POSTGRES_PORT"]),
+        user=os.environ["BENCH_POSTGRES_USER"],
+        password=os.environ["BENCH_POSTGRES_PASSWORD"],
         dbname=os.environ["BENCH_POSTGRES_DATABASE"],
         autocommit=True,
     )
@@ -213,7 +216,6 @@ CASES = [
         NOOP,
         home="noop",
     ),
-    Case("noop_unchecked", "The same without its checks.", (*NOOP, "--without-checks"), home="noop"),
 ]
 
 

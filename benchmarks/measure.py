@@ -31,6 +31,8 @@ class Case:
     """Folder of the publisher that it reads from; its own one holds months without unreadable lines."""
     home: str = "home"
     """Folder of the workspace that is DAGSTER_HOME and where it runs: dagster.yaml's paths count from there."""
+    env: tuple[tuple[str, str], ...] = ()
+    """What its environment has in place of the workspace's."""
 
 
 @dataclass(frozen=True)
@@ -133,21 +135,17 @@ def interleave(
 ) -> dict[str, list[Sample]]:
     """Run every case `repeat` times, round by round, every other round backwards: what drifts, drifts for all.
 
-    A round before the first warms up (files compiled, tables made) and does not count. A case that fails in it is left
-    out and told; one that fails later ends the measurement.
+    A round before the first warms up (files compiled, tables made) and does not count.
+
+    Raises:
+        CaseFailed: a case ended with an error; a comparison without it would pass unseen.
     """
-    able: list[Case] = []
     for case in cases:
-        try:
-            sample = once(case)
-        except CaseFailed as error:
-            tell(f"left out: {error}")
-        else:
-            able.append(case)
-            tell(f"warm-up  {case.name:<26} {sample.seconds:8.2f} s  {sample.peak:7.0f} MB")
-    samples: dict[str, list[Sample]] = {case.name: [] for case in able}
+        sample = once(case)
+        tell(f"warm-up  {case.name:<26} {sample.seconds:8.2f} s  {sample.peak:7.0f} MB")
+    samples: dict[str, list[Sample]] = {case.name: [] for case in cases}
     for round_ in range(repeat):
-        for case in able if round_ % 2 == 0 else reversed(able):
+        for case in cases if round_ % 2 == 0 else reversed(cases):
             sample = once(case)
             samples[case.name].append(sample)
             tell(f"{round_ + 1}/{repeat}  {case.name:<31} {sample.seconds:8.2f} s  {sample.peak:7.0f} MB")
@@ -171,11 +169,18 @@ def paired(
     combine: Callable[[float, float], float],
 ) -> float | None:  # fmt: skip
     """The median over the rounds of `combine(sum of top, sum of bottom)`; None when a case was not measured."""
-    if any(not samples.get(name) for name in (*top, *bottom)):
+    if any(not samples.get(name.partition(".")[0]) for name in (*top, *bottom)):
         return None
-    rounds = range(min(len(samples[name]) for name in (*top, *bottom)))
-    totals = [[sum(samples[name][i].seconds for name in names) for names in (top, bottom)] for i in rounds]
-    return round(statistics.median(combine(above, below) for above, below in totals), 4)
+    totals = [
+        [sum(of) for of in zip(*(_seconds(samples, name) for name in names), strict=True)] for names in (top, bottom)
+    ]
+    return round(statistics.median(combine(above, below) for above, below in zip(*totals, strict=True)), 4)
+
+
+def _seconds(samples: Mapping[str, Sequence[Sample]], name: str) -> list[float]:
+    """A case's seconds in each round, or with `case.part` what it reported of a part."""
+    case, _, part = name.partition(".")
+    return [sample.told[part] if part else sample.seconds for sample in samples[case]]
 
 
 def as_json(samples: Mapping[str, Sequence[Sample]]) -> dict[str, list[dict]]:

@@ -71,7 +71,7 @@ SINKS = {
     "gcs_partitioned": "clean_trips",
     "bq_table": "gcs_parquet",
 }
-CHECKS = [("raw_trips", 1, 2), ("clean_trips", 2, 1), *((sink, 1, 0) for sink in SINKS)]
+CHECKS = [("raw_trips", 1, 3), ("clean_trips", 2, 1), *((sink, 1, 0) for sink in SINKS)]
 
 defs = dg.Definitions(
     assets=[raw_trips, clean_trips, *(_sink(name, upstream) for name, upstream in SINKS.items())],

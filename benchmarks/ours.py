@@ -24,7 +24,7 @@ SINKS = ("postgres", "parquet_object", "day_folders", "warehouse")
 def library_api_to_postgres() -> Callable[[], object]:
     """API to Postgres with our functions alone: fetch, read, clean, publish, load, and the same checks; no Dagster run."""
     from taxi_assets.assets import checks
-    from taxi_assets.assets.ingest import Publisher
+    from taxi_assets.assets.publisher import Publisher
     from taxi_assets.core.month import Month
     from taxi_assets.core.staging import stage
     from taxi_assets.datasets.rules import CleaningRules
@@ -105,7 +105,6 @@ CASES = [
     *(_part(f"sink_{name}", f"The {name} sink alone: its whole replace of a clean month on disk.") for name in SINKS),
     Case("graph", "The six assets from API to warehouse with all checks, process start included.",
          (*LAUNCH, "--assets", SIX)),
-    Case("graph_unchecked", "The six assets without their checks.", (*LAUNCH, "--assets", SIX, "--without-checks")),
     Case("graph_unreadable", "The six assets with all checks, of the same month with its unreadable lines.",
          (*LAUNCH, "--assets", SIX), folder="damaged/"),
     Case("job", "The job load_month, all of it: the six assets, what is made of them (daily summary, report), all checks.",

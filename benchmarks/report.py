@@ -153,6 +153,31 @@ def scale_table(section: Mapping[str, Any]) -> str:
     )
 
 
+def high_volume_table(section: Mapping[str, Any]) -> str:
+    """Time per row and column, and peak, of both months; and the ratios that are promised."""
+    lines, ratios = [], []
+    per_value: dict[tuple[str, str], float] = {}
+    peaks: dict[tuple[str, str], float] = {}
+    for line in section["lines"]:
+        at = line["where"], line["case"]
+        per_value[at] = 1e9 * line["seconds"] / line["rows"] / line["columns"]
+        peaks[at] = line["peak"]
+        figures = (f"{line['rows']:,}", str(line["columns"]), f"{line['seconds']:.1f}", f"{per_value[at]:.0f}")
+        lines.append((f"`{line['case']}`", line["where"], *figures, f"{line['peak']:.0f}"))
+    for where in dict.fromkeys(line["where"] for line in section["lines"]):
+        yellow, high = (where, "yellow"), (where, "fhvhv")
+        ratios.append((where, f"{peaks[high] / peaks[yellow]:.2f}", f"{per_value[high] / per_value[yellow]:.2f}"))
+    return (
+        f"{_where(section)}\n\n"
+        + table(("dataset", "where", "rows", "columns", "s", "ns a row and column", "peak MB"), lines)
+        + "\n\n"
+        + table(
+            ("where", "peak, times yellow's (promised: 1.1)", "time a row and column, times yellow's (promised: 1.2)"),
+            ratios,
+        )
+    )
+
+
 def growth(lines: Sequence[Mapping[str, Any]]) -> list[tuple[str, str, str, str]]:
     """For each case how many times the peak at the usual month's rows its peak at the most rows is."""
     peaks: dict[str, dict[int, float]] = {}
@@ -191,5 +216,6 @@ def _where(section: Mapping[str, Any]) -> str:
 SECTIONS: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "main": main_table,
     "scale": scale_table,
+    "high_volume": high_volume_table,
     "backfill": backfill_table,
 }

@@ -29,7 +29,8 @@ def measure(folder: Path, most: int | None, repeat: int, say: Callable[[str], No
         lines.append({"case": name, "rows": space.rows, "seconds": round(seconds, 3), "peak": round(peak, 1)})
         say(f"{name:<36} {space.rows:>12,} {seconds:8.2f} s {peak:7.0f} MB")
 
-    for rows in [size for size in SIZES if size <= (most or SIZES[-1])] or [most]:
+    most = most or SIZES[-1]
+    for rows in [size for size in SIZES if size <= most] or [most]:
         space = Workspace(folder, rows)
         with space.ready():
             space.forget()

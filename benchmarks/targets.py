@@ -16,7 +16,10 @@ TOLERANCE = 0.25
 
 @dataclass(frozen=True)
 class Target:
-    """`combine(sum of top, sum of bottom)` in one round compared with `limit`; `least`: it must be at least that."""
+    """`combine(sum of top, sum of bottom)` in one round compared with `limit`; `least`: it must be at least that.
+
+    Both name cases, or what a case reported itself: `graph.checks`.
+    """
 
     name: str
     what: str
@@ -64,8 +67,8 @@ TARGETS = (
            ("graph",), GRAPH_FLOORS, 1.6),
     Target("added to import dagster", "import of our definitions less import of dagster",
            ("import_package",), ("import_dagster",), 0.5, combine=operator.sub, unit=" s"),
-    Target("share of the checks", "what leaving the checks out saves, of the graph",
-           ("graph",), ("graph_unchecked",), 0.1, combine=lambda graph, unchecked: 1 - unchecked / graph, unit=""),
+    Target("share of the checks", "the check steps' time, of the graph's in the same run",
+           ("graph.checks",), ("graph",), 0.1, unit=""),
 )  # fmt: skip
 
 

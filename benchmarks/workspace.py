@@ -100,7 +100,7 @@ class Workspace:
     def run(self, case: Case) -> Sample:
         """Settle the workspace and run a case once."""
         self.settle()
-        return run(case, self.env(case.folder, case.home), self.folder / case.home)
+        return run(case, self.env(case.folder, case.home) | dict(case.env), self.folder / case.home)
 
     def settle(self) -> None:
         """Before each run: nothing downloaded is at hand, and no run pays for what an earlier one left to be written."""

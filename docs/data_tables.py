@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
+from types import MappingProxyType
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from taxi_assets.core.table import Column
 from taxi_assets.datasets.encodings import CODES, NULL_TEXTS
-from taxi_assets.datasets.eras import ALIASES, ERAS, METER
+from taxi_assets.datasets.eras import ALIASES, ERAS, FOR_HIRE_ALIASES, METER
 from taxi_assets.datasets.rules import RULES, CleaningRules, Rule
-from taxi_assets.datasets.schema import GREEN, REJECT_COLUMNS, YELLOW
+from taxi_assets.datasets.schema import FHV, FHVHV, GREEN, KINDS, REJECT_COLUMNS, YELLOW
+from taxi_assets.datasets.trips import TRIP_COLUMNS, trips
 from taxi_assets.datasets.zones import ZONE_COLUMNS
 from taxi_assets.publisher.rows import REASONS
 
@@ -26,27 +30,33 @@ def table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
 
 
 def schema() -> str:
-    """The canonical columns, yellow first, then what green has more."""
-    columns = [*YELLOW.columns, *GREEN.columns[len(YELLOW.columns) :]]
-    green = {column.name for column in GREEN.columns[len(YELLOW.columns) :]}
+    """The canonical columns of taxis, yellow first, then what green has more."""
+    green = GREEN.columns[len(YELLOW.columns) :]
+    return columns([*YELLOW.columns, *green], {column.name: " (green)" for column in green})
+
+
+def fhv_schema() -> str:
+    """The canonical columns of for-hire vehicles."""
+    return columns(FHV.columns)
+
+
+def fhvhv_schema() -> str:
+    """The canonical columns of high-volume for-hire trips."""
+    return columns(FHVHV.columns)
+
+
+def columns(listed: Sequence[Column], notes: Mapping[str, str] = MappingProxyType({})) -> str:
+    """Columns with what they mean."""
     return table(
         ("column", "type", "what it is", "a file must have it"),
-        [
-            (
-                f"`{c.name}`" + (" (green)" if c.name in green else ""),
-                c.type,
-                c.description,
-                "yes" if c.required else "",
-            )
-            for c in columns
-        ],
+        [(f"`{c.name}`{notes.get(c.name, '')}", c.type, c.description, "yes" if c.required else "") for c in listed],
     )
 
 
 def eras() -> str:
     """Every era, with the header where it changes."""
     return table(
-        ("taxi", "file", "months", "columns", "what is particular"),
+        ("dataset", "file", "months", "columns", "what is particular"),
         [
             (
                 era.kind,
@@ -76,10 +86,13 @@ def headers() -> str:
 
 def aliases() -> str:
     """Published names that differ from the canonical ones."""
-    by_name = groupby(sorted(ALIASES, key=ALIASES.__getitem__), key=ALIASES.__getitem__)
+    published: dict[tuple[str, str], list[str]] = {}
+    for kind, names in (("taxis", ALIASES), ("for-hire", FOR_HIRE_ALIASES)):
+        for alias, name in names.items():
+            published.setdefault((kind, name.replace(METER, YELLOW.meter)), []).append(f"`{alias}`")
     return table(
-        ("canonical", "also published as"),
-        [(f"`{name.replace(METER, 'tpep')}`", ", ".join(f"`{alias}`" for alias in names)) for name, names in by_name],
+        ("dataset", "canonical", "also published as"),
+        [(kind, f"`{name}`", ", ".join(names)) for (kind, name), names in sorted(published.items())],
     )
 
 
@@ -103,9 +116,15 @@ def reasons() -> str:
 def rules() -> str:
     """The cleaning rules, in the order in which they apply, with their settings."""
     return table(
-        ("`reject_reason`", "when", "setting", "default"),
+        ("`reject_reason`", "when", "setting", "default", "datasets"),
         [
-            (f"`{rule.reason}`", rule.description, f"`{rule.variable}`" if rule.variable else "", default(rule))
+            (
+                f"`{rule.reason}`",
+                rule.description,
+                f"`{rule.variable}`" if rule.variable else "",
+                default(rule),
+                ", ".join(name for name, kind in KINDS.items() if rule.concerns(kind)),
+            )
             for rule in RULES
         ],
     )
@@ -140,7 +159,24 @@ def nulls() -> str:
     return ", ".join(f"`{text}`" if text else "the empty field" for text in NULL_TEXTS)
 
 
-SECTIONS = {f.__name__: f for f in (schema, eras, headers, aliases, codes, reasons, rules, reject_fields, zones, nulls)}
+def trip_columns() -> str:
+    """The columns of the view `trips`, and where each dataset has them."""
+    values = {table.kind: expressions for table, expressions in trips([*KINDS.values()]).parts}
+
+    def shown(kind: str, name: str) -> str:
+        expression = re.sub(r"COALESCE\(([a-z_]+), 0\)", r"\1", values[kind].get(name, ""))
+        return f"`{expression}`" if expression else "null"
+
+    return table(
+        ("column", "type", "what it is", *KINDS),
+        [(f"`{c.name}`", c.type, c.description, *(shown(kind, c.name) for kind in KINDS)) for c in TRIP_COLUMNS],
+    )
+
+
+SECTIONS = {
+    f.__name__: f
+    for f in (schema, fhv_schema, fhvhv_schema, eras, headers, aliases, codes, reasons, rules, reject_fields)
+} | {f.__name__: f for f in (zones, nulls, trip_columns)}
 
 
 def rendered(page: str) -> str:

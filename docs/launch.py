@@ -31,6 +31,9 @@ FAILED_RUNS = """query($filter: RunsFilter!) { runsOrError(filter: $filter) {
 FAILURES = """query($id: ID!) { logsForRun(runId: $id) { ... on EventConnection { events { __typename
   ... on ExecutionStepFailureEvent { stepKey failureMetadata { description } error { message errorChain { error { message } } } }
   ... on AssetCheckEvaluationEvent { evaluation { success severity checkName description } } } } } }"""
+DAEMONS = "{ instance { daemonHealth { allDaemonStatuses { daemonType healthy } } } }"
+DAEMON_SECONDS = 60
+"""How long a run may be queued, or a backfill requested, while the daemon that begins it does not run."""
 FINAL = ("SUCCESS", "FAILURE", "CANCELED", "COMPLETED_SUCCESS", "COMPLETED_FAILED", "FAILED")
 
 
@@ -121,11 +124,27 @@ def backfill(address, months, started_by="docs/launch.py"):
     return launched["backfillId"]
 
 
-def wait(status, every=2):
-    """Wait until `status` returns a final status, and return it."""
+def wait(address, daemon, status, every=2):
+    """Wait until `status` returns a final status, and return it.
+
+    Raises:
+        Refused: the work is not begun, because the daemon of this type does not run.
+    """
+    since = time.monotonic()
     while (now := status()) not in FINAL:
+        if now not in ("QUEUED", "REQUESTED") or _is_healthy(address, daemon):
+            since = time.monotonic()
+        elif time.monotonic() - since > DAEMON_SECONDS:
+            raise Refused(
+                "It is in the queue, and no daemon takes it from there: start one: make dev, or dagster-daemon run."
+            )
         time.sleep(every)
     return now
+
+
+def _is_healthy(address, daemon):
+    daemons = query(address, DAEMONS)["instance"]["daemonHealth"]["allDaemonStatuses"]
+    return any(each["daemonType"] == daemon and each["healthy"] for each in daemons)
 
 
 def failures(address, run):
@@ -163,18 +182,24 @@ def main(address, first, last=None):
         if last is None:
             run = load_month(address, first)
             print(f"{address}/runs/{run}", flush=True)
-            status = wait(lambda: query(address, RUN, id=run)["runOrError"]["status"])
+            status = wait(
+                address, "QUEUED_RUN_COORDINATOR", lambda: query(address, RUN, id=run)["runOrError"]["status"]
+            )
             failed = [run]
         else:
             id_ = backfill(address, months_between(first, last))
             print(f"{address}/runs/b/{id_}", flush=True)
-            status = wait(lambda: query(address, PROGRESS, id=id_)["partitionBackfillOrError"]["status"])
+            status = wait(
+                address, "BACKFILL", lambda: query(address, PROGRESS, id=id_)["partitionBackfillOrError"]["status"]
+            )
             of_backfill = {"statuses": ["FAILURE"], "tags": [{"key": "dagster/backfill", "value": id_}]}
             runs = query(address, FAILED_RUNS, filter=of_backfill)["runsOrError"]["results"]
             failed = [run["runId"] for run in runs]
         print(status)
         if status in ("SUCCESS", "COMPLETED_SUCCESS"):
             return 0
+        if not failed:
+            print("Not every month was loaded; the log of its run says why: not published yet?", file=sys.stderr)
         for each in failed:
             print(*failures(address, each), sep="\n", file=sys.stderr)
     except Refused as error:

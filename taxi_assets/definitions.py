@@ -17,6 +17,7 @@ from taxi_assets.assets.jobs import load_month
 from taxi_assets.assets.publisher import publisher_asset
 from taxi_assets.assets.reports import report_assets
 from taxi_assets.assets.sinks import sink_assets
+from taxi_assets.assets.views import view_assets
 from taxi_assets.automation.alerts import alerts_sensor
 from taxi_assets.automation.audit import audit_jobs, audit_schedule
 from taxi_assets.automation.deadlines import check_keys, deadline_checks, deadline_job, deadline_schedule
@@ -24,7 +25,7 @@ from taxi_assets.automation.housekeeping import housekeeping_job, housekeeping_s
 from taxi_assets.automation.schedules import monthly_schedule, reconciliation
 from taxi_assets.automation.sensors import new_months_sensor, sinks_follow, with_conditions
 from taxi_assets.executors import executor
-from taxi_assets.resources import resources
+from taxi_assets.resources import resource_definitions
 from taxi_assets.settings import Settings, load_settings
 from taxi_assets.terminal import terminal_logger
 
@@ -50,7 +51,7 @@ def build_defs(
     jobs = [
         job
         for kind in kinds
-        for job in (load_month(kind, without=check_keys(kind, settings)), deadline_job(kind, settings))
+        for job in (load_month(kind, settings, without=check_keys(kind, settings)), deadline_job(kind, settings))
     ]
     schedules = [
         make(kind, settings)
@@ -61,11 +62,12 @@ def build_defs(
         *(with_conditions(kinds, assets) if declarative else assets),
         *daily_assets,
         *dimension_assets(settings),
+        view_assets(settings),
     ]
-    sources = [publisher_asset(kind) for kind in kinds]
+    sources = [publisher_asset(kind, settings) for kind in kinds]
     return dg.Definitions(
         assets=_with_code_references([*sources, *assets], settings),
-        asset_checks=[*checks, *dimension_checks()],
+        asset_checks=[*checks, *dimension_checks(settings)],
         jobs=[*jobs, *audit_jobs(kinds, settings), housekeeping_job(settings)],
         schedules=[*schedules, housekeeping_schedule(settings)],
         sensors=[
@@ -73,7 +75,7 @@ def build_defs(
             *(sinks_follow(kind, settings) for kind in kinds if declarative),
             alerts_sensor(settings),
         ],
-        resources={**resources(settings), **(resource_overrides or {})},
+        resources={**resource_definitions(settings), **(resource_overrides or {})},
         loggers={"console": dg.colored_console_logger, "terminal": dg.LoggerDefinition(terminal_logger)},
         executor=executor(settings),
     )

@@ -12,6 +12,14 @@ INGEST, SINKS, DAILY, REPORTS = "ingest", "sinks", "daily", "reports"
 CODE_VERSION = "1"
 """Raised when the same published file would give other rows; months of an older version show as stale."""
 
+PUBLISHER_POOL, POSTGRES_POOL, BUCKET_POOL, WAREHOUSE_POOL = POOLS = (
+    "taxi_publisher",
+    "taxi_postgres",
+    "taxi_bucket",
+    "taxi_warehouse",
+)
+"""Dagster's pools: a step is in that of the shared resource that it uses most. They have no limit until an operator sets one."""
+
 NEW_COLUMNS, LOADED_COLUMNS = "new_columns", "loaded_columns"
 """Metadata of raw_trips and of clean_trips: columns of the file that were not known, and those of them that were loaded."""
 

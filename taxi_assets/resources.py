@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
@@ -17,8 +17,11 @@ from taxi_assets.sinks.dimensions import DimensionIOManager
 from taxi_assets.sinks.duckdb.io_manager import DuckDBIOManager
 from taxi_assets.sinks.parquet_object.io_manager import ParquetObjectIOManager
 from taxi_assets.sinks.postgres.embedded import EmbeddedPostgres
-from taxi_assets.sinks.postgres.io_manager import PostgresIOManager
+from taxi_assets.sinks.postgres.io_manager import EmbeddedPostgresIOManager, PostgresIOManager
 from taxi_assets.sinks.several import SeveralSinks
+
+if TYPE_CHECKING:
+    from dagster_gcp import BigQueryResource, GCSResource
 
 SUMMARY_TEMPLATE = "reports/{kind}/daily_summary/{month}.parquet"
 
@@ -29,7 +32,7 @@ def embedded_postgres(settings: Settings) -> EmbeddedPostgres:
 
 
 def resources(settings: Settings) -> dict[str, Any]:
-    """The resources of the code location, by key."""
+    """The resources that the package's assets use, by key."""
     key_file = str(settings.gcp_key_file) if settings.gcp_key_file else None
     staging = str(settings.staging_folder)
     bucket = {"location": settings.bucket_location, "key_file": key_file, "staging": staging}
@@ -45,7 +48,11 @@ def resources(settings: Settings) -> dict[str, Any]:
     else:
         file = str(settings.home_folder / "warehouse.duckdb")
         warehouse = DuckDBIOManager(path=file, dataset=settings.dataset, staging=staging)
-    url = settings.postgres_url
+    tables = {"schema_name": settings.postgres_schema, "staging": staging}
+    if settings.postgres_url:
+        postgres = PostgresIOManager(url=settings.postgres_url.get_secret_value(), **tables)
+    else:
+        postgres = EmbeddedPostgresIOManager(folder=str(embedded_postgres(settings).folder), **tables)
     lakes = {
         f"{layer}_lake": LakeIOManager(
             folder=str(settings.lake_folder), asset=f"{layer}_trips", staging=staging, **together
@@ -57,13 +64,9 @@ def resources(settings: Settings) -> dict[str, Any]:
         )
     }
     return {
-        "publisher": Publisher(settings),
+        "publisher": Publisher(source=settings.source, sample_rows=settings.sample_rows, folder=str(settings.folder)),
         **lakes,
-        "postgres": PostgresIOManager(
-            url.get_secret_value() if url else embedded_postgres(settings).url,
-            settings.postgres_schema,
-            staging=staging,
-        ),
+        "postgres": postgres,
         "parquet_object": ParquetObjectIOManager(template=settings.object_template, **bucket),
         "day_folders": DayFoldersIOManager(prefix=settings.dataset_prefix, **bucket),
         "daily_object": DailyObjectIOManager(template=settings.daily_template, **bucket),
@@ -71,6 +74,29 @@ def resources(settings: Settings) -> dict[str, Any]:
         "summary": summary_io_manager,
         "dimensions": dimension_io_manager(settings),
     }
+
+
+def resource_definitions(settings: Settings) -> dict[str, Any]:
+    """The resources as the UI may show them, fields with a secret by their variables; and those for other projects' assets."""
+    shown = resources(settings)
+    if settings.postgres_url:
+        shown["postgres"] = with_variable(shown["postgres"], "url", "TAXI_POSTGRES_URL")
+    if "{" in settings.source:  # an address, which may contain a password or a token
+        shown["publisher"] = with_variable(shown["publisher"], "source", "TAXI_SOURCE")
+    key_file = str(settings.gcp_key_file) if settings.gcp_key_file else None
+    return {**shown, "gcs": gcs_resource(key_file), "bigquery": bigquery_resource(settings, key_file)}
+
+
+def with_variable(resource: Any, field: str, variable: str) -> dg.ResourceDefinition:
+    """Return a definition of the resource whose config is `field` as the variable's name: what Dagster stores of an EnvVar.
+
+    The value is the one that the settings have read. Dagster would look an EnvVar up in the environment of the process: it
+    is not there if it is in `.env` and the command is not Dagster's, and it could not differ between two definitions in a
+    process. The only allowed value is the name, so that nobody replaces it in the launchpad in vain.
+    """
+    name = dg.Field(dg.Enum(variable, [dg.EnumValue(variable)]), default_value=variable)
+    make: Any = dg.IOManagerDefinition if isinstance(resource, dg.IOManager) else dg.ResourceDefinition
+    return make(lambda _: resource, config_schema={field: {"env": name}}, description=type(resource).__doc__)
 
 
 @dg.io_manager(
@@ -97,3 +123,32 @@ def dimension_io_manager(settings: Settings) -> dg.IOManagerDefinition:
         return DimensionIOManager({"lake": LakeDimensions(settings.lake_folder), **databases})
 
     return dimensions
+
+
+def gcs_resource(key_file: str | None) -> dg.ResourceDefinition:
+    """Cloud Storage for assets of other projects."""
+
+    @dg.resource(description="dagster-gcp's GCSResource, with the account of TAXI_GCP_KEY_FILE or at an emulator.")
+    def gcs(_: dg.InitResourceContext) -> GCSResource:
+        from taxi_assets.sinks.storage.resource import Storage  # slow to import
+
+        return Storage(key_file=key_file)
+
+    return gcs
+
+
+def bigquery_resource(settings: Settings, key_file: str | None) -> dg.ResourceDefinition:
+    """BigQuery for assets of other projects."""
+
+    @dg.resource(description="dagster-gcp's BigQueryResource, with the project, location and account of the settings.")
+    def bigquery(_: dg.InitResourceContext) -> BigQueryResource:
+        from taxi_assets.sinks.bigquery.resource import Warehouse  # slow to import
+
+        return Warehouse(
+            project=settings.bigquery_project,
+            location=settings.bigquery_location,
+            key_file=key_file,
+            api_endpoint=settings.bigquery_endpoint,
+        )
+
+    return bigquery

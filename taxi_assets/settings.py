@@ -31,7 +31,7 @@ class Settings(HomeSettings, CleaningRules):
         description="Where months go: `local` (embedded Postgres, a directory "
         "as bucket, DuckDB) or `gcp` (Postgres by URL, a bucket, BigQuery).",
     )
-    kinds: str = Field("yellow", description="Kinds of taxi, separated by commas: yellow, green.")
+    kinds: str = Field("yellow", description="Datasets, separated by commas: yellow, green, fhv, fhvhv.")
     source: str = Field(
         "tlc",
         repr=False,  # an address may contain a password or a token
@@ -44,6 +44,11 @@ class Settings(HomeSettings, CleaningRules):
         repr=False,  # as above
         description="Path or https address of the taxi zone lookup, taxi_zone_lookup.csv; unset: the one that the source "
         "publishes, if it does.",
+    )
+    fhv_bases: str | None = Field(
+        None,
+        repr=False,  # as above
+        description="Path or https address of a CSV with the bases of for-hire vehicles (base_number, base_name); unset: none.",
     )
     new_columns: Literal["keep", "add", "refuse"] = Field(
         "keep",
@@ -174,7 +179,7 @@ class Settings(HomeSettings, CleaningRules):
         address_scheme(value)
         return value
 
-    @field_validator("zones")
+    @field_validator("zones", "fhv_bases")
     @classmethod
     def _known_lookup(cls, value: str | None) -> str | None:
         if value:

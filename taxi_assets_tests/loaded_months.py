@@ -14,7 +14,7 @@ import pytest
 from taxi_assets.assets.month_status import resource_keys
 from taxi_assets.datasets.schema import YELLOW
 from taxi_assets.definitions import build_defs
-from taxi_assets.keys import monthly
+from taxi_assets.keys import POOLS, monthly
 from taxi_assets.settings import Settings, load_settings
 from taxi_assets.sinks.postgres.embedded import EmbeddedPostgres
 from taxi_assets_tests.fake_publisher import FakePublisher, fake_publisher
@@ -70,6 +70,8 @@ def loaded_months(home: Path) -> Generator[Loaded, None, None]:
         try:
             (home / "dagster").mkdir()
             with dg.instance_for_test(temp_dir=str(home / "dagster"), set_dagster_home=False) as instance:
+                for pool in POOLS:  # a run must not wait for a slot that it has itself
+                    instance.event_log_storage.set_concurrency_slots(pool, 1)
                 for month in (BEFORE, OLDER):
                     publisher.publish(month)
                     job = defs.resolve_job_def("load_month")

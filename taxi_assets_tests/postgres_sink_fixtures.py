@@ -30,7 +30,7 @@ TABLE = "ny_taxi.yellow_cab_data"
 
 @pytest.fixture
 def sink(postgres_url: str) -> PostgresIOManager:
-    return PostgresIOManager(postgres_url)
+    return PostgresIOManager(url=postgres_url)
 
 
 def relations(url: str) -> set[str]:

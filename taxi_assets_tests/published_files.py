@@ -7,6 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from taxi_assets.core.month import Month
+from taxi_assets.datasets.encodings import CODES, LICENSES
 from taxi_assets.datasets.eras import Era
 from taxi_assets.datasets.schema import YELLOW, TaxiKind
 from taxi_assets.publisher.reader import open_trips
@@ -72,7 +73,7 @@ FLAG_DIGITS = {"N": ["0"], "Y": ["1"]}
 
 def words(era: Era) -> dict[str, dict]:
     """Return how an era writes codes: canonical column to canonical value to spellings; only columns with codes."""
-    if era.kind == "green" or (era.first >= "2015" if era.publication == "csv" else era.first >= "2011"):
+    if era.kind != "yellow" or (era.first >= "2015" if era.publication == "csv" else era.first >= "2011"):
         return {}
     first_half_of_2010 = {"payment_type": PAYMENT_WORDS["2010"], "store_and_fwd_flag": FLAG_DIGITS}
     by_year = {
@@ -87,10 +88,15 @@ def csv_text(value: object) -> str:
     return "" if value is None else repr(value) if isinstance(value, float) else str(value)
 
 
+QUOTED_COMMA = '","'
+
+
 def era_csv(era: Era, rows: list[list[object]], end: str = "\r\n") -> bytes:
     """Return a file of the era, with published values in the order of its header."""
     lines = [",".join(era.header), *([""] if era.blank_second_line else [])]
     lines += [",".join(map(csv_text, row)) + "," * era.surplus_fields for row in rows]
+    if "every field is quoted" in era.oddities:
+        lines = [f'"{text.replace(",", QUOTED_COMMA)}"' for text in lines]
     return (end.join(lines) + end).encode()
 
 
@@ -105,7 +111,9 @@ COMMON_TYPES = {
     "request_source": pa.large_string(),
     "trip_type": pa.int64(),
 }
-TYPE_NAMES = {"double": pa.float64(), "string": pa.string(), "int32": pa.int32()}
+COMMON_TYPES |= dict.fromkeys(LICENSES, pa.string()) | {name: pa.string() for name in CODES if name.endswith("_flag")}
+COMMON_TYPES |= {"sr_flag": pa.int64(), "trip_time": pa.int64()}
+TYPE_NAMES = {"double": pa.float64(), "string": pa.string(), "int32": pa.int32(), "number": pa.float64()}
 
 
 def era_parquet(era: Era, canonical: list[str], rows: list[list[object]], path: Path) -> bytes:

@@ -45,7 +45,7 @@ class SampleFacts:
 
 def expected(kind: TaxiKind, month: Month, rows: int) -> SampleFacts:
     """Return what `write_sample` writes for these arguments; it is the same for every variant."""
-    defects, reasons = count_defects(rows), Counter()
+    defects, reasons = count_defects(kind, rows), Counter()
     for name, reason in REJECTED_AS.items():
         reasons[reason] += defects[name]
     return SampleFacts(rows, defects, dict(+reasons))

@@ -51,12 +51,11 @@ def test_floors_are_added_up_and_a_missing_one_leaves_the_target_out() -> None:
     assert target.value(samples) is None
 
 
-def test_the_package_s_import_is_a_difference_and_the_checks_a_share() -> None:
+def test_the_package_s_import_is_a_difference_and_the_checks_a_share_of_the_same_run() -> None:
     samples = {
         "import_package": seconds(1.4),
         "import_dagster": seconds(1.0),
-        "graph": seconds(10),
-        "graph_unchecked": seconds(9),
+        "graph": [Sample(10, 10, 100.0, {"checks": 1.0})],
     }
     assert values(samples) == {"added to import dagster": 0.4, "share of the checks": 0.1}
 
@@ -106,16 +105,14 @@ def test_a_case_that_fails_says_why(tmp_path: Path) -> None:
         run(python("broken", "raise SystemExit('no such month')"), {}, tmp_path)
 
 
-def test_every_other_round_runs_backwards_and_a_case_that_cannot_run_is_left_out() -> None:
+def test_every_other_round_runs_backwards() -> None:
     ran: list[str] = []
 
     def once(case: Case) -> Sample:
-        if case.name == "c":
-            raise CaseFailed("not installed")
         ran.append(case.name)
         return Sample(1, 1, 1)
 
-    samples = interleave([python(name, "") for name in "abc"], 2, once, lambda _: None)
+    samples = interleave([python(name, "") for name in "ab"], 2, once, lambda _: None)
     assert ran == ["a", "b", "a", "b", "b", "a"]
     assert {name: len(of) for name, of in samples.items()} == {"a": 2, "b": 2}
 
@@ -125,7 +122,7 @@ def test_every_case_that_a_target_names_exists() -> None:
     from benchmarks.peers.cases import PEERS
 
     known = {case.name for case in (*floors.CASES, *ours.CASES)} | PEERS.keys()
-    named = {name for target in TARGETS for name in (*target.top, *target.bottom)}
+    named = {name.partition(".")[0] for target in TARGETS for name in (*target.top, *target.bottom)}
     named |= {name for case, of in report.FLOOR_OF.items() for name in (case, *of)}
     assert named <= known
 
@@ -155,13 +152,13 @@ def test_the_no_op_graph_has_the_shape_of_ours() -> None:
 
         def steps(module):
             job = importlib.import_module(module).defs.resolve_job_def("load_month")
-            job = subset(job, {dg.AssetKey(name) for name in SIX.split(",")}, checks=True)
+            job = subset(job, {dg.AssetKey(name) for name in SIX.split(",")})
             graph = job.asset_layer.asset_graph
             return len(graph.asset_check_keys), len(job.nodes), graph.executable_asset_keys
 
         ours, noop = steps("taxi_assets.definitions"), steps("benchmarks.noop_graph")
         assert ours == noop, (ours, noop)
-        assert ours[:2] == (10, 12), ours
+        assert ours[:2] == (11, 12), ours
     """
     done = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]

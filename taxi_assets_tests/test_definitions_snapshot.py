@@ -22,6 +22,7 @@ HEAD = f"""# What the code location defines: all of it with the default settings
 CASES: dict[str, dict[str, Any]] = {
     "default": {},
     "TAXI_KINDS=yellow,green": {"kinds": "yellow,green"},
+    "TAXI_KINDS=fhvhv": {"kinds": "fhvhv"},
     "TAXI_AUTOMATION=declarative": {"automation": "declarative"},
     "TAXI_DAILY=true": {"daily": True},
 }
@@ -69,7 +70,10 @@ def described(defs: dg.Definitions) -> dict[str, Any]:
         "assets": dict(sorted(asset for each in defs.assets for asset in described_assets(each))),
         "checks": dict(
             sorted(
-                (f"{spec.asset_key.to_user_string()}: {spec.name}", {"blocking": spec.blocking})
+                (
+                    f"{spec.asset_key.to_user_string()}: {spec.name}",
+                    {"blocking": spec.blocking, "pool": each.op.pool or ""},
+                )
                 for each in defs.asset_checks
                 for spec in each.check_specs
             )
@@ -106,6 +110,7 @@ def described_assets(asset: dg.AssetsDefinition | dg.SourceAsset):
                 "kinds": sorted(spec.kinds),
                 "io_manager": asset.get_io_manager_key_for_asset_key(spec.key),
                 "partitions": f"{type(partitions).__name__} from {partitions.start:%Y-%m-%d}" if partitions else None,
+                "pool": asset.op.pool,
                 "automation": spec.automation_condition is not None,
             },
         )

@@ -56,7 +56,11 @@ def test_overrides_win_over_the_environment_and_dot_env(monkeypatch, tmp_path):
         ("sample_rows", "0", "TAXI_SAMPLE_ROWS"),
         ("reject_unknown_passengers", "perhaps", "TAXI_REJECT_UNKNOWN_PASSENGERS should be a valid boolean"),
         ("max_trip_distance", "0", "TAXI_MAX_TRIP_DISTANCE should be greater than 0"),
-        ("kinds", "yellow,purple", "TAXI_KINDS must be a list of yellow, green, separated by commas; got 'purple'"),
+        (
+            "kinds",
+            "yellow,purple",
+            "TAXI_KINDS must be a list of yellow, green, fhv, fhvhv, separated by commas; got 'purple'",
+        ),
         ("kinds", "yellow,", "got ''"),
         ("kinds", "yellow,yellow", "TAXI_KINDS must not contain a kind twice"),
         ("monthly_cron", "every day", "TAXI_MONTHLY_CRON must be a cron expression"),

@@ -1,7 +1,8 @@
-# The warehouse: one table per taxi kind, one partition per month. Runs create missing tables; those created here are
+# The warehouse: one table per dataset, one partition per month. Runs create missing tables; those created here are
 # protected, and permissions on the dataset exist before the first run. schemas/generate.py writes schemas/*.json.
 locals {
   schemas = { for kind in var.kinds : kind => file("${path.module}/schemas/${kind}.json") }
+  tables  = jsondecode(file("${path.module}/schemas/tables.json"))
 }
 
 resource "google_bigquery_dataset" "this" {
@@ -16,16 +17,16 @@ resource "google_bigquery_dataset" "this" {
 resource "google_bigquery_table" "trips" {
   for_each            = local.schemas
   dataset_id          = google_bigquery_dataset.this.dataset_id
-  table_id            = "${each.key}_cab_data"
-  description         = "New York's ${each.key} taxi trips, one partition a month; published by the TLC."
+  table_id            = local.tables[each.key].name
+  description         = local.tables[each.key].description
   labels              = { kind = each.key }
   schema              = each.value
-  clustering          = ["pulocationid", "vendorid"]
+  clustering          = local.tables[each.key].clustering
   deletion_protection = var.deletion_protection
 
   time_partitioning {
     type  = "MONTH"
-    field = one([for column in jsondecode(each.value) : column.name if endswith(column.name, "_pickup_datetime")])
+    field = local.tables[each.key].time
   }
 
   # Loads add published columns that are new. The provider would drop them again, in place and with their values

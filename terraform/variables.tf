@@ -119,12 +119,12 @@ variable "database" {
 }
 
 variable "kinds" {
-  description = "Taxi kinds to load (TAXI_KINDS); each has its own table."
+  description = "Datasets to load (TAXI_KINDS); each has its own table."
   type        = set(string)
   default     = ["yellow"]
   validation {
-    condition     = length(var.kinds) > 0 && length(setsubtract(var.kinds, ["yellow", "green"])) == 0
-    error_message = "kinds must be yellow, green or both."
+    condition     = length(var.kinds) > 0 && length(setsubtract(var.kinds, ["yellow", "green", "fhv", "fhvhv"])) == 0
+    error_message = "kinds must be some of yellow, green, fhv and fhvhv."
   }
 }
 

@@ -3,6 +3,7 @@
 They block: if one fails, the assets downstream are not materialized, and the run fails. Warnings are in `month_warnings`.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
@@ -16,7 +17,9 @@ from taxi_assets.core.errors import PermanentError
 from taxi_assets.core.manifest import Manifest
 from taxi_assets.core.month import Month
 from taxi_assets.core.month_file import MonthFile
+from taxi_assets.datasets.rules import RULES, CleaningRules
 from taxi_assets.datasets.schema import TaxiKind
+from taxi_assets.keys import WAREHOUSE_POOL
 from taxi_assets.publisher.columns import recorded_columns
 from taxi_assets.reports.daily_summary import KEY, as_summary, require_reconciled, summary_schema, summary_table
 from taxi_assets.settings import Settings
@@ -59,24 +62,21 @@ def clean_is_clean(kind: TaxiKind, month: Month, clean: MonthFile) -> Problems:
     """No trip without passengers (unless the rule was switched off), none picked up outside the month."""
     import pyarrow.compute as pc
 
-    zero = unknown = outside = 0
-    for batch in clean.batches(columns=["passenger_count", kind.pickup]):
-        count, pickup = batch.column("passenger_count"), batch.column(kind.pickup)
-        zero += pc.sum(pc.less_equal(count, 0)).as_py() or 0
-        unknown += count.null_count
+    passengers = kind.measures.passengers
+    counted: Counter[str] = Counter(pickup_outside_month=0)
+    for batch in clean.batches(columns=[kind.pickup, *([passengers] if passengers else [])]):
+        pickup = batch.column(kind.pickup)
         inside = pc.and_(pc.greater_equal(pickup, month.start), pc.less(pickup, month.end))
-        outside += batch.num_rows - (pc.sum(inside).as_py() or 0)
-    rules = clean.manifest.extra["rules"]
-    found = {
-        "zero_passengers": zero if rules["reject_zero_passengers"] else 0,
-        "unknown_passengers": unknown if rules["reject_unknown_passengers"] else 0,
-        "pickup_outside_month": outside,
-    }
-    return [f"{month}: {rows:,} clean trips with {name}." for name, rows in found.items() if rows], {
-        "zero_passengers": zero,
-        "unknown_passengers": unknown,
-        "pickup_outside_month": outside,
-    }
+        counted["pickup_outside_month"] += batch.num_rows - (pc.sum(inside).as_py() or 0)
+        if passengers:
+            count = batch.column(passengers)
+            counted["zero_passengers"] += pc.sum(pc.less_equal(count, 0)).as_py() or 0
+            counted["unknown_passengers"] += count.null_count
+    rules = CleaningRules(**clean.manifest.extra["rules"])
+    rejected = {rule.reason for rule in RULES if rule.applies(rules, kind)}
+    return [
+        f"{month}: {rows:,} clean trips with {name}." for name, rows in counted.items() if rows and name in rejected
+    ], dict(counted)
 
 
 def nothing_lost(month: Month, raw: Manifest | None, clean: Manifest | None, rejected: Manifest | None) -> Problems:
@@ -108,7 +108,7 @@ def _shown(value: object) -> str:
     return f"{value:,.2f}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else str(value)
 
 
-def summary_is_whole(month: Month, clean: Manifest | None, held: Mapping[str, "pa.Table"]) -> Problems:
+def summary_is_whole(kind: TaxiKind, month: Month, clean: Manifest | None, held: Mapping[str, "pa.Table"]) -> Problems:
     """Each place holds the same summary, which adds up to the clean month: every trip and every dollar once."""
     if clean is None:
         return [f"{month}: there is no clean month to compare the summary with; materialize clean_trips."], {}
@@ -116,7 +116,7 @@ def summary_is_whole(month: Month, clean: Manifest | None, held: Mapping[str, "p
     first, *others = held
     for place, summary in held.items():
         try:
-            require_reconciled(summary, clean, month)
+            require_reconciled(kind, summary, clean, month)
         except PermanentError as error:
             problems.append(f"{place}: {error}")
     problems += [
@@ -172,7 +172,7 @@ def month_checks(kind: TaxiKind, settings: Settings) -> Iterable[dg.AssetChecksD
         few_trips_are_rejected(kind),
     )
     for sink in sinks(settings):
-        yield define_checks(kind, sink.name, _sink_check(kind, sink))
+        yield define_checks(kind, sink.name, _sink_check(kind, sink), pool=sink.pool)
     yield define_checks(
         kind,
         "daily_summary",
@@ -182,16 +182,18 @@ def month_checks(kind: TaxiKind, settings: Settings) -> Iterable[dg.AssetChecksD
             "Materialize daily_summary again, and bq_table before it if its check failed, too.",
             frozenset({"clean_lake", "summary"}),
             lambda month, io: summary_is_whole(
-                month, io["clean_lake"].manifest(kind.table, month), held(io["summary"], kind, month)
+                kind, month, io["clean_lake"].manifest(kind.table, month), held(io["summary"], kind, month)
             ),
         ),
+        pool=WAREHOUSE_POOL,
     )
 
 
 def _sink_check(kind: TaxiKind, sink: Sink) -> MonthCheck:
     return MonthCheck(
         MATCHES.format(sink=sink.name),
-        "Fails if what is read back from the sink is not the clean month (rows, sum of total_amount, first and last pickup). "
+        "Fails if what is read back from the sink is not the clean month (rows, "
+        f"{', '.join(f'sum of {name}' for name in kind.table.sums)}, first and last pickup). "
         "Materialize the sink's month again; if it still fails, something else writes to the sink.",
         frozenset({"clean_lake", sink.io_manager}),
         lambda month, io: same_month(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import dagster as dg
@@ -41,13 +41,15 @@ def backfill_policy(settings: Settings) -> dg.BackfillPolicy | None:
 
 def metadata(table: Table, upstream: dg.AssetKey | None = None) -> Mapping[str, Any]:
     """Definition metadata of an asset that keeps months; `upstream` has the same columns, and they come from there."""
-    same = {name: name for name in table.names}
+    same = {name: (name,) for name in table.names}
     return {**table_metadata(table), **({"dagster/column_lineage": lineage(upstream, same)} if upstream else {})}
 
 
-def lineage(upstream: dg.AssetKey, columns: Mapping[str, str]) -> dg.TableColumnLineage:
-    """The column lineage: the column of `upstream` from which each column is computed."""
-    return dg.TableColumnLineage({name: [dg.TableColumnDep(upstream, source)] for name, source in columns.items()})
+def lineage(upstream: dg.AssetKey, columns: Mapping[str, Sequence[str]]) -> dg.TableColumnLineage:
+    """The column lineage: the columns of `upstream` from which each column is computed."""
+    return dg.TableColumnLineage(
+        {name: [dg.TableColumnDep(upstream, source) for source in sources] for name, sources in columns.items()}
+    )
 
 
 class RateLimiter:

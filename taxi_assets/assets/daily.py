@@ -11,7 +11,7 @@ from taxi_assets.assets.common import MONTHS, Months, metadata
 from taxi_assets.core.failures import RETRY, explained
 from taxi_assets.core.month_file import MonthFile
 from taxi_assets.datasets.schema import TaxiKind
-from taxi_assets.keys import CODE_VERSION, DAILY, OWNERS, daily, group, key, prefix
+from taxi_assets.keys import BUCKET_POOL, CODE_VERSION, DAILY, OWNERS, daily, group, key, prefix
 from taxi_assets.settings import Settings
 
 
@@ -34,6 +34,7 @@ def daily_asset(kind: TaxiKind, settings: Settings) -> dg.AssetsDefinition:
         code_version=CODE_VERSION,
         tags={"taxi": kind.name, "layer": "sink"},
         retry_policy=RETRY,
+        pool=BUCKET_POOL,
         backfill_policy=dg.BackfillPolicy.single_run(),
         metadata=metadata(kind.table, key(kind, "clean_trips")),
         description=f"One day's trips as one object, `{settings.daily_template}`, from the clean month that holds the day. "

@@ -6,6 +6,7 @@ fails there is a warning, because no month depends on them.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
@@ -14,11 +15,15 @@ from taxi_assets.core.dimension import Dimension
 from taxi_assets.core.errors import TaxiError
 from taxi_assets.core.failures import RETRY, explained
 from taxi_assets.core.table import Table
+from taxi_assets.datasets.bases import BASES
 from taxi_assets.datasets.zones import ZONES
-from taxi_assets.keys import CODE_VERSION, OWNERS
+from taxi_assets.keys import CODE_VERSION, OWNERS, PUBLISHER_POOL
 from taxi_assets.settings import Settings
 from taxi_assets.sinks.contract import table_metadata
 from taxi_assets.sinks.dimensions import loads_months
+
+if TYPE_CHECKING:
+    from taxi_assets.publisher.published import Fetched
 
 IO_MANAGER = "dimensions"
 PLACES = "places"
@@ -26,12 +31,16 @@ PLACES = "places"
 
 @dataclass(frozen=True)
 class DimensionAsset:
-    """The asset of a dimension: its table, the group it is shown in, and what fetches it; None from a source without it."""
+    """The asset of a dimension: its table, the group it is shown in, and what fetches it; None from a source without it.
+
+    `exists`: whether the settings ask for it.
+    """
 
     table: Table
     group: str
     description: str
     fetch: Callable[[Settings, Publisher], Dimension | None]
+    exists: Callable[[Settings], bool] = lambda _: True
 
     @property
     def key(self) -> dg.AssetKey:
@@ -41,25 +50,37 @@ class DimensionAsset:
 
 def _zones(settings: Settings, publisher: Publisher) -> Dimension | None:
     """Fetch the lookup that TAXI_ZONES names, else the source's, and check it."""
-    from taxi_assets.publisher.lookups import named_zones
+    from taxi_assets.publisher import lookups
     from taxi_assets.publisher.zone_lookup import read_zones
 
     folder = settings.home_folder / "downloads"
     if settings.zones:
-        name, fetched = "TAXI_ZONES", named_zones(settings.zones, settings.folder, folder)
+        name, target = "TAXI_ZONES", folder / lookups.ZONES_FILE
+        fetched = lookups.named_lookup(settings.zones, settings.folder, target, lookups.ZONES, name)
     else:
         source = publisher.open()
         name, fetched = source.name, source.zones(folder)
-    if fetched is None:
-        return None
-    extra = {
+    return Dimension.of(ZONES, read_zones(fetched.path), _origin(name, fetched)) if fetched else None
+
+
+def _bases(settings: Settings, publisher: Publisher) -> Dimension:  # noqa: ARG001
+    """Fetch the lookup that TAXI_FHV_BASES names, and check it."""
+    from taxi_assets.publisher import lookups
+    from taxi_assets.publisher.base_lookup import read_bases
+
+    name, target = "TAXI_FHV_BASES", settings.home_folder / "downloads" / lookups.BASES_FILE
+    fetched = lookups.named_lookup(str(settings.fhv_bases), settings.folder, target, lookups.BASES, name)
+    return Dimension.of(BASES, read_bases(fetched.path), _origin(name, fetched))
+
+
+def _origin(name: str, fetched: "Fetched") -> dict[str, Any]:
+    return {
         "source": name,
         "location": fetched.published.location,
         "sha256": fetched.sha256,
         "generated": fetched.generated,
         "code_version": CODE_VERSION,
     }
-    return Dimension.of(ZONES, read_zones(fetched.path), extra)
 
 
 DIMENSIONS = (
@@ -70,13 +91,25 @@ DIMENSIONS = (
         "it is; generated names never replace real ones; a trip with an unknown zone keeps its id.",
         _zones,
     ),
+    DimensionAsset(
+        BASES,
+        PLACES,
+        "The bases that send for-hire vehicles, by license number, of the lookup in TAXI_FHV_BASES.",
+        _bases,
+        lambda settings: bool(settings.fhv_bases),
+    ),
 )
 """Every dimension. One more is one more entry."""
 
 
+def dimensions(settings: Settings) -> list[DimensionAsset]:
+    """The dimensions that the settings ask for."""
+    return [each for each in DIMENSIONS if each.exists(settings)]
+
+
 def dimension_assets(settings: Settings) -> list[dg.AssetsDefinition]:
     """The assets of all dimensions."""
-    return [_asset(each, settings) for each in DIMENSIONS]
+    return [_asset(each, settings) for each in dimensions(settings)]
 
 
 def _asset(dimension: DimensionAsset, settings: Settings) -> dg.AssetsDefinition:
@@ -91,6 +124,7 @@ def _asset(dimension: DimensionAsset, settings: Settings) -> dg.AssetsDefinition
         owners=OWNERS,
         code_version=CODE_VERSION,
         retry_policy=RETRY,
+        pool=PUBLISHER_POOL,
         backfill_policy=dg.BackfillPolicy.single_run(),  # the only one that Dagster allows without partitions
         metadata=table_metadata(table),
         description=f"{dimension.description} A file in the lake, and the table `{table.name}` in Postgres "
@@ -112,9 +146,9 @@ def _asset(dimension: DimensionAsset, settings: Settings) -> dg.AssetsDefinition
     return fetch_dimension
 
 
-def dimension_checks() -> list[dg.AssetChecksDefinition]:
+def dimension_checks(settings: Settings) -> list[dg.AssetChecksDefinition]:
     """The checks of all dimensions."""
-    return [_check(each) for each in DIMENSIONS]
+    return [_check(each) for each in dimensions(settings)]
 
 
 def _check(dimension: DimensionAsset) -> dg.AssetChecksDefinition:

@@ -9,8 +9,10 @@ from pydantic import Field, create_model
 
 from taxi_assets.assets.common import MONTHS, Months, RateLimiter, backfill_policy, metadata, share
 from taxi_assets.assets.guards import Replacing, loaded_month, require_replaceable
-from taxi_assets.assets.publisher import PUBLISHER, pinned
+from taxi_assets.assets.publisher import PUBLISHER, pinned, repinned
 from taxi_assets.assets.sinks import sinks
+from taxi_assets.core import run_tags
+from taxi_assets.core.errors import NotPublishedYet
 from taxi_assets.core.failures import RETRY, explained
 from taxi_assets.core.month import Month
 from taxi_assets.core.month_file import MonthFile
@@ -22,13 +24,14 @@ from taxi_assets.keys import (
     LOADED_COLUMNS,
     NEW_COLUMNS,
     OWNERS,
+    PUBLISHER_POOL,
     group,
     key,
     monthly,
     op_name,
     prefix,
 )
-from taxi_assets.publisher.columns import new_columns_of
+from taxi_assets.publisher.columns import new_columns_of, recorded_columns
 from taxi_assets.publisher.source import TripSource
 from taxi_assets.settings import Settings
 from taxi_assets.sinks.contract import requested_months
@@ -96,6 +99,8 @@ def load_raw_month(
     seconds = {"fetch_seconds": fetched_at - started, "read_seconds": time.monotonic() - fetched_at}
     _add_seconds(context, key(kind, "raw_trips"), month, **seconds)
     context.log.info(f"{month}: {file.rows:,} rows, {unreadable:,} of them unreadable.")
+    if ignored := opened.columns["ignored"]:
+        context.log.info(f"{month}: columns without trip data are ignored: {', '.join(ignored)}.")
     return file
 
 
@@ -118,6 +123,7 @@ def raw_metadata(kind: TaxiKind, file: MonthFile) -> dict[str, Any]:
         "sha256": extra["sha256"],
         "published_bytes": extra["published_bytes"],
         "generated": extra["generated"],
+        "published_columns": dg.MetadataValue.json(recorded_columns(extra)["header"]),
         **({NEW_COLUMNS: dg.MetadataValue.json(new)} if new else {}),
     }
 
@@ -149,19 +155,21 @@ def ingest_assets(kind: TaxiKind, settings: Settings) -> list[dg.AssetsDefinitio
         io_manager_key="raw_lake",
         deps=[key(kind, PUBLISHER)],
         dagster_type=MONTHS,
+        output_required=False,
         group_name=group(kind, INGEST),
         kinds={"python", "parquet"},
         owners=OWNERS,
         code_version=CODE_VERSION,
         tags={"taxi": kind.name, "layer": "raw"},
         retry_policy=RETRY,
+        pool=PUBLISHER_POOL,
         backfill_policy=policy,
         metadata=metadata(kind.raw_table),
         required_resource_keys={"publisher", "raw_lake", *keepers},
         description=f"Every row of the {kind.name} file published for the month, in the canonical schema. A line that could not "
         "be read is a row with its reason, line number and text: nothing is lost.",
     )
-    def raw_trips(context: dg.AssetExecutionContext, config: Replacing) -> dg.Output:
+    def raw_trips(context: dg.AssetExecutionContext, config: Replacing) -> Iterator[dg.Output]:
         months = requested_months(context.run.tags, context.partition_keys)
         source = context.resources.publisher.open()
 
@@ -177,15 +185,36 @@ def ingest_assets(kind: TaxiKind, settings: Settings) -> list[dg.AssetsDefinitio
                 return raw
 
         if len(months) > 1:
-            return dg.Output(_each(context, months, load))
-        file = load(months[0])
+            yield dg.Output(_each(context, months, load))
+            return
+        try:
+            file = load(months[0])
+        except dg.Failure as failure:
+            if not _may_be_skipped(context, months[0], failure):
+                raise
+            return
         extra = file.manifest.extra
-        return dg.Output(
+        yield dg.Output(
             file,
             metadata=raw_metadata(kind, file),
             data_version=dg.DataVersion(extra["version"]),
             tags=pinned(context.instance, kind, months[0], extra["data_version"]),
         )
+
+    def _may_be_skipped(context: dg.AssetExecutionContext, month: Month, failure: dg.Failure) -> bool:
+        """Whether the month is only not published yet, and this is a backfill of many months ("materialize all missing").
+
+        The month stays missing, with an observation that has the reason: nothing is materialized, and no run has failed.
+        """
+        if not isinstance(failure.__cause__, NotPublishedYet) or run_tags.DAGSTER_BACKFILL not in context.run.tags:
+            return False
+        if loaded_month(kind, month, context.resources, keepers):  # it was withdrawn
+            return False
+        reason = f"Skipped: {failure.__cause__}"
+        context.log.warning(reason)
+        raw = key(kind, "raw_trips")
+        context.log_event(dg.AssetObservation(raw, partition=month.key, metadata={"not_published": reason}))
+        return True
 
     def _each(context: dg.AssetExecutionContext, months: list[Month], load: Any) -> Iterator[MonthFile]:
         """Load the months one by one, as they are published, so that a failure keeps the ones before it."""
@@ -196,7 +225,7 @@ def ingest_assets(kind: TaxiKind, settings: Settings) -> list[dg.AssetsDefinitio
             )
             yield file
 
-    reasons = " ".join(f"`{rule.reason}`: {rule.description}" for rule in RULES)
+    reasons = " ".join(f"`{rule.reason}`: {rule.description}" for rule in RULES if rule.concerns(kind))
 
     @dg.multi_asset(
         name=op_name(kind, "clean_trips"),
@@ -239,6 +268,9 @@ def ingest_assets(kind: TaxiKind, settings: Settings) -> list[dg.AssetsDefinitio
         from taxi_assets.lake.cleaning import clean_month
 
         raws: list[MonthFile] = raw_trips if isinstance(raw_trips, list) else [raw_trips]
+        for raw in raws if len(raws) > 1 else ():
+            if event := repinned(context.instance, kind, raw.month, raw.manifest.extra.get("data_version")):
+                context.log_event(event)
         rules = CleaningRules(**config.model_dump())
         rejected: list[MonthFile] = []
 
@@ -257,8 +289,8 @@ def ingest_assets(kind: TaxiKind, settings: Settings) -> list[dg.AssetsDefinitio
             _add_seconds(context, key(kind, "clean_trips"), raw.month, clean_seconds=time.monotonic() - started)
             zero = cleaned.reasons.get("zero_passengers", 0)
             context.log.info(
-                f"{raw.month}: {raw.rows:,} rows = {cleaned.clean.rows:,} clean + {cleaned.rejected.rows:,} rejected; "
-                f"rides with zero passengers: {zero:,}."
+                f"{raw.month}: {raw.rows:,} rows = {cleaned.clean.rows:,} clean + {cleaned.rejected.rows:,} rejected"
+                + (f"; rides with zero passengers: {zero:,}." if kind.measures.passengers else ".")
             )
             rejected.append(cleaned.rejected)
             return cleaned

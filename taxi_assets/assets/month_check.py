@@ -42,9 +42,9 @@ class MonthCheck:
     warn: bool = False
 
 
-def define_checks(kind: TaxiKind, asset: str, *checks: MonthCheck) -> dg.AssetChecksDefinition:
-    """Define the checks of the asset with this name (without the kind's prefix) as one step: a step of their own each would
-    cost Dagster more time than their work."""
+def define_checks(kind: TaxiKind, asset: str, *checks: MonthCheck, pool: str | None = None) -> dg.AssetChecksDefinition:
+    """Define the checks of the asset with this name (without the kind's prefix) as one step in `pool`: a step of their own each
+    would cost Dagster more time than their work."""
     asset_key = key(kind, asset)
 
     @dg.multi_asset_check(
@@ -61,6 +61,7 @@ def define_checks(kind: TaxiKind, asset: str, *checks: MonthCheck) -> dg.AssetCh
         ],
         required_resource_keys=set().union(*(check.io_managers for check in checks)),
         retry_policy=RETRY,
+        pool=pool,
         can_subset=True,
     )
     def check_month(context: dg.AssetCheckExecutionContext) -> Iterator[dg.AssetCheckResult]:

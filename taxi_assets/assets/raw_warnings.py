@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from taxi_assets.assets.month_check import CAUSES, MonthCheck, Problems
+from taxi_assets.core.manifest import Manifest
 from taxi_assets.core.month import Month
 from taxi_assets.core.month_file import MonthFile
 from taxi_assets.datasets.encodings import KNOWN_CODES
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 COLUMNS = "raw_columns_are_expected"
+SAME_COLUMNS = "raw_columns_are_those_of_the_month_before"
 CODES = "raw_codes_are_known"
 
 MOST_FREQUENT = 3
@@ -35,6 +37,18 @@ def raw_warnings(kind: TaxiKind, settings: Settings) -> Iterable[MonthCheck]:
         frozenset({"raw_lake"}),
         lambda month, io: unexpected_columns(
             kind, month, io["raw_lake"].read(kind.raw_table, month), settings.new_columns
+        ),
+        warn=True,
+    )
+    yield MonthCheck(
+        SAME_COLUMNS,
+        "Warns when the published file has other columns than that of the month before, if that is in the lake: renamed, added "
+        "or dropped ones. Which of them are loaded is what raw_columns_are_expected is about.",
+        frozenset({"raw_lake"}),
+        lambda month, io: changed_columns(
+            month,
+            io["raw_lake"].manifest(kind.raw_table, month),
+            io["raw_lake"].manifest(kind.raw_table, month.previous),
         ),
         warn=True,
     )
@@ -59,11 +73,12 @@ def unexpected_columns(kind: TaxiKind, month: Month, raw: MonthFile, policy: New
     causes: dict[str, str] = {}
     for name, column in columns["new"].items():
         published = column["published"]
-        shown = f"{published!r} ({column['type']}, {_values(raw, name)})"
+        nulls, values = _values(raw, name)
+        shown = f"{published!r} ({column['type']}, {values})"
         if name in new:
             sentence = f"{what} has a column that is not known, {shown}. It is kept in raw_trips. {remedy}"
             causes[f"new column {published.strip()}"] = sentence
-        else:
+        elif nulls < raw.rows:  # that of FHV in 2018 is empty
             sentence = (
                 f"{what} has a second column of the name {shown}. It is kept in raw_trips as {name!r} and not loaded."
             )
@@ -82,8 +97,24 @@ def unexpected_columns(kind: TaxiKind, month: Month, raw: MonthFile, policy: New
     return list(causes.values()), {CAUSES: causes, **shown, "missing": ", ".join(columns["missing"]) or "none"}
 
 
-def _values(raw: MonthFile, name: str) -> str:
-    """Share of nulls and most frequent values of a column: `61 % null, most frequent: '30-39' (500)`."""
+def changed_columns(month: Month, raw: Manifest | None, before: Manifest | None) -> Problems:
+    """A message if the header of the month's file differs from that of the month before, by the names as published."""
+    header, earlier = (set(recorded_columns(each.extra)["header"] if each else ()) for each in (raw, before))
+    if not header or not earlier:
+        return [], {"compared_with": "nothing: the lake has no month before, or an older version loaded it"}
+    added, dropped = sorted(header - earlier), sorted(earlier - header)
+    shown = {"compared_with": str(month.previous), "added": ", ".join(added), "dropped": ", ".join(dropped)}
+    if not added and not dropped:
+        return [], shown
+    changes = [
+        f"{', '.join(map(repr, names))} {what}" for names, what in ((added, "added"), (dropped, "dropped")) if names
+    ]
+    sentence = f"{month}: the published columns changed since {month.previous}: {'; '.join(changes)}."
+    return [sentence], {CAUSES: {f"columns of {month}": sentence}, **shown}
+
+
+def _values(raw: MonthFile, name: str) -> tuple[int, str]:
+    """Nulls of a column; and their share and the most frequent values: `61 % null, most frequent: '30-39' (500)`."""
     nulls, counts, counted_all = 0, Counter(), True
     for batch in raw.batches([name]):
         column = batch.column(0)
@@ -95,9 +126,9 @@ def _values(raw: MonthFile, name: str) -> str:
                 counted_all = False
     share = f"{100 * nulls / raw.rows:.0f} % null" if raw.rows else "no rows"
     if not counts:
-        return share
+        return nulls, share
     top = ", ".join(f"{value} ({count:,})" for value, count in counts.most_common(MOST_FREQUENT))
-    return f"{share}, most frequent: {top}{'' if counted_all else ' among the first values'}"
+    return nulls, f"{share}, most frequent: {top}{'' if counted_all else ' among the first values'}"
 
 
 def _counts(column: pa.Array) -> Iterable[tuple[str, int]]:

@@ -17,6 +17,7 @@ from taxi_assets.assets.common import MONTHS, Months, backfill_policy, lineage
 from taxi_assets.assets.concurrent_runs import replaced_by_another
 from taxi_assets.assets.report_manifests import PAGE, page_with_manifest
 from taxi_assets.assets.sinks import Sink, sinks
+from taxi_assets.core import run_tags
 from taxi_assets.core.errors import PermanentError, TransientError
 from taxi_assets.core.failures import RETRY, explained
 from taxi_assets.core.month import Month
@@ -24,7 +25,7 @@ from taxi_assets.core.month_file import MonthFile
 from taxi_assets.core.scratch import Scratch
 from taxi_assets.datasets.schema import TaxiKind
 from taxi_assets.datasets.zones import ZONES
-from taxi_assets.keys import CODE_VERSION, OWNERS, REPORTS, group, key, monthly, prefix
+from taxi_assets.keys import BUCKET_POOL, CODE_VERSION, OWNERS, REPORTS, WAREHOUSE_POOL, group, key, monthly, prefix
 from taxi_assets.reports.daily_summary import (
     as_frame,
     as_summary,
@@ -32,6 +33,7 @@ from taxi_assets.reports.daily_summary import (
     summary_sql,
     summary_table,
     summary_type,
+    summed_columns,
 )
 from taxi_assets.reports.figures import MonthProfile
 from taxi_assets.settings import Settings
@@ -48,21 +50,17 @@ if TYPE_CHECKING:
 PROFILE = "reports/{kind}/{month}.json"
 """Name of the object with the month's figures, for the pages of other years."""
 
-SUMMED_FROM = {
-    "payment": "payment_type",
-    "borough": "pulocationid",
-    "passengers": "passenger_count",
-    "miles": "trip_distance",
-    "fares": "fare_amount",
-    "tips": "tip_amount",
-    "revenue": "total_amount",
-}
-"""The column lineage: the column of the trips from which each column of the summary is computed."""
-
 
 def report_assets(kind: TaxiKind, settings: Settings) -> list[dg.AssetsDefinition]:
     """`daily_summary` and `month_report` for a kind of taxi."""
     return [_daily_summary(kind, settings), _month_report(kind, settings)]
+
+
+def _summarized_from(kind: TaxiKind) -> dict[str, tuple[str, ...]]:
+    """The columns of the trips from which each column of the summary is computed."""
+    payment = kind.measures.payment
+    keys = {"pickup_date": (kind.pickup,), "payment": (payment,) if payment else (), "borough": ("pulocationid",)}
+    return keys | summed_columns(kind)
 
 
 def _daily_summary(kind: TaxiKind, settings: Settings) -> dg.AssetsDefinition:
@@ -71,6 +69,7 @@ def _daily_summary(kind: TaxiKind, settings: Settings) -> dg.AssetsDefinition:
         key_prefix=prefix(kind),
         partitions_def=monthly(kind),
         io_manager_key="summary",
+        output_required=False,
         required_resource_keys={"warehouse"},
         ins={"clean_trips": dg.AssetIn(key(kind, "clean_trips"), dagster_type=MONTHS)},
         deps=[key(kind, "bq_table")],
@@ -80,17 +79,18 @@ def _daily_summary(kind: TaxiKind, settings: Settings) -> dg.AssetsDefinition:
         code_version=CODE_VERSION,
         tags={"taxi": kind.name, "layer": "report"},
         retry_policy=RETRY,
+        pool=WAREHOUSE_POOL,
         backfill_policy=backfill_policy(settings),
         metadata={
             **table_metadata(summary_table(kind)),
-            "dagster/column_lineage": lineage(key(kind, "bq_table"), {**SUMMED_FROM, "pickup_date": kind.pickup}),
+            "dagster/column_lineage": lineage(key(kind, "bq_table"), _summarized_from(kind)),
         },
         description="Trips, passengers, miles, fares, tips and revenue by day, way of payment and borough of pickup: "
         "summed by SQL in the warehouse, checked, and kept as a table "
         f"`{settings.postgres_schema}.{kind.name}_daily_summary` in Postgres, as one in the warehouse, and as an "
         "object in the bucket.",
     )
-    def daily_summary(context: dg.AssetExecutionContext, clean_trips: Months) -> dg.Output:
+    def daily_summary(context: dg.AssetExecutionContext, clean_trips: Months) -> Iterator[dg.Output]:
         def summarize(clean: MonthFile) -> MonthFile:
             from taxi_assets.core.staging import stage
 
@@ -98,7 +98,7 @@ def _daily_summary(kind: TaxiKind, settings: Settings) -> dg.AssetsDefinition:
             with explained(f"daily_summary {month}"):
                 summary = as_summary(warehouse.select(kind.table, month, lambda name: summary_sql(kind, month, name)))
                 try:
-                    require_reconciled(summary, clean.manifest, month)
+                    require_reconciled(kind, summary, clean.manifest, month)
                 except PermanentError as error:
                     compared = (key(kind, "clean_trips"), key(kind, "bq_table"))
                     if other := replaced_by_another(context.instance, context.run_id, compared, month):
@@ -117,7 +117,12 @@ def _daily_summary(kind: TaxiKind, settings: Settings) -> dg.AssetsDefinition:
                 yield summary
                 summary.discard()
 
-        return dg.Output(summaries())
+        if isinstance(clean_trips, MonthFile) and run_tags.AUTOMATION_CONDITION in context.run.tags:
+            held = context.resources.warehouse.manifest(kind.table, clean_trips.month)
+            if held and held.stale(clean_trips.manifest):  # bq_table follows in a later run, and this asset follows it
+                context.log.info(f"{clean_trips.month}: skipped; bq_table still has the previous clean month.")
+                return
+        yield dg.Output(summaries())
 
     return daily_summary
 
@@ -156,6 +161,7 @@ def _month_report(kind: TaxiKind, settings: Settings) -> dg.AssetsDefinition:
         code_version=CODE_VERSION,
         tags={"taxi": kind.name, "layer": "report"},
         retry_policy=RETRY,
+        pool=BUCKET_POOL,
         backfill_policy=backfill_policy(settings),
         description="The month on one page: trips per day with the rejected share, hours and weekdays, distances and "
         "fares, top zones, the same month of other years, rejects by reason, and what every sink holds. An "

@@ -9,7 +9,18 @@ import dagster as dg
 from taxi_assets.assets.common import MONTHS, Months, backfill_policy, metadata
 from taxi_assets.core.failures import RETRY
 from taxi_assets.datasets.schema import TaxiKind
-from taxi_assets.keys import CODE_VERSION, OWNERS, SINKS, group, key, monthly, prefix
+from taxi_assets.keys import (
+    BUCKET_POOL,
+    CODE_VERSION,
+    OWNERS,
+    POSTGRES_POOL,
+    SINKS,
+    WAREHOUSE_POOL,
+    group,
+    key,
+    monthly,
+    prefix,
+)
 from taxi_assets.settings import Settings
 
 
@@ -22,6 +33,7 @@ class Sink:
     io_manager: str
     kinds: frozenset[str]
     description: str
+    pool: str | None = None
     table_prefix: str = ""
     """What qualifies the table's name: `project.dataset`, or a schema. The name of a Postgres database is in its address, which
     no definition may contain."""
@@ -39,6 +51,7 @@ def sinks(settings: Settings) -> tuple[Sink, ...]:
             "postgres",
             frozenset({"postgres", "table"}),
             "The month as a partition of `{schema}.{table}` in Postgres, swapped in by one transaction.",
+            POSTGRES_POOL,
             settings.postgres_schema,
         ),
         Sink(
@@ -47,6 +60,7 @@ def sinks(settings: Settings) -> tuple[Sink, ...]:
             "parquet_object",
             frozenset({bucket, "parquet"}),
             "The month as one Parquet object in the bucket.",
+            BUCKET_POOL,
         ),
         Sink(
             "gcs_partitioned",
@@ -54,6 +68,7 @@ def sinks(settings: Settings) -> tuple[Sink, ...]:
             "day_folders",
             frozenset({bucket, "parquet"}),
             "The month as a dataset in day folders, `{date}=YYYY-MM-DD/`, in the bucket.",
+            BUCKET_POOL,
         ),
         Sink(
             "bq_table",
@@ -61,6 +76,7 @@ def sinks(settings: Settings) -> tuple[Sink, ...]:
             "warehouse",
             frozenset({warehouse, "table"}),
             "The month in the warehouse's `{dataset}.{table}`, loaded from the object that gcs_parquet wrote.",
+            WAREHOUSE_POOL,
             f"{settings.bigquery_project or 'warehouse'}.{settings.dataset}",
         ),
     )
@@ -89,6 +105,7 @@ def _sink_asset(sink: Sink, kind: TaxiKind, settings: Settings) -> dg.AssetsDefi
         code_version=CODE_VERSION,
         tags={"taxi": kind.name, "layer": "sink"},
         retry_policy=RETRY,
+        pool=sink.pool,
         backfill_policy=backfill_policy(settings),
         metadata={**metadata(kind.table, key(kind, sink.upstream)), **_table_name(sink, kind)},
         description=sink.description.format(

@@ -65,7 +65,7 @@ def audit(
                 outcomes[sink.name, MATCHES.format(sink=sink.name)] = same_month(month, sink.name, clean, found)[0]
         if key(kind, "daily_summary").to_user_string() in record.manifests:
             summaries = held(resources.summary, kind, month)
-            outcomes["daily_summary", SUMMARY_WHOLE] = summary_is_whole(month, clean, summaries)[0]
+            outcomes["daily_summary", SUMMARY_WHOLE] = summary_is_whole(kind, month, clean, summaries)[0]
         differing = _report(report, kind, month, outcomes)
         if differing:
             findings[month] = differing

@@ -84,6 +84,9 @@ def end_dead_runs(instance: dg.DagsterInstance, log: Callable[[str], object]) ->
             message = f"{month or 'The run'}: its process was killed (out of memory?); nothing partial remains. Load it again."
             log(f"Run {run.run_id[:8]}: {message}")
             instance.report_run_failed(run, message)
+            storage = instance.event_log_storage
+            if storage.supports_global_concurrency_limits:  # the daemon, which frees them as well, may be down
+                storage.free_concurrency_slots_for_run(run.run_id)
             ended.append(run.run_id)
     return ended
 

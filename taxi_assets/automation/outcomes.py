@@ -21,7 +21,13 @@ _MARKED_FAILED = "This run has been marked as failed from outside"
 _VARIABLE = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}|[0-9a-f]{8,}|[0-9]+")
 """What of a message differs between two problems with the same cause: ids and numbers."""
 _Event = dg.DagsterEventType
-_OUTCOMES = {_Event.STEP_START, _Event.STEP_SUCCESS, _Event.STEP_FAILURE, _Event.ASSET_CHECK_EVALUATION}
+_OUTCOMES = {
+    _Event.STEP_START,
+    _Event.STEP_SUCCESS,
+    _Event.STEP_FAILURE,
+    _Event.STEP_SKIPPED,
+    _Event.ASSET_CHECK_EVALUATION,
+}
 
 
 @dataclass
@@ -110,6 +116,7 @@ def outcomes(
     steps: dict[str, str] = {}
     started: dict[str, None] = {}
     failed_checks: set[str] = set()
+    skipped = False
 
     def problem(what: str, message: str, months: list[str] = of_run) -> Problem:
         month = months[0] if len(months) == 1 else f"{months[0]} to {months[-1]}"
@@ -125,6 +132,8 @@ def outcomes(
         elif event.event_type is _Event.STEP_SUCCESS:
             started.pop(step, None)
             succeeded.append((of_run, step))
+        elif event.event_type is _Event.STEP_SKIPPED:
+            skipped = True
         elif event.event_type is _Event.STEP_FAILURE:
             started.pop(step, None)
             steps[step] = failure_sentence(event)
@@ -144,7 +153,9 @@ def outcomes(
                 failed_checks.add(step)
                 problems.append(problem(what, check.description or "the check failed.", months))
     problems += [problem(step, message) for step, message in steps.items() if step not in failed_checks]
-    if run.status is dg.DagsterRunStatus.SUCCESS:
+    if run.status is dg.DagsterRunStatus.SUCCESS and skipped:  # a month that is not published yet: nothing was loaded
+        succeeded = []
+    elif run.status is dg.DagsterRunStatus.SUCCESS:
         succeeded.append((of_run, run.job_name))
     elif all(each.warning for each in problems):
         problems.append(problem(next(iter(started), run.job_name), _reason(instance, run)))

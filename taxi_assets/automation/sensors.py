@@ -12,7 +12,7 @@ from taxi_assets.assets.publisher import new_observations
 from taxi_assets.core import run_tags
 from taxi_assets.core.month import Month
 from taxi_assets.datasets.schema import TaxiKind
-from taxi_assets.keys import CODE_VERSION, REPORTS, SINKS, group, job_name, monthly
+from taxi_assets.keys import CODE_VERSION, INGEST, REPORTS, SINKS, group, job_name, monthly
 from taxi_assets.settings import Settings
 from taxi_assets.status.decide import Decision, MonthRecord, State, count, ranges, rotate
 from taxi_assets.status.plan import new_and_changed
@@ -196,25 +196,33 @@ def sinks_follow(kind: TaxiKind, settings: Settings) -> dg.AutomationConditionSe
     )
 
 
-def follow_upstream() -> dg.AutomationCondition:
+def follow_upstream(ignored: dg.AssetSelection | None = None) -> dg.AutomationCondition:
     """Return the condition of a sink: the upstream month is newer, complete, and passed its blocking checks.
 
-    `eager()` alone considers only the latest time window, a month that is not published yet, and ignores checks.
+    `eager()` alone considers only the latest time window, a month that is not published yet, and ignores checks. `ignored` are
+    upstream assets that it does not follow.
     """
     window = dg.AutomationCondition.in_latest_time_window
-    return (
+    condition = (
         dg.AutomationCondition.eager().replace(window(), window(FOLLOW_MONTHS))
         & dg.AutomationCondition.all_deps_blocking_checks_passed()
-    ).with_label("follow clean_trips")
+    )
+    return (condition.ignore(ignored) if ignored else condition).with_label("follow clean_trips")
 
 
 def with_conditions(kinds: Iterable[TaxiKind], assets: list[dg.AssetsDefinition]) -> list[dg.AssetsDefinition]:
-    """Return the assets, sinks and reports among them with the condition."""
-    groups = {group(kind, name) for kind in kinds for name in (SINKS, REPORTS)}
+    """Return the assets, sinks and reports among them with the condition.
+
+    The reports follow the sinks, which have the clean month later than the lake.
+    """
+    conditions = {}
+    for kind in kinds:
+        lake = dg.AssetSelection.groups(group(kind, INGEST))
+        conditions |= {group(kind, SINKS): follow_upstream(), group(kind, REPORTS): follow_upstream(ignored=lake)}
 
     def add_condition(spec: dg.AssetSpec) -> dg.AssetSpec:
-        if spec.group_name not in groups:
+        if spec.group_name not in conditions:
             return spec
-        return spec.replace_attributes(automation_condition=follow_upstream())
+        return spec.replace_attributes(automation_condition=conditions[spec.group_name])
 
     return list(dg.map_asset_specs(add_condition, assets))

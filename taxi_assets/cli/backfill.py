@@ -12,6 +12,7 @@ import os
 import queue
 import threading
 import time
+import uuid
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -82,7 +83,9 @@ def backfill(
             log = settings.home_folder / "backfill.log"
             with interrupts.paused():  # the first Ctrl-C lets months finish
                 workers = [Worker(kind, lock, log) for _ in range(min(jobs, len(tasks)))]
-                interrupted = _load(tasks, kind, replacing, workers, records, instance, report)
+                tag = {run_tags.BACKFILL: uuid.uuid4().hex[:8]}
+                print(f"The runs have the tag {run_tags.BACKFILL}={tag[run_tags.BACKFILL]}.")
+                interrupted = _load(tasks, kind, replacing, tag, workers, records, instance, report)
         other_runs = [decision.month for decision in decisions if decision.state is State.RUNNING]
         return summarize(report, other_runs, interrupted=interrupted)
 
@@ -179,6 +182,7 @@ def _load(
     tasks: list[Task],
     kind: TaxiKind,
     replacing: Replacing | None,
+    tag: Mapping[str, str],
     workers: list[Worker],
     records: MonthStatus,
     instance: dg.DagsterInstance,
@@ -194,7 +198,7 @@ def _load(
     def work(worker: Worker) -> None:
         try:
             while not stop.is_set():
-                if outcome := _load_month(waiting.get_nowait(), kind, replacing, worker, stop, records, instance):
+                if outcome := _load_month(waiting.get_nowait(), kind, replacing, tag, worker, stop, records, instance):
                     report.add(*outcome)
         except queue.Empty:
             pass
@@ -224,6 +228,7 @@ def _load_month(
     task: Task,
     kind: TaxiKind,
     replacing: Replacing | None,
+    tag: Mapping[str, str],
     worker: Worker,
     stop: threading.Event,
     records: MonthStatus,
@@ -231,7 +236,7 @@ def _load_month(
 ) -> tuple[Task, dict] | None:
     """Load a month and return its result; None if the backfill was aborted. If the worker is killed, resume it once."""
     assets = task.decision.assets
-    tags = {run_tags.SOURCE_VERSION: task.version} if task.version else {}
+    tags = {**tag, **({run_tags.SOURCE_VERSION: task.version} if task.version else {})}
     for attempt in range(ATTEMPTS):
         resume_tags = records.history.resume_tags(task.month) if assets or attempt else {}
         config = run_config(kind, dataclasses.replace(task.decision, assets=assets), replacing)

@@ -18,6 +18,7 @@ from taxi_assets.assets.guards import Replacing
 from taxi_assets.assets.month_status import month_status, run_config
 from taxi_assets.assets.reports import report_address
 from taxi_assets.assets.sinks import sinks
+from taxi_assets.automation.housekeeping import end_dead_runs
 from taxi_assets.automation.sensors import kind_option
 from taxi_assets.cli.audit import audit_months
 from taxi_assets.cli.backfill import backfill, backfill_lock, default_jobs, months_between
@@ -67,6 +68,7 @@ def _run(options: Namespace, interrupts: Interrupts, settings: Settings | None =
     _require_partitions(kind, settings, month)
     require_sinks(settings, kind, month)
     with dg.DagsterInstance.get() as instance:
+        end_dead_runs(instance, print)
         defs, config = build_defs(settings), run_config(kind, replacing=_replacing(options))
         job = defs.resolve_job_def(job_name(kind))
         result = execute(job, instance, "make run", config, partition=month.key, interrupts=interrupts)

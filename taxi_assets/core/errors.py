@@ -13,6 +13,10 @@ class PermanentError(TaxiError):
     """A retry would fail the same way: a damaged file, an unknown column, a month not published, a wrong setting."""
 
 
+class NotPublishedYet(PermanentError):
+    """A recent month that is not published: a backfill of all missing months passes over it."""
+
+
 class TransientError(TaxiError):
     """A retry may succeed: a network fault, a lock held too long, a server that is down or overloaded."""
 

@@ -8,9 +8,6 @@ from typing import NamedTuple
 
 from taxi_assets.core.errors import PermanentError
 
-FIRST_YEAR = 2009
-"""The publisher's yellow records start with January 2009 (TLC trip record page)."""
-
 
 class Month(NamedTuple):
     """A year and a month, ordered in time."""
@@ -23,13 +20,11 @@ class Month(NamedTuple):
         """Read `2021-01` or a partition key `2021-01-01`.
 
         Raises:
-            PermanentError: the text is neither, or names a month before 2009.
+            PermanentError: the text is neither.
         """
         match = re.fullmatch(r"(\d{4})-(\d{2})(?:-01)?", text.strip())
         if not match or not 1 <= int(match[2]) <= 12:
             raise PermanentError(f"{text!r} is not a month: write it as YYYY-MM, for example 2021-01.")
-        if int(match[1]) < FIRST_YEAR:
-            raise PermanentError(f"{text} is before {FIRST_YEAR}-01, the first month that is published.")
         return cls(int(match[1]), int(match[2]))
 
     @property
@@ -46,6 +41,11 @@ class Month(NamedTuple):
     def next(self) -> Month:
         """The following month."""
         return Month(self.year + self.month // 12, self.month % 12 + 1)
+
+    @property
+    def previous(self) -> Month:
+        """The month before."""
+        return Month(self.year - (self.month == 1), (self.month - 2) % 12 + 1)
 
     def through(self, last: Month) -> list[Month]:
         """Return the months from this one to `last`, both included; this one alone if `last` is not after it."""

@@ -15,6 +15,12 @@ STARTED_BY = "taxi_assets/started_by"
 SOURCE_VERSION = "taxi_assets/source_version"
 """Version of the publisher's file that the run was asked to load."""
 CODE_VERSION = "taxi_assets/code_version"
+BACKFILL = "taxi_assets/backfill"
+"""Id of the `make backfill` that the run is part of: the same for all its months."""
+AUTOMATION_CONDITION = "dagster/from_automation_condition"
+"""Dagster's own, of a run that automation conditions requested."""
+DAGSTER_BACKFILL = "dagster/backfill"
+"""Dagster's own: id of a backfill of the UI or the API."""
 GOES_ON_WITH = "taxi_assets/goes_on_with"
 """The run that began what this one finishes: a month that was cut short."""
 PROCESS = ".dagster/taxi_assets_process"
@@ -25,8 +31,8 @@ _PROCESS_BEFORE = "taxi_assets/process"
 
 _DAGSTER = {
     "dagster/auto_observe": "automation",
-    "dagster/from_automation_condition": "declarative automation",
-    "dagster/backfill": "backfill",
+    AUTOMATION_CONDITION: "declarative automation",
+    DAGSTER_BACKFILL: "backfill",
     "dagster/schedule_name": "schedule",
     "dagster/sensor_name": "sensor",
     "dagster/parent_run_id": "re-execution of",

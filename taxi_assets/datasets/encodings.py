@@ -8,6 +8,8 @@ published files of 2009 to 2014, which no dictionary describes, and each month u
 
 from __future__ import annotations
 
+import re
+
 NULL_TEXTS = ("", "NULL", "NAN", "NA", "NONE", r"\N")
 """Spellings of "no value", in any case. The publisher leaves the field empty; the others are what SQL, pandas and R
 write."""
@@ -37,11 +39,29 @@ PAYMENTS = {
 """Ways of payment in words, to the numbers used since 2015: 1 card, 2 cash, 3 no charge, 4 dispute, 5 unknown."""
 
 FLAGS = {"Y": "Y", "N": "N", "1": "Y", "0": "N"}
-"""Store-and-forward: 0 and 1 from 2009 to 2010-07, N and Y since."""
+"""Store-and-forward: 0 and 1 from 2009 to 2010-07, N and Y since. The flags of high-volume trips are Y and N."""
 
-CODES = {"vendorid": VENDORS, "payment_type": PAYMENTS, "store_and_fwd_flag": FLAGS}
+SHARED = {"Y": "1", "N": "0"}
+"""The shared-ride flag of for-hire trips is 1 or empty; a mirror of 2021 has N."""
+
+CODES = {
+    "vendorid": VENDORS,
+    "payment_type": PAYMENTS,
+    "store_and_fwd_flag": FLAGS,
+    "sr_flag": SHARED,
+    "shared_request_flag": FLAGS,
+    "shared_match_flag": FLAGS,
+    "access_a_ride_flag": FLAGS,
+    "wav_request_flag": FLAGS,
+    "wav_match_flag": FLAGS,
+}
 """Columns whose texts are codes, with their meanings. Numbers that are not in the table are unchanged, except in the
-flag, whose values must all be in it. Texts are compared in upper case without surrounding blanks."""
+flags, whose values must all be in it. Texts are compared in upper case without surrounding blanks."""
+
+LICENSES = frozenset({"hvfhs_license_num", "dispatching_base_num", "originating_base_num", "affiliated_base_number"})
+LICENSE = re.compile(r"(B|HV)[0-9]+")
+"""Columns of license numbers, and the form of one: published in lower case, too, and padded with blanks. It is kept in
+upper case; other text of these columns (`UBER`, `B02811 - M.L. Trips`) as published, without surrounding blanks."""
 
 KNOWN_CODES: dict[str, frozenset[int | str]] = {
     "vendorid": frozenset({1, 2, 3, 4, 5, 6, 7}),
@@ -51,6 +71,8 @@ KNOWN_CODES: dict[str, frozenset[int | str]] = {
     "pulocationid": frozenset(range(1, 266)),
     "dolocationid": frozenset(range(1, 266)),
     "request_source": frozenset({"A", "HV0003", "HV0005"}),
+    "hvfhs_license_num": frozenset({"HV0002", "HV0003", "HV0004", "HV0005"}),
+    "sr_flag": frozenset({0, 1}),
 }
 """Codes that published months have; any other is loaded, and a check lists it.
 

@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from typing import Literal
 
 METER = "{meter}"
-"""Stands for tpep (yellow) or lpep (green) in the names below."""
+"""Stands for tpep_ (yellow) or lpep_ (green) in the names below."""
 
 ALIASES = {
     # 2009, yellow.
     "vendor_name": "vendorid",
-    "trip_pickup_datetime": METER + "_pickup_datetime",
-    "trip_dropoff_datetime": METER + "_dropoff_datetime",
+    "trip_pickup_datetime": METER + "pickup_datetime",
+    "trip_dropoff_datetime": METER + "dropoff_datetime",
     "start_lon": "pickup_longitude",
     "start_lat": "pickup_latitude",
     "end_lon": "dropoff_longitude",
@@ -30,20 +30,43 @@ ALIASES = {
     # 2010 to 2014, yellow; rate_code also in 2009. `surcharge` was the rush hour and overnight extra, named extra
     # from 2015.
     "vendor_id": "vendorid",
-    "pickup_datetime": METER + "_pickup_datetime",
-    "dropoff_datetime": METER + "_dropoff_datetime",
+    "pickup_datetime": METER + "pickup_datetime",
+    "dropoff_datetime": METER + "dropoff_datetime",
     "rate_code": "ratecodeid",
     "surcharge": "extra",
-    # Third-party re-exports of real files.
+    # Third-party re-exports of real files: Great Expectations, Mage, BigQuery's public tables.
     "rate_code_id": "ratecodeid",
+    "ratecode_id": "ratecodeid",
     "pickup_location_id": "pulocationid",
     "dropoff_location_id": "dolocationid",
+    "pu_location_id": "pulocationid",
+    "do_location_id": "dolocationid",
+    "imp_surcharge": "improvement_surcharge",
 }
-"""Published name, in lower case and without surrounding blanks, to the canonical name where the two differ."""
+"""Published name, as `normalized` returns it, to the canonical name where the two differ."""
 
-IGNORED = re.compile(r"|__index_level_\d+__|unnamed: \d+")
-"""Names of columns that hold no trip data: row numbers written by pandas (`__index_level_0__` was published in
-2010-02 and 2010-03; the unnamed one is seen in re-exports)."""
+FOR_HIRE_ALIASES = {
+    # FHV, 2015 and 2016: one time and one zone, those of the pickup.
+    "pickup_date": "pickup_datetime",
+    "locationid": "pulocationid",
+    # FHV, 2018: of the two columns of the base, the one that is filled.
+    "dispatching_base_number": "dispatching_base_num",
+    # Mage.
+    "pu_location_id": "pulocationid",
+    "do_location_id": "dolocationid",
+}
+"""The same for FHV and high-volume trips."""
+
+IGNORED = re.compile(
+    r"|__index_level_\d+__|unnamed:_\d+|_dlt_load_id|_dlt_id|unique_row_id|filename|data_file_year|data_file_month"
+)
+"""Names of columns that hold no trip data, as `normalized` returns them: row numbers written by pandas (`__index_level_0__` was
+published in 2010-02 and 2010-03), and what dlt, a course's flow and BigQuery's public tables add on where a row came from."""
+
+
+def normalized(name: str) -> str:
+    """Return a published name in lower case, without surrounding blanks, and with underscores for those between words."""
+    return "_".join(name.lower().split())
 
 
 @dataclass(frozen=True)
@@ -51,7 +74,7 @@ class Era:
     """Months published with the same header, and the format of their files. `last` None: the current era.
 
     `header` is exact, blanks included; `types` has a Parquet column's type if it is not the usual one of its
-    name; `oddities` are sentences for people.
+    name (`number`: whole in some months and double in others); `oddities` are sentences for people.
     """
 
     kind: str
@@ -92,12 +115,30 @@ _G2013 = _names(
     "Dropoff_longitude,Dropoff_latitude,Passenger_count,Trip_distance,Fare_amount,Extra,MTA_tax,Tip_amount,Tolls_amount",
     "Ehail_fee,Total_amount,Payment_type,Trip_type ",
 )
-_G2020 = _names(
+_G2015 = (*_G2013[:17], "improvement_surcharge", *_G2013[17:])
+_G2016 = _names(
     "VendorID,lpep_pickup_datetime,lpep_dropoff_datetime,store_and_fwd_flag,RatecodeID,PULocationID,DOLocationID",
     "passenger_count,trip_distance,fare_amount,extra,mta_tax,tip_amount,tolls_amount,ehail_fee,improvement_surcharge",
-    "total_amount,payment_type,trip_type,congestion_surcharge",
+    "total_amount,payment_type,trip_type",
 )
-_G2025 = (*_G2020, "cbd_congestion_fee")
+_G2019 = (*_G2016, "congestion_surcharge")
+_G2025 = (*_G2019, "cbd_congestion_fee")
+_F2015 = _names("Dispatching_base_num,Pickup_date,locationID")
+_F2017_01 = _names("Dispatching_base_num,Pickup_DateTime,DropOff_datetime,PUlocationID,DOlocationID")
+_F2017_07 = (*_F2017_01, "SR_Flag")
+_F2018 = (*_F2017_07[1:], "Dispatching_base_number", "Dispatching_base_num")
+_F2019 = _names("dispatching_base_num,pickup_datetime,dropoff_datetime,PULocationID,DOLocationID,SR_Flag")
+_F_PARQUET = _names(
+    "dispatching_base_num,pickup_datetime,dropOff_datetime,PUlocationID,DOlocationID,SR_Flag,Affiliated_base_number"
+)
+_H2019 = ("hvfhs_license_num", *_F2019)
+_H_PARQUET = _names(
+    "hvfhs_license_num,dispatching_base_num,originating_base_num,request_datetime,on_scene_datetime,pickup_datetime",
+    "dropoff_datetime,PULocationID,DOLocationID,trip_miles,trip_time,base_passenger_fare,tolls,bcf,sales_tax",
+    "congestion_surcharge,airport_fee,tips,driver_pay,shared_request_flag,shared_match_flag,access_a_ride_flag",
+    "wav_request_flag,wav_match_flag",
+)
+_H2025 = (*_H_PARQUET, "cbd_congestion_fee")
 
 _BLANK = "the line after the header is empty"
 _WORDS = "vendor and payment are words"
@@ -108,6 +149,9 @@ _NULL_BLOCK = "from 2019-07 some rows have no vendor, passengers, rate, flag and
 _INDEX = "has a row number, `__index_level_0__`"
 _NULL_TYPED = "columns without values have Arrow's null type"
 _REWRITTEN = "the publisher put zones in the place of the CSV's coordinates"
+_QUOTED = "every field is quoted"
+_TRAILING = "the last name has a trailing blank"
+_PADDED = "some base numbers are padded with blanks"
 
 
 def _types(**columns: str) -> tuple[tuple[str, str], ...]:
@@ -121,6 +165,8 @@ _TYPES_2010 = _types(string="pickup_datetime,dropoff_datetime,vendor_id,payment_
 _TYPES_2010_02 = _types(string="pickup_datetime,dropoff_datetime,vendor_id,payment_type")
 _WIDENED = _types(double="passenger_count,RatecodeID")
 _WIDENED_GREEN = _types(double="passenger_count,RatecodeID,payment_type,trip_type")
+_TRIP_TYPE = _types(number="trip_type")
+_FHV_NUMBERS = _types(number="PUlocationID,DOlocationID,SR_Flag")
 _IDS_32 = _types(int32="VendorID,PULocationID,DOLocationID")
 
 ERAS = (
@@ -143,17 +189,31 @@ ERAS = (
     Era("yellow", "parquet", "2023-02", "2024-12", (*_Y2019, "Airport_fee"), ("now Airport_fee",), types=_IDS_32),
     Era("yellow", "parquet", "2025-01", "2026-05", _Y2025, types=_IDS_32),
     Era("yellow", "parquet", "2026-06", None, (*_Y2025, "request_source"), types=_IDS_32),
-    Era(
-        "green", "csv", "2013-08", "2013-08", _G2013, (_BLANK, _SURPLUS, "the last name has a trailing blank"), True, 2
-    ),
-    Era("green", "csv", "2020-03", "2020-11", _G2020),
-    Era("green", "parquet", "2021-01", "2023-01", _G2020, (_NULL_TYPED,), types=_WIDENED_GREEN),
-    Era("green", "parquet", "2023-02", "2024-12", _G2020, types=_IDS_32),
+    Era("green", "csv", "2013-08", "2014-12", _G2013, (_BLANK, _SURPLUS, _TRAILING), True, 2),
+    Era("green", "csv", "2015-01", "2015-06", _G2015, (_SURPLUS, _TRAILING), surplus_fields=2),
+    Era("green", "csv", "2015-07", "2015-12", _G2015, (_TRAILING,)),
+    Era("green", "csv", "2016-01", "2016-06", _G2015, (_BLANK, _TRAILING), True),
+    Era("green", "csv", "2016-07", "2016-12", _G2016, (_BLANK, _SURPLUS, "zones replace coordinates"), True, 2),
+    Era("green", "csv", "2017-01", "2018-12", _G2016, (_BLANK,), True),
+    Era("green", "csv", "2019-01", "2021-07", _G2019, (_NULL_BLOCK,)),
+    Era("green", "parquet", "2013-08", "2018-06", _G2019, (_NULL_TYPED, _REWRITTEN), types=_TRIP_TYPE),
+    Era("green", "parquet", "2018-07", "2023-01", _G2019, (_NULL_TYPED,), types=_WIDENED_GREEN),
+    Era("green", "parquet", "2023-02", "2024-12", _G2019, types=_IDS_32),
     Era("green", "parquet", "2025-01", "2026-05", _G2025, types=_IDS_32),
     Era("green", "parquet", "2026-06", None, (*_G2025, "request_source"), types=_IDS_32),
+    Era("fhv", "csv", "2015-01", "2016-12", _F2015, ("one time and one zone, mostly empty",)),
+    Era("fhv", "csv", "2017-01", "2017-06", _F2017_01, ("drop-off times from 2017-06 on",)),
+    Era("fhv", "csv", "2017-07", "2017-12", _F2017_07, (_QUOTED, "not in time order")),
+    Era("fhv", "csv", "2018-01", "2018-12", _F2018, (_QUOTED, "two columns for the base, the second always empty")),
+    Era("fhv", "csv", "2019-01", "2021-07", _F2019, (_PADDED,)),
+    Era("fhv", "parquet", "2015-01", None, _F_PARQUET, (_NULL_TYPED, _PADDED), types=_FHV_NUMBERS),
+    Era("fhvhv", "csv", "2019-02", "2021-07", _H2019, (_PADDED, "no miles, times or amounts")),
+    Era("fhvhv", "parquet", "2019-02", "2023-01", _H_PARQUET, (_NULL_TYPED, _PADDED)),
+    Era("fhvhv", "parquet", "2023-02", "2024-12", _H_PARQUET),
+    Era("fhvhv", "parquet", "2025-01", None, _H2025),
 )
-"""Yellow: every header published from 2009-01 on. Green: those read in published files; its other months use the same
-names."""
+"""Every header published. Read in published files: all CSV months of yellow, and every second one of the others; the Parquet
+of green from 2021-01 on. The other Parquet headers are those of lists that others made of the publisher's files."""
 
 
 def era_of(kind: str, publication: Literal["csv", "parquet"], month: str) -> Era | None:

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 
 from pydantic import BaseModel, Field
 
+from taxi_assets.datasets.schema import TaxiKind
+
 
 class CleaningRules(BaseModel, frozen=True, extra="forbid"):
     """The settings of the rules. The defaults are the original pipeline's rule: keep a trip with at least one passenger.
@@ -25,19 +27,30 @@ class CleaningRules(BaseModel, frozen=True, extra="forbid"):
     reject_negative_total: bool = Field(False, description="Reject refunds and corrections (total below zero).")
     reject_dropoff_before_pickup: bool = Field(False, description="Reject trips that end before they begin.")
     max_trip_distance: float | None = Field(None, gt=0, description="Reject trips longer than this, in miles.")
+    reject_negative_fare: bool = Field(False, description="Reject trips with a fare below zero, tolls and taxes apart.")
+    max_trip_hours: float | None = Field(None, gt=0, description="Reject trips that take longer than this, in hours.")
 
 
 @dataclass(frozen=True)
 class Rule:
-    """A reason to reject a trip, and the field of `CleaningRules` that switches the rule on; None: always on."""
+    """A reason to reject a trip, and the field of `CleaningRules` that switches the rule on; None: always on.
+
+    `measure` is the field of `Measures` that the rule looks at; it is off for datasets that have no such thing.
+    """
 
     reason: str
     description: str
     setting: str | None = None
+    measure: str | None = None
 
-    def applies(self, rules: CleaningRules) -> bool:
+    def concerns(self, kind: TaxiKind) -> bool:
+        """Whether the dataset has what the rule looks at."""
+        return self.measure is None or bool(getattr(kind.measures, self.measure))
+
+    def applies(self, rules: CleaningRules, kind: TaxiKind) -> bool:
         """Whether the rule is on."""
-        return self.setting is None or getattr(rules, self.setting) not in (False, None)
+        on = self.setting is None or getattr(rules, self.setting) not in (False, None)
+        return on and self.concerns(kind)
 
     @property
     def variable(self) -> str | None:
@@ -52,13 +65,16 @@ RULES = (
         "Picked up outside the file's month: meters with a wrong clock, and a few trips that the "
         "publisher filed a month off. Always on: every sink keeps a month by pickup time.",
     ),
-    Rule("zero_passengers", "The driver entered no passenger.", "reject_zero_passengers"),
+    Rule("zero_passengers", "The driver entered no passenger.", "reject_zero_passengers", "passengers"),
     Rule(
         "unknown_passengers",
         "The provider sent no passenger count (nor rate code or flag, as a rule).",
         "reject_unknown_passengers",
+        "passengers",
     ),
-    Rule("negative_total", "A negative amount was charged: refunds and corrections.", "reject_negative_total"),
+    Rule("negative_total", "A negative amount was charged: refunds and corrections.", "reject_negative_total", "total"),
     Rule("dropoff_before_pickup", "The trip ended before it began.", "reject_dropoff_before_pickup"),
-    Rule("distance_above_maximum", "Longer than `max_trip_distance` miles.", "max_trip_distance"),
+    Rule("distance_above_maximum", "Longer than `max_trip_distance` miles.", "max_trip_distance", "distance"),
+    Rule("negative_fare", "The fare is negative.", "reject_negative_fare", "fare"),
+    Rule("duration_above_maximum", "Took longer than `max_trip_hours` hours.", "max_trip_hours"),
 )

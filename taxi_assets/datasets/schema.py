@@ -1,8 +1,8 @@
-"""The canonical schema: one set of columns for every month since 2009, each documented.
+"""The datasets, and the canonical schema of each: one set of columns for every month, each documented.
 
 Names are those the publisher uses since 2015, in lower case, the same spelling in every sink. Descriptions and units
-follow the TLC data dictionaries (yellow and green, 2025-03). `eras` maps published files onto it. Types are names
-here, so that modules that only describe columns need not import Arrow.
+follow the TLC data dictionaries (yellow and green, 2025-03); those of for-hire vehicles are in `for_hire`. `eras` maps
+published files onto it. Types are names here, so that modules that only describe columns need not import Arrow.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from taxi_assets.core.table import TIMESTAMP, Column, Table
+from taxi_assets.datasets.for_hire import FHV_COLUMNS, FHVHV_COLUMNS
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -77,47 +78,82 @@ def _trip_columns(meter: str) -> tuple[Column, ...]:
 
 
 @dataclass(frozen=True)
+class Measures:
+    """The columns that hold what datasets have in common, under names of their own; None where one has no such thing.
+
+    `total` are the columns that add up to what the passenger was charged, cash tips apart.
+    """
+
+    passengers: str | None = None
+    distance: str | None = None
+    fare: str | None = None
+    tip: str | None = None
+    tolls: str | None = None
+    total: tuple[str, ...] = ()
+    driver_pay: str | None = None
+    payment: str | None = None
+    company: str | None = None
+
+
+@dataclass(frozen=True)
 class TaxiKind:
-    """A kind of taxi whose records are published month by month: its columns and where its months go."""
+    """A dataset of trips that is published month by month: its columns and where its months go.
+
+    Attributes:
+        name: the name in settings and in the publisher's file names.
+        title: the trips as sentences name them: `yellow taxi`.
+        meter: what the names of the pickup and drop-off columns begin with; empty for for-hire vehicles.
+        columns: the columns of a trip.
+        first_month: year and month of the first published file.
+        table_name: the table in databases.
+        sums: the columns that are summed to reconcile two copies of a month.
+        clustering: the columns by which a warehouse sorts a month; queries within a month mostly filter by place, and read
+            a fraction of a month that is sorted by zone.
+    """
 
     name: str
+    title: str
     meter: str
     columns: tuple[Column, ...]
     first_month: tuple[int, int]
+    table_name: str
+    sums: tuple[str, ...]
+    clustering: tuple[str, ...]
+    measures: Measures
 
     @property
     def pickup(self) -> str:
         """Name of the column every sink partitions by."""
-        return f"{self.meter}_pickup_datetime"
+        return f"{self.meter}pickup_datetime"
 
     @property
     def dropoff(self) -> str:
         """Name of the drop-off time's column."""
-        return f"{self.meter}_dropoff_datetime"
+        return f"{self.meter}dropoff_datetime"
 
     @property
     def pickup_date(self) -> str:
         """Name of the day folders' key in the hive dataset."""
-        return f"{self.meter}_pickup_date"
+        return f"{self.meter}pickup_date"
 
     @cached_property
     def table(self) -> Table:
         """The table of clean trips, for the sinks."""
         return Table(
-            f"{self.name}_cab_data",
+            self.table_name,
             self.columns,
             self.pickup,
-            sums=("total_amount",),
+            sums=self.sums,
             kind=self.name,
             day=self.pickup_date,
-            description=f"New York's {self.name} taxi trips, a partition a month; published by the TLC.",
-            clustering=CLUSTERING,
+            description=f"New York's {self.title} trips, a partition a month; published by the TLC.",
+            clustering=self.clustering,
         )
 
     @cached_property
     def raw_table(self) -> Table:
         """Raw and rejected rows."""
-        return Table(f"{self.name}_raw_trips", self.raw_columns, self.pickup, sums=("total_amount",), kind=self.name)
+        return Table(f"{self.name}_raw_trips", self.raw_columns, self.pickup, sums=self.sums, kind=self.name)
 
     @property
     def file_stem(self) -> str:
@@ -140,9 +176,6 @@ class TaxiKind:
         return self.raw_table.schema
 
 
-CLUSTERING = ("pulocationid", "vendorid")
-"""Queries within a month mostly filter by place; sorted by zone, they read a fraction of the month."""
-
 REJECT_COLUMNS = (
     Column("reject_reason", "string", "Why the row was not kept; empty for a good row."),
     Column("reject_detail", "string", "The column and value that were at fault."),
@@ -162,15 +195,73 @@ NEW_COLUMN_TYPES = ("int64", "double", "string", "bool", "date32[day]", "timesta
 """Types that an unknown column may have in the sinks (TAXI_NEW_COLUMNS=add)."""
 
 
-YELLOW = TaxiKind("yellow", "tpep", _trip_columns("tpep"), (2009, 1))
-GREEN = TaxiKind(
+def _taxi(name: str, meter: str, first_month: tuple[int, int], *more: Column) -> TaxiKind:
+    return TaxiKind(
+        name,
+        f"{name} taxi",
+        f"{meter}_",
+        (*_trip_columns(meter), *more),
+        first_month,
+        f"{name}_cab_data",
+        sums=("total_amount",),
+        clustering=("pulocationid", "vendorid"),
+        measures=Measures(
+            passengers="passenger_count",
+            distance="trip_distance",
+            fare="fare_amount",
+            tip="tip_amount",
+            tolls="tolls_amount",
+            total=("total_amount",),
+            payment="payment_type",
+        ),
+    )
+
+
+YELLOW = _taxi("yellow", "tpep", (2009, 1))
+GREEN = _taxi(
     "green",
     "lpep",
-    (
-        *_trip_columns("lpep"),
-        Column("ehail_fee", "double", "E-hail fee, US dollars; nearly always empty."),
-        Column("trip_type", "int16", "1 street hail, 2 dispatch."),
-    ),
     (2013, 8),
+    Column("ehail_fee", "double", "E-hail fee, US dollars; nearly always empty."),
+    Column("trip_type", "int16", "1 street hail, 2 dispatch."),
 )
-KINDS = {kind.name: kind for kind in (YELLOW, GREEN)}
+FHV = TaxiKind(
+    "fhv",
+    "for-hire vehicle",
+    "",
+    FHV_COLUMNS,
+    (2015, 1),
+    "fhv_trips",
+    sums=("pulocationid", "dolocationid"),
+    clustering=("pulocationid", "dispatching_base_num"),
+    measures=Measures(company="dispatching_base_num"),
+)
+FHVHV = TaxiKind(
+    "fhvhv",
+    "high-volume for-hire",
+    "",
+    FHVHV_COLUMNS,
+    (2019, 2),
+    "fhvhv_trips",
+    sums=("base_passenger_fare", "driver_pay", "pulocationid"),
+    clustering=("pulocationid", "hvfhs_license_num"),
+    measures=Measures(
+        distance="trip_miles",
+        fare="base_passenger_fare",
+        tip="tips",
+        tolls="tolls",
+        total=(
+            "base_passenger_fare",
+            "tolls",
+            "bcf",
+            "sales_tax",
+            "congestion_surcharge",
+            "airport_fee",
+            "cbd_congestion_fee",
+            "tips",
+        ),
+        driver_pay="driver_pay",
+        company="hvfhs_license_num",
+    ),
+)
+KINDS = {kind.name: kind for kind in (YELLOW, GREEN, FHV, FHVHV)}

@@ -42,10 +42,27 @@ class Case:
         """A column of the batch."""
         return self.batch.column(name)
 
+    def measured(self, name: str) -> pa.Array:
+        """A column by what it is in every dataset (`Measures`)."""
+        return self.column(getattr(self.kind.measures, name))
+
     @property
     def pickup(self) -> pa.Array:
-        """When the meters were engaged."""
+        """When the trips began."""
         return self.column(self.kind.pickup)
+
+    @property
+    def total(self) -> pa.Array:
+        """What was charged, US dollars; a part that is empty counts as nothing, and where all are empty it is null."""
+        total: pa.Array | None = None
+        for part in (self.column(name) for name in self.kind.measures.total):
+            total = part if total is None else pc.coalesce(pc.add(total, part), total, part)
+        return total
+
+    @property
+    def seconds(self) -> pa.Array:
+        """How long the trips took, in seconds."""
+        return pc.seconds_between(self.pickup, self.column(self.kind.dropoff))
 
 
 def _outside(case: Case) -> pa.Array:
@@ -56,18 +73,20 @@ def _outside(case: Case) -> pa.Array:
 HITS: dict[str, Callable[[Case], pa.Array]] = {
     "pickup_missing": lambda case: pc.is_null(case.pickup),
     "pickup_outside_month": _outside,
-    "zero_passengers": lambda case: pc.less_equal(case.column("passenger_count"), pa.scalar(0, pa.int16())),
-    "unknown_passengers": lambda case: pc.is_null(case.column("passenger_count")),
-    "negative_total": lambda case: pc.less(case.column("total_amount"), 0.0),
+    "zero_passengers": lambda case: pc.less_equal(case.measured("passengers"), pa.scalar(0, pa.int16())),
+    "unknown_passengers": lambda case: pc.is_null(case.measured("passengers")),
+    "negative_total": lambda case: pc.less(case.total, 0.0),
     "dropoff_before_pickup": lambda case: pc.less(case.column(case.kind.dropoff), case.pickup),
-    "distance_above_maximum": lambda case: pc.greater(case.column("trip_distance"), case.rules.max_trip_distance),
+    "distance_above_maximum": lambda case: pc.greater(case.measured("distance"), case.rules.max_trip_distance),
+    "negative_fare": lambda case: pc.less(case.measured("fare"), 0.0),
+    "duration_above_maximum": lambda case: pc.greater(case.seconds, 3600 * (case.rules.max_trip_hours or 0)),
 }
 """Which rows each rule of `RULES` hits, by its reason; null counts as no hit."""
 
 
 def split(case: Case) -> tuple[pa.RecordBatch, pa.RecordBatch]:
     """Divide a raw batch into clean trips (without the REJECT_COLUMNS) and rejected rows (the batch's schema, with reasons)."""
-    rules = [rule for rule in RULES if rule.applies(case.rules)]
+    rules = [rule for rule in RULES if rule.applies(case.rules, case.kind)]
     unreadable = pc.is_valid(case.column("reject_reason"))
     number = pa.nulls(case.batch.num_rows, pa.int8())
     for index, rule in reversed(list(enumerate(rules))):

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from taxi_assets.datasets.eras import ALIASES, IGNORED, METER, era_of
+from taxi_assets.datasets.eras import ALIASES, ERAS, FOR_HIRE_ALIASES, IGNORED, METER, era_of, normalized
 from taxi_assets.datasets.schema import KINDS, TaxiKind
 from taxi_assets.publisher.source_file import SourceFile
 
@@ -25,13 +25,15 @@ class MatchedColumns:
 
     `header` has their published names, blanks included. `known` maps canonical names, and `new` the names of columns in
     the raw month, to positions in the header. A new column is unknown to this version, or the second one of a known name.
-    `missing` are the canonical names of columns that other files of the month's era have and this one does not.
+    `missing` are the canonical names of columns that other files of the month's era have and this one does not, `ignored` the
+    published names of those that hold no trip data.
     """
 
     header: Sequence[str]
     known: Mapping[str, int]
     new: Mapping[str, int]
     missing: Sequence[str]
+    ignored: Sequence[str] = ()
 
     def record(self, types: Mapping[str, str], changed_types: Mapping[str, list[str]]) -> dict[str, Any]:
         """Return the record of the file's columns in a raw month's manifest, as JSON values.
@@ -41,13 +43,20 @@ class MatchedColumns:
             changed_types: expected and actual type family of each known column, by published name, where they differ.
         """
         new = {name: {"published": self.header[i], "type": types[name]} for name, i in self.new.items()}
-        return {"known": [*self.known], "new": new, "missing": [*self.missing], "changed_types": {**changed_types}}
+        return {
+            "header": [*self.header],
+            "known": [*self.known],
+            "new": new,
+            "missing": [*self.missing],
+            "ignored": [*self.ignored],
+            "changed_types": {**changed_types},
+        }
 
 
 def recorded_columns(manifest: Mapping[str, Any]) -> dict[str, Any]:
     """Return the record of the file's columns in a raw month's manifest; empty if an older version wrote it."""
-    empty: dict[str, Any] = {"known": [], "new": {}, "missing": [], "changed_types": {}}
-    return manifest.get("columns") or empty
+    empty: dict[str, Any] = {"header": [], "known": [], "new": {}, "missing": [], "ignored": [], "changed_types": {}}
+    return {**empty, **(manifest.get("columns") or {})}
 
 
 def new_columns_of(kind: TaxiKind, manifest: Mapping[str, Any]) -> dict[str, dict[str, str]]:
@@ -72,8 +81,8 @@ def to_load(kind: TaxiKind, new: Mapping[str, Mapping[str, str]], policy: NewCol
 
 def canonical_name(published: str, kind: TaxiKind) -> str:
     """Return the canonical name of a published column; the normalized name if it has no alias."""
-    name = published.strip().lower()
-    return ALIASES.get(name, name).replace(METER, kind.meter)
+    name = normalized(published)
+    return (ALIASES if kind.meter else FOR_HIRE_ALIASES).get(name, name).replace(METER, kind.meter)
 
 
 def match_columns(
@@ -86,49 +95,69 @@ def match_columns(
             column is unknown or duplicated.
     """
     kind, known, new = file.kind, dict[str, int](), dict[str, int]()
+    if other := _other_kind(kind, names):
+        raise file.error(other)
     era = era_of(kind.name, publication, str(file.month))
     published = era.header if era else ()
-    positions = [i for i, name in enumerate(names) if not IGNORED.fullmatch(name.strip().lower())]
+    expected = [canonical_name(name, kind) for name in published]
+    ignored = [i for i, name in enumerate(names) if IGNORED.fullmatch(normalized(name))]
+    positions = [i for i in range(len(names)) if i not in ignored]
     # of two columns of one name, the one in the publisher's spelling is the known one, else the first
     for position in sorted(positions, key=lambda i: names[i] not in published):
         name = canonical_name(names[position], kind)
         if name in kind.schema.names and name not in known:
             known[name] = position
             continue
-        if new_columns == "refuse":
-            raise file.error(_why_refused(kind, names, position, known.get(name), name))
+        if new_columns == "refuse" and (name not in known or expected.count(name) < 2):  # as in FHV of 2018
+            raise file.error(_why_refused(names, position, known.get(name), name))
         number, unique = 1, names[position]
-        while unique in new or unique in kind.raw_schema.names:
+        while unique in new or unique.lower() in kind.raw_schema.names:
             number += 1
             unique = f"{names[position]}_{number}"
         new[unique] = position
     if missing := [column.name for column in kind.columns if column.required and column.name not in known]:
         raise file.error(
-            _other_kind(kind, names)
-            or f"has no column for {', '.join(missing)} (its header is {_short(', '.join(names), 300)!r}); if the publisher "
+            f"has no column for {', '.join(missing)} (its header is {_short(', '.join(names), 300)!r}); if the publisher "
             "renamed it, add the new name to ALIASES in taxi_assets.datasets.eras"
         )
-    expected = [canonical_name(name, kind) for name in published]
-    return MatchedColumns(names, known, new, [name for name in expected if name not in known])
+    missing = [name for name in expected if name not in known]
+    return MatchedColumns(names, known, new, missing, [names[i] for i in ignored if names[i].strip()])
 
 
 def _other_kind(kind: TaxiKind, names: Sequence[str]) -> str | None:
-    """Return the error for a header that belongs to another dataset, or None."""
-    for other in KINDS.values():
-        for name in names:
-            if other is not kind and name.strip().lower() in (other.pickup, other.dropoff):
-                return (
-                    f"is a {other.name} file (it has the column {name.strip()!r}); load it as {other.name} trips, with "
-                    f"TAXI_KINDS={other.name} (make run KIND={other.name}), or set TAXI_SOURCE to the {kind.name} file"
-                )
-    return None
+    """Return the error for a header that belongs to another dataset, or None.
+
+    It belongs to the dataset that published it. If none did, to the datasets of whose required columns it has all, and of those
+    to the one with the most: a high-volume file has those of FHV, too. Where one is missing, the name of the pickup tells
+    yellow from green.
+    """
+    lower = {normalized(name) for name in names}
+    published = {era.kind for era in ERAS if {normalized(name) for name in era.header} == lower}
+    required = {
+        other: len(needed)
+        for other in KINDS.values()
+        if (needed := {column.name for column in other.columns if column.required})
+        <= {canonical_name(name, other) for name in names}
+    }
+    found = (
+        [KINDS[name] for name in published]
+        or [other for other, count in required.items() if count == max(required.values())]
+        or [other for other in KINDS.values() if other.meter and lower & {other.pickup, other.dropoff}]
+    )
+    if not found or kind in found:
+        return None
+    titles, names_ = " or ".join(other.title for other in found), [other.name for other in found]
+    return (
+        f"is a {titles} file by its columns; load it as {' or '.join(names_)} trips, with TAXI_KINDS={names_[0]} (make run "
+        f"KIND={names_[0]}), or set TAXI_SOURCE to the {kind.name} file"
+    )
 
 
-def _why_refused(kind: TaxiKind, names: Sequence[str], position: int, first: int | None, name: str) -> str:
+def _why_refused(names: Sequence[str], position: int, first: int | None, name: str) -> str:
     if first is not None:
         both = " and ".join(repr(_short(names[i])) for i in sorted((first, position)))
         return f"has two columns for {name} ({both}); remove one of them"
-    return _other_kind(kind, names) or (
+    return (
         f"has a column that is not known, {_short(names[position])!r}; set TAXI_NEW_COLUMNS=keep to load the month without "
         f"it or add to load it too, or add one line to ALIASES (or to IGNORED) in taxi_assets.datasets.eras"
     )

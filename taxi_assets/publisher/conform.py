@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.types as pt
 
-from taxi_assets.datasets.encodings import CODES, NULL_TEXTS
+from taxi_assets.datasets.encodings import CODES, LICENSE, LICENSES, NULL_TEXTS
 
 TIMESTAMP_LENGTH = 19
 """Characters of `2021-01-31 23:59:59`. Arrow also reads shorter forms (`2021-01-31`, `2021-01-31 23`), which are
@@ -29,6 +29,8 @@ def is_readable_type(source: pa.DataType, target: pa.DataType) -> bool:
     source = source.value_type if pt.is_dictionary(source) else source
     if pt.is_null(source) or is_text(source):
         return True
+    if pt.is_boolean(source):
+        return pt.is_string(target) or pt.is_integer(target)
     if pt.is_timestamp(target):
         return pt.is_timestamp(source) and source.tz is None
     return pt.is_integer(source) or pt.is_floating(source) or pt.is_decimal(source)
@@ -53,19 +55,24 @@ def conform(name: str, target: pa.DataType, values: pa.Array) -> tuple[pa.Array,
     if not is_readable_type(values.type, target):
         return pa.nulls(len(values), target), values.is_valid() if values.null_count < len(values) else None
     if is_text(values.type):
-        values = values.cast(pa.string())
+        values = values.cast(pa.binary()).view(
+            pa.string()
+        )  # without a check that it is UTF-8, which `plain_text` escapes
+    elif pt.is_boolean(values.type):
+        values = values.cast(pa.int8())
     elif pt.is_decimal(values.type) or pt.is_float16(values.type):
         values = values.cast(pa.float64())
     if pt.is_string(target) or (pt.is_integer(target) and is_text(values.type)):
-        return _coded(CODES.get(name, {}), target, values)
+        return _coded(name, target, values)
     return _convert(values, target)
 
 
-def _coded(table: dict[str, str], target: pa.DataType, values: pa.Array) -> tuple[pa.Array, pa.Array | None]:
+def _coded(name: str, target: pa.DataType, values: pa.Array) -> tuple[pa.Array, pa.Array | None]:
     """Convert codes and small whole numbers by converting each distinct value once."""
+    table, licenses = CODES.get(name, {}), name in LICENSES
     encoded = values.dictionary_encode()
     distinct = encoded.dictionary.cast(pa.binary()) if is_text(values.type) else encoded.dictionary
-    read = [_code(value, table, target) for value in distinct.to_pylist()]
+    read = [_code(value, table, target, licenses) for value in distinct.to_pylist()]
     converted = pa.array([None if value is _UNREADABLE else value for value in read], target).take(encoded.indices)
     if _UNREADABLE not in read:
         return converted, None
@@ -73,14 +80,14 @@ def _coded(table: dict[str, str], target: pa.DataType, values: pa.Array) -> tupl
     return converted, bad.fill_null(False)
 
 
-def _code(value: Any, table: dict[str, str], target: pa.DataType) -> Any:
+def _code(value: Any, table: dict[str, str], target: pa.DataType, licenses: bool) -> Any:
     """Return the meaning of a published code: a number, or text when `target` is text; None for a missing value."""
     text = (plain_text(value) if isinstance(value, bytes) else f"{value:g}").strip(" \t")
     word = text.upper()
     if word in NULL_TEXTS and word not in table:
         return None
     if not table and pt.is_string(target):
-        return text
+        return word if licenses and LICENSE.fullmatch(word) else text
     if whole := INTEGER.fullmatch(word):
         word = str(int(whole[1] + whole[2]))
     word = table.get(word, word)
@@ -142,8 +149,18 @@ def _cast(values: pa.Array, target: pa.DataType) -> pa.Array:
 
 
 def is_text(kind: pa.DataType) -> bool:
-    """Return whether the type is one of Arrow's types of text."""
-    return pt.is_string(kind) or pt.is_large_string(kind) or pt.is_string_view(kind)
+    """Return whether the type is one of Arrow's types of text, or of bytes, as which some writers keep text."""
+    return any(
+        belongs(kind)
+        for belongs in (
+            pt.is_string,
+            pt.is_large_string,
+            pt.is_string_view,
+            pt.is_binary,
+            pt.is_large_binary,
+            pt.is_binary_view,
+        )
+    )
 
 
 def valid_text(values: pa.Array) -> pa.Array:

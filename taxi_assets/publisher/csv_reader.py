@@ -1,7 +1,7 @@
 """Reads a published CSV, plain or gzipped, as raw rows: lines are split here; values are converted in `conform`.
 
 The stream is read in blocks of whole lines (`lines`). Arrow splits a block at full speed, numbers directly into their
-types where all are in plain notation, and sets malformed lines aside. A block with quotation marks, blank lines or the
+types where all are in plain notation, and sets malformed lines aside. A block with some quotation marks, blank lines or the
 like is halved until it is small, and then split line by line. Both ways give the same rows. Blocks are converted on two
 threads, in order; at most three are in memory.
 """
@@ -48,6 +48,7 @@ class Layout:
     schema: pa.Schema
     columns: MatchedColumns
     extra: int
+    separator: bytes = b","
     plain_numbers: bool = True
     """Set to False when a block shows that numbers have another notation (codes of 2009, pandas' `1.0`)."""
 
@@ -62,8 +63,8 @@ def open_csv(file: SourceFile, new_columns: NewColumns, progress: ReadProgress |
         stream.close()
         raise
     schema = pa.schema([*file.kind.raw_schema, *(pa.field(name, pa.string()) for name in columns.new)])
-    extra = first_line.split(b",")[len(header) :]  # two empty fields in 2016-07 to 12, and in green 2013-08
-    layout = Layout(schema, columns, 0 if any(extra) else len(extra))
+    extra = first_line.split(stream.separator)[len(header) :]  # two empty fields in 2016-07 to 12, and in green 2013-08
+    layout = Layout(schema, columns, 0 if any(extra) else len(extra), stream.separator)
     return OpenedFile(schema, columns.record(dict.fromkeys(columns.new, "string"), {}), _rows(layout, stream, progress))
 
 
@@ -126,8 +127,8 @@ def split_at_once(layout: Layout, block: Block, numbers: bool = False) -> tuple[
         pa.ArrowInvalid: with `numbers`, when not every number is in the notation that Arrow reads; or a line is malformed
             and the block is not ASCII, as Arrow reports only lines in UTF-8.
     """
-    data = block.data
-    if block.longest > LINE_BYTES or b'"' in data or data.count(b"\r") != data.count(b"\r\n"):
+    data = without_quotes(block, layout.separator) if b'"' in block.data else block.data
+    if data is None or block.longest > LINE_BYTES or data.count(b"\r") != data.count(b"\r\n"):
         return None
     if numbers and (b"x" in data or b"X" in data):
         raise pa.ArrowInvalid("Arrow would read 0x10 as a number")
@@ -141,7 +142,7 @@ def split_at_once(layout: Layout, block: Block, numbers: bool = False) -> tuple[
 
     types = {str(i): _type_read(layout, name) if numbers else pa.string() for name, i in layout.columns.known.items()}
     types |= {str(i): pa.string() for i in (*layout.columns.new.values(), *extra)}
-    table = _split_plain(data, width + layout.extra, types, skip if data.isascii() else None)
+    table = _split_plain(data, layout.separator, width + layout.extra, types, skip if data.isascii() else None)
     if table.num_rows + len(malformed) != block.lines or any(table[str(i)].null_count != table.num_rows for i in extra):
         return None
     if numbers and any(pc.any(pc.is_inf(column)).as_py() for column in table.columns if column.type == pa.float64()):
@@ -150,7 +151,7 @@ def split_at_once(layout: Layout, block: Block, numbers: bool = False) -> tuple[
 
     def line_at(place: int) -> bytes:
         if not lines:
-            lines.extend(data.split(b"\n"))
+            lines.extend(block.data.split(b"\n"))
         return lines[place].rstrip(b"\r")
 
     rejects = []
@@ -164,10 +165,23 @@ def split_at_once(layout: Layout, block: Block, numbers: bool = False) -> tuple[
     return ParsedRows(*columns, block.first_line + places, lambda row: source_text(line_at(int(places[row])))), rejects
 
 
+def without_quotes(block: Block, separator: bytes) -> bytes | None:
+    """Return a block in which every field is quoted without its quotation marks; None if any mark is within a field.
+
+    FHV was published so from 2017-07 to 2018-12. Where each separator is between two marks, and the other marks are
+    at the lines' ends, no field has a separator or a mark.
+    """
+    data = block.data.removesuffix(b"\n").removesuffix(b"\r")
+    between, marks = data.count(separator), data.count(b'"')
+    ends = data.count(b'"\n"') + data.count(b'"\r\n"')
+    whole = data[:1] == data[-1:] == b'"' and ends == block.lines - 1 and data.count(b'"' + separator + b'"') == between
+    return block.data.replace(b'"', b"") if whole and marks == 2 * (between + block.lines) else None
+
+
 def _type_read(layout: Layout, name: str) -> pa.DataType:
     """Return the type that Arrow reads: of numbers the stored one; of times and flags text, as `conform` is stricter."""
     stored = layout.schema.field(name).type
-    return stored if stored in (pa.int16(), pa.float64()) else pa.string()
+    return stored if stored in (pa.int16(), pa.int64(), pa.float64()) else pa.string()
 
 
 def split_by_line(layout: Layout, block: Block) -> tuple[ParsedRows, list[Reject]]:
@@ -197,20 +211,24 @@ def _fields(layout: Layout, line: bytes) -> list[bytes] | tuple[str, str]:
     header = layout.columns.header
     if len(line) > LINE_BYTES:
         return "unreadable_length", f"{len(line)} bytes"
-    fields = split_line(line)
+    fields = split_line(line, layout.separator)
     if fields is None:
         return "unreadable_quotes", "unbalanced quotation marks"
     if len(fields) < len(header) or b"".join(fields[len(header) :]).strip():
         return "unreadable_field_count", f"{len(fields)} of {len(header)} fields"
-    if b'"' in line or b"\r" in line:  # no valid value contains a comma or a carriage return
-        wrong = [i for i in layout.columns.known.values() if b"," in fields[i] or b"\r" in fields[i]]
+    if b'"' in line or b"\r" in line:  # no valid value contains a separator or a carriage return
+        wrong = [i for i in layout.columns.known.values() if layout.separator in fields[i] or b"\r" in fields[i]]
         if wrong:
             return "unreadable_value", "; ".join(value_detail(header[i], plain_text(fields[i])) for i in wrong)
     return fields
 
 
 def _split_plain(
-    data: bytes, width: int, types: dict[str, pa.DataType], on_malformed: Callable[[pa_csv.InvalidRow], str] | None
+    data: bytes,
+    separator: bytes,
+    width: int,
+    types: dict[str, pa.DataType],
+    on_malformed: Callable[[pa_csv.InvalidRow], str] | None,
 ) -> pa.Table:
     """Split whole lines without quotes into columns of one chunk, named by position; an empty field is null.
 
@@ -221,7 +239,7 @@ def _split_plain(
     return pa_csv.read_csv(
         pa.py_buffer(data),
         pa_csv.ReadOptions(use_threads=False, block_size=len(data) + 1, column_names=[str(i) for i in range(width)]),
-        pa_csv.ParseOptions(quote_char=False, invalid_row_handler=on_malformed),
+        pa_csv.ParseOptions(delimiter=separator.decode(), quote_char=False, invalid_row_handler=on_malformed),
         pa_csv.ConvertOptions(
             column_types=types,
             include_columns=list(types),

@@ -15,10 +15,18 @@ if TYPE_CHECKING:
 
 ZONES, ZONES_FILE = "taxi zones", "taxi_zone_lookup.csv"
 """What messages call the zone lookup, and its file."""
+BASES, BASES_FILE = "bases of for-hire vehicles", "fhv_bases.csv"
+"""The same for the lookup of bases."""
 
 
-def named_zones(setting: str, base: Path, folder: Path) -> Fetched:
-    """Return the zone lookup that TAXI_ZONES names, a path (relative ones count from `base`) or an http(s) address.
+def named_lookup(setting: str, base: Path, target: Path, label: str, variable: str) -> Fetched:
+    """Return the lookup that a setting names, a path (relative ones count from `base`) or an http(s) address.
+
+    Args:
+        setting: the setting's value, and `variable` its name, for errors.
+        base: the folder of relative paths.
+        target: where it is downloaded to.
+        label: what messages call it.
 
     Raises:
         PermanentError: it is not there.
@@ -28,12 +36,12 @@ def named_zones(setting: str, base: Path, folder: Path) -> Fetched:
     if scheme in ("http", "https"):
         from taxi_assets.publisher.download import Downloader  # imports requests, which most processes do not need
 
-        return download_lookup(Downloader(), setting, folder / ZONES_FILE, ZONES, "check TAXI_ZONES")
+        return download_lookup(Downloader(), setting, target, label, f"check {variable}")
     path = (base / Path(unquote(urlsplit(setting).path) if scheme else setting).expanduser()).resolve()
     try:
         sha256, size = sha256_of(path), path.stat().st_size
     except OSError as error:
-        raise PermanentError(f"{ZONES}: {path} cannot be read ({error.strerror}); check TAXI_ZONES.") from None
+        raise PermanentError(f"{label}: {path} cannot be read ({error.strerror}); check {variable}.") from None
     return Fetched(path, Published(str(path), None, size, None), sha256, downloaded=False)
 
 

@@ -1,11 +1,12 @@
 """Generates a month of trips in the publisher's CSV format, with a known number of every known defect.
 
 For offline use, tests and benchmarks: the file reads like a published one, but nothing here is a real trip. The trips
-themselves are drawn in `sample_trips`.
+themselves are drawn in `sample_trips`; `sample_for_hire` makes trips of for-hire vehicles of them.
 
 Deliberate differences from the publisher: the format is that of 2019-2021 for every month, with LF line ends; only
 `request_source` is added from 2026-06 on, set on trips without a passenger count; totals are always the sum of their
-parts (published CMT rows count the congestion surcharge within extra, too).
+parts (published CMT rows count the congestion surcharge within extra, too). For-hire trips are CSV with the columns of the
+publisher's Parquet files.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from taxi_assets.core.errors import PermanentError
 from taxi_assets.core.folders import replacing
 from taxi_assets.core.month import Month
 from taxi_assets.datasets.schema import REQUEST_SOURCE_SINCE, TaxiKind
+from taxi_assets.publisher import sample_for_hire
 from taxi_assets.publisher.sample_trips import AMOUNTS, DAY, draw_trips
 
 CHUNK_ROWS = 65_536
@@ -39,13 +41,18 @@ HEADERS = {
     "green": "VendorID,lpep_pickup_datetime,lpep_dropoff_datetime,store_and_fwd_flag,RatecodeID,PULocationID,"
              "DOLocationID,passenger_count,trip_distance,fare_amount,extra,mta_tax,tip_amount,tolls_amount,ehail_fee,"
              "improvement_surcharge,total_amount,payment_type,trip_type,congestion_surcharge",
+    **sample_for_hire.HEADERS,
 }  # fmt: skip
-"""The publisher's headers of 2019-2021, by kind (2020-01 yellow and 2020-03 green CSV files)."""
+"""The publisher's headers, of taxis those of 2019-2021 (2020-01 yellow and 2020-03 green CSV files)."""
 
 
 def header(kind: TaxiKind, month: Month) -> str:
     """Return the header of a generated month."""
-    return HEADERS[kind.name] + (",request_source" if month >= REQUEST_SOURCE_SINCE else "")
+    later = {"fhvhv": (sample_for_hire.CBD_SINCE, ",cbd_congestion_fee")} | dict.fromkeys(
+        ("yellow", "green"), (REQUEST_SOURCE_SINCE, ",request_source")
+    )
+    since, column = later.get(kind.name, (month.next, ""))
+    return HEADERS[kind.name] + (column if month >= since else "")
 
 
 DEFECTS = {
@@ -70,9 +77,18 @@ frequent than published, so that a small month has them.
 """
 
 
-def count_defects(rows: int) -> dict[str, int]:
+WITHOUT = {"fhv": ("unknown_passengers", "zero_passengers", "negative_fare"),
+           "fhvhv": ("unknown_passengers", "zero_passengers")}  # fmt: skip
+"""Defects that a dataset cannot have."""
+
+
+def count_defects(kind: TaxiKind, rows: int) -> dict[str, int]:
     """Return how many of `rows` rows have each defect: the share rounded down, but at least one from 1,000 rows on."""
-    return {name: max(rows * share // 1_000_000, int(rows >= 1000)) for name, share in DEFECTS.items()}
+    absent = WITHOUT.get(kind.name, ())
+    return {
+        name: 0 if name in absent else max(rows * share // 1_000_000, int(rows >= 1000))
+        for name, share in DEFECTS.items()
+    }
 
 
 def write_sample(path: Path, kind: TaxiKind, month: Month, rows: int, *, variant: int = 0) -> None:
@@ -103,8 +119,11 @@ def write_sample(path: Path, kind: TaxiKind, month: Month, rows: int, *, variant
             for chunk in range(chunks):
                 at = np.arange(rows * chunk // chunks, rows * (chunk + 1) // chunks)
                 seed = np.random.SeedSequence([*kind.name.encode(), *month, rows, variant, chunk])
-                trips = draw_trips(kind, month, rows, at, np.random.PCG64(seed))
-                out.write(_csv(trips, _defects(rows, at, variant), kind, month))
+                bits = np.random.PCG64(seed)
+                trips = draw_trips(kind, month, rows, at, bits)
+                if kind.name in sample_for_hire.HEADERS:
+                    trips = sample_for_hire.for_hire(kind, month, trips, bits)
+                out.write(_csv(trips, _defects(kind, rows, at, variant), kind, month))
     except OSError as error:
         raise PermanentError(
             f"{month}: the generated file {path} could not be written ({error.strerror or error}); free some space or "
@@ -112,7 +131,7 @@ def write_sample(path: Path, kind: TaxiKind, month: Month, rows: int, *, variant
         ) from error
 
 
-def _defects(rows: int, at: np.ndarray, variant: int) -> dict[str, np.ndarray]:
+def _defects(kind: TaxiKind, rows: int, at: np.ndarray, variant: int) -> dict[str, np.ndarray]:
     """Return by defect the positions, in the chunk of row numbers `at`, of the rows that have it.
 
     Row numbers are permuted, in steps of the golden ratio so that rows of one defect are far apart. The first permuted
@@ -121,7 +140,7 @@ def _defects(rows: int, at: np.ndarray, variant: int) -> dict[str, np.ndarray]:
     step = max(round(rows * 0.6180339887), 1)
     while gcd(step, rows) != 1:
         step += 1
-    ends = np.cumsum(list(count_defects(rows).values()))
+    ends = np.cumsum(list(count_defects(kind, rows).values()))
     defect_of_row = np.searchsorted(ends, (at * step + variant) % rows, side="right")
     return {name: np.flatnonzero(defect_of_row == i) for i, name in enumerate(DEFECTS)}
 
@@ -136,17 +155,19 @@ def _apply_defects(
     refunds, copies = defects["negative_fare"], np.concatenate([defects["negative_fare"], defects["duplicate"]])
     for values in trips.values():
         values[copies] = values[earlier[copies]]
-    for name in AMOUNTS:
+    for name in {*AMOUNTS, *sample_for_hire.AMOUNTS} & trips.keys():
         trips[name][refunds] *= -1
-    trips["payment_type"][refunds], trips["tip_amount"][refunds] = 4, 0
-
-    trips["passenger_count"][defects["zero_passengers"]] = 0
+    if kind.measures.tip:
+        trips[kind.measures.tip][refunds] = 0
     unknown = np.zeros(len(intact), bool)
-    unknown[defects["unknown_passengers"]] = True
-    for name in (*BLANKED[kind.name], "tip_amount"):
-        trips[name][unknown] = 0
-    trips["request_source"][~unknown] = 0
-    trips["total_amount"] = np.sum([trips[name] for name in AMOUNTS], axis=0)
+    if kind.measures.passengers:
+        trips["payment_type"][refunds] = 4
+        trips["passenger_count"][defects["zero_passengers"]] = 0
+        unknown[defects["unknown_passengers"]] = True
+        for name in (*BLANKED[kind.name], "tip_amount"):
+            trips[name][unknown] = 0
+        trips["request_source"][~unknown] = 0
+        trips["total_amount"] = np.sum([trips[name] for name in AMOUNTS], axis=0)
 
     pickup, dropoff = trips[kind.pickup], trips[kind.dropoff]
     for name, days in {
@@ -174,10 +195,13 @@ MAX_CENTS, MAX_MILES = 100_000, 10_000
 """Limits of the tables of printed amounts and hundredths of a mile; the values of `sample_trips` are well below."""
 
 _AMOUNTS = pa.array([f"{cents / 100:g}" for cents in (*range(MAX_CENTS), *range(-MAX_CENTS, 0))])
-PRINTED = dict.fromkeys((*AMOUNTS, "total_amount"), _AMOUNTS) | {
-    "trip_distance": pa.array([f"{miles / 100:.2f}".lstrip("0") for miles in range(MAX_MILES)]),
+_MILES = pa.array([f"{miles / 100:.2f}".lstrip("0") for miles in range(MAX_MILES)])
+PRINTED = dict.fromkeys((*AMOUNTS, "total_amount", *sample_for_hire.AMOUNTS, "tips"), _AMOUNTS) | {
+    "trip_distance": _MILES,
+    "trip_miles": _MILES,
     "store_and_fwd_flag": pa.array(["N", "Y"]),
     "request_source": pa.array(["", "HV0003", "HV0005", "A"]),
+    **sample_for_hire.PRINTED,
 }
 """By column the printed values (8, 0.5, 14.16; .20, 2.10), indexed by the drawn ones modulo their number."""
 
@@ -189,14 +213,19 @@ def _csv(trips: dict[str, np.ndarray], defects: dict[str, np.ndarray], kind: Tax
     def column(name: str) -> pa.Array:
         if name not in trips:
             return pa.nulls(len(unknown), pa.string())
-        blank = unknown if name in BLANKED[kind.name] else None
-        if name in PRINTED:
-            return PRINTED[name].take(pa.array(trips[name] % len(PRINTED[name]), mask=blank))
-        values = pa.array(trips[name], mask=blank)
-        return (values.cast(pa.timestamp("s")) if name in (kind.pickup, kind.dropoff) else values).cast(pa.string())
+        blank = unknown if name in BLANKED.get(kind.name, ()) else None
+        printed = printed_by_kind.get(name)
+        if printed is not None:
+            return printed.take(pa.array(trips[name] % len(printed), mask=blank))
+        if name.endswith("_datetime"):
+            return pa.array(trips[name], mask=trips[name] == 0).cast(pa.timestamp("s")).cast(pa.string())
+        return pa.array(trips[name], mask=blank).cast(pa.string())
 
+    bases = sample_for_hire.DISPATCHING.get(kind.name)
+    printed_by_kind = PRINTED if bases is None else {**PRINTED, "dispatching_base_num": bases}
     columns = {name: column(name) for name in header(kind, month).lower().split(",")}
-    columns["trip_distance"] = _replace(columns["trip_distance"], defects["word_in_number"], lambda _: "two")
+    number = kind.measures.distance or "dolocationid"
+    columns[number] = _replace(columns[number], defects["word_in_number"], lambda _: "two")
     columns[kind.pickup] = _replace(columns[kind.pickup], defects["impossible_date"], lambda _: f"{month}-32 10:00:00")
     lines = pc.binary_join_element_wise(*columns.values(), ",", null_handling="replace", null_replacement="")
     lines = _replace(lines, defects["cut_line"], lambda line: line[: len(line) // 3])

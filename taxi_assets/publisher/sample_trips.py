@@ -25,20 +25,20 @@ AMOUNTS = ("fare_amount", "extra", "mta_tax", "tip_amount", "tolls_amount", "imp
 """The parts of total_amount."""
 
 
-def _weighted(weights: dict[int, int]) -> np.ndarray:
+def weighted(weights: dict[int, int]) -> np.ndarray:
     """Return 65,536 values in proportion to their weights, to be indexed by 16 random bits."""
     ends = np.cumsum(list(weights.values()))
     return np.repeat(np.array(list(weights)), np.diff(ends * 65_536 // ends[-1], prepend=0))
 
 
-VENDORS = _weighted({2: 69, 1: 31})
-PASSENGERS = _weighted({1: 716, 2: 156, 3: 48, 5: 30, 6: 26, 4: 24})
-PAYMENTS = _weighted({1: 730, 2: 258, 3: 7, 4: 5})
-TIP_PERCENT = _weighted({20: 38, 25: 20, 15: 14, 0: 12, 30: 8, 10: 6, 18: 2})
-STORED = _weighted({0: 983, 1: 17})
-NEGOTIATED = _weighted({0: 993, 1: 7})
-REQUEST_SOURCES = _weighted({1: 206, 2: 16, 3: 38})
-TOLLS_CENTS = _weighted({0: 4, 612: 6})
+VENDORS = weighted({2: 69, 1: 31})
+PASSENGERS = weighted({1: 716, 2: 156, 3: 48, 5: 30, 6: 26, 4: 24})
+PAYMENTS = weighted({1: 730, 2: 258, 3: 7, 4: 5})
+TIP_PERCENT = weighted({20: 38, 25: 20, 15: 14, 0: 12, 30: 8, 10: 6, 18: 2})
+STORED = weighted({0: 983, 1: 17})
+NEGOTIATED = weighted({0: 993, 1: 7})
+REQUEST_SOURCES = weighted({1: 206, 2: 16, 3: 38})
+TOLLS_CENTS = weighted({0: 4, 612: 6})
 """Value: share, as in published trips of 2019-2021; request sources (numbered as in `sample`) as in yellow trips of
 2026. The toll is that of the tunnels, paid on airport trips."""
 
@@ -61,16 +61,23 @@ POPULAR = {
                41: 11, 233: 11, 231: 15},
     "green": {74: 93, 75: 76, 41: 52, 42: 39, 244: 29, 95: 28, 97: 25, 166: 24, 7: 20, 82: 18, 65: 17, 43: 16, 130: 16,
               61: 15, 116: 15, 25: 12, 33: 12, 129: 11, 181: 11, 188: 10, 76: 9, 242: 8, 17: 8, 196: 8, 89: 7},
+    "fhv": {76: 20, 61: 15, 129: 15, 220: 12},
+    "fhvhv": {132: 20, 138: 19, 61: 14, 79: 13, 76: 12, 230: 11, 161: 11, 231: 11, 37: 10, 234: 10, 164: 9, 48: 9},
 }  # fmt: skip
-"""Pickups per thousand in the busiest zones (yellow 2021-01, green 2020-11)."""
+"""Pickups per thousand in the busiest zones (yellow 2021-01, green 2020-11, FHV and high-volume 2020)."""
 
-ELSEWHERE = {"yellow": ((0.4, 0.8), (4, 4)), "green": ((1.6, 1.6), (0, 2))}
+ELSEWHERE = {
+    "yellow": ((0.4, 0.8), (4, 4)),
+    "green": ((1.6, 1.6), (0, 2)),
+    "fhv": ((3, 3), (5, 5)),
+    "fhvhv": ((3, 3), (5, 5)),
+}
 """Pickups and drop-offs per thousand in each other zone, outside and in the yellow zone, where green taxis accept no
 street hails."""
 
 ZONES = {
     kind: [
-        _weighted({zone: round(10 * popular.get(zone, ELSEWHERE[kind][zone in YELLOW_ZONE][end])) for zone in PLACES})
+        weighted({zone: round(10 * popular.get(zone, ELSEWHERE[kind][zone in YELLOW_ZONE][end])) for zone in PLACES})
         for end in (0, 1)
     ]
     for kind, popular in POPULAR.items()
@@ -97,7 +104,7 @@ INITIAL_CENTS, UNIT_CENTS, UNIT_MILES, SLOW_MILE_SECONDS = 250, 50, 20, 300
 minute below 12 miles an hour; here, a minute beyond five minutes a mile."""
 
 JFK_CENTS, NEWARK_CENTS, RUSH_CENTS, JFK_RUSH_CENTS, NIGHT_CENTS = 5200, 1750, 100, 450, 50
-MTA_TAX_CENTS, IMPROVEMENT_CENTS, CONGESTION_CENTS = 50, 30, {"yellow": 250, "green": 275}
+MTA_TAX_CENTS, IMPROVEMENT_CENTS, CONGESTION_CENTS = 50, 30, {"yellow": 250, "green": 275, "fhv": 275, "fhvhv": 275}
 """The flat fare between JFK and Manhattan, Newark's surcharge, the extras of weekdays 16-20 and of 20-6, and what is
 added to every trip, or to those that touch Manhattan below 96th Street."""
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 from zoneinfo import ZoneInfo
 
-from taxi_assets.core.errors import PermanentError, TransientError
+from taxi_assets.core.errors import NotPublishedYet, PermanentError, TransientError
 from taxi_assets.core.month import Month
 from taxi_assets.datasets.schema import REQUEST_SOURCE_SINCE, TaxiKind
 from taxi_assets.publisher.local_copy import sha256_of
@@ -155,7 +155,7 @@ class WebSource(TripSource):
         """Download the month unless the local copy is current."""
         address, published = _filled(self._template, kind, month), self.probe(kind, month)
         if published is None:
-            raise PermanentError(_cannot_exist(kind, month) or _not_published(kind, month, redact(address)))
+            raise _not_published(kind, month, redact(address))
         # .parquet, .csv.gz, .csv or nothing, as the address ends
         suffixes = re.findall(r"\.(?:csv|parquet|gz)\b", Path(urlsplit(address).path.lower()).name)[-2:]
         target = folder / f"{kind.file_stem}_{month}{''.join(suffixes)}"
@@ -191,7 +191,7 @@ class PathSource(TripSource):
         path, published = self._path(kind, month), self.probe(kind, month)
         if published is None:
             missing = f"{kind.name} {month}: there is no file {path}; check TAXI_SOURCE."
-            raise PermanentError(_cannot_exist(kind, month) or missing)
+            raise _not_published(kind, month, missing=missing)
         try:
             sha256 = sha256_of(path)
         except OSError as error:
@@ -259,11 +259,17 @@ def _cannot_exist(kind: TaxiKind, month: Month) -> str | None:
     return f"{kind.name} {month} is before {first}, the first published month." if month < first else None
 
 
-def _not_published(kind: TaxiKind, month: Month, address: str) -> str:
+def _not_published(kind: TaxiKind, month: Month, address: str = "", missing: str = "") -> PermanentError:
+    """Return the error about a month that is not published at `address`, or whose local file is `missing`."""
+    if reason := _cannot_exist(kind, month):
+        return PermanentError(reason)
     today = dt.datetime.now(NEW_YORK)
     if (today.year - month.year) * 12 + today.month - month.month <= LATE_MONTHS:
-        return (
-            f"{kind.name} {month} is not published yet ({address}); the newest month is usually about two months old, so "
+        return NotPublishedYet(
+            missing
+            or f"{kind.name} {month} is not published yet ({address}); the newest month is usually about two months old, so "
             "run it again later."
         )
-    return f"{kind.name} {month} is not published at {address}; check the month and TAXI_SOURCE."
+    return PermanentError(
+        missing or f"{kind.name} {month} is not published at {address}; check the month and TAXI_SOURCE."
+    )

@@ -6,9 +6,10 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from taxi_assets.datasets.codes import COMPANIES, PAYMENTS
 from taxi_assets.datasets.rules import RULES
 from taxi_assets.publisher.rows import REASONS
-from taxi_assets.reports.daily_summary import NOT_RECORDED, PAYMENTS
+from taxi_assets.reports.daily_summary import NOT_RECORDED
 from taxi_assets.reports.figures import MonthProfile, Zone, share
 from taxi_assets.reports.words import NONE, dollars, miles, percent
 
@@ -54,6 +55,14 @@ def payments(p: MonthProfile) -> list[Bar]:
     return [Bar(names.get(code, f"Code {code}"), trips) for code, trips in p.payments.items()]
 
 
+def companies(p: MonthProfile) -> list[Bar]:
+    """Return the trips kept of the largest companies, or bases where no company is published."""
+    return [
+        Bar(COMPANIES.get(code, code or "No base"), trips, code if code in COMPANIES else "")
+        for code, trips in p.companies.items()
+    ]
+
+
 def requests(p: MonthProfile) -> list[Bar]:
     """Return the trips by request source, kept or rejected, with the share that was kept."""
     rows = Counter(p.request_sources) + Counter(p.rejected_request_sources)
@@ -82,9 +91,9 @@ def years(p: MonthProfile, others: Sequence[MonthProfile]) -> list[Bar]:
             "generated sample" if q.origin.generated else "",
             (
                 percent(q.rejected_share),
-                miles(q.distances.median) if q.distances.median is not None else NONE,
-                dollars(q.fares.median) if q.fares.median is not None else NONE,
-                dollars(q.totals.revenue, 0),
+                miles(q.distances.median) if q.distances and q.distances.median is not None else NONE,
+                dollars(q.fares.median) if q.fares and q.fares.median is not None else NONE,
+                dollars(q.totals.revenue, 0) if q.totals.revenue is not None else NONE,
             ),
             "this" if q is p else "other",
         )

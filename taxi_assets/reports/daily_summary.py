@@ -16,6 +16,7 @@ from taxi_assets.core.errors import PermanentError
 from taxi_assets.core.manifest import Manifest
 from taxi_assets.core.month import Month
 from taxi_assets.core.table import Column, Table, arrow_schema
+from taxi_assets.datasets.codes import PAYMENTS
 from taxi_assets.datasets.schema import TaxiKind
 from taxi_assets.datasets.zones import BOROUGHS, OUTSIDE, OUTSIDE_ID
 
@@ -23,17 +24,6 @@ if TYPE_CHECKING:
     import dagster as dg
     import pandas as pd
     import pyarrow as pa
-
-PAYMENTS = {
-    0: "Flex fare",
-    1: "Credit card",
-    2: "Cash",
-    3: "No charge",
-    4: "Dispute",
-    5: "Unknown",
-    6: "Voided trip",
-}
-"""What payment codes mean (TLC data dictionary, 2025-03)."""
 
 NOT_RECORDED = "Not recorded"
 """A payment or zone that the provider did not send, or a number that no dictionary knows."""
@@ -57,7 +47,7 @@ SUMMARY_COLUMNS = (
 SUMMARY_NAMES = [column.name for column in SUMMARY_COLUMNS]
 KEY = SUMMARY_NAMES[:3]
 
-_SUMS = {"miles": "trip_distance", "fares": "fare_amount", "tips": "tip_amount", "revenue": "total_amount"}
+_MONEY_AND_MILES = ("miles", "fares", "tips", "revenue")
 _CENT = 0.005
 """Each row's sums are rounded to the hundredth, so a column may be off by half of one a row."""
 
@@ -71,7 +61,7 @@ def summary_table(kind: TaxiKind) -> Table:
         "pickup_date",
         sums=tuple(SUMMARY_NAMES[3:]),
         kind=kind.name,
-        description=f"New York's {kind.name} taxi trips by day, payment type and borough of the pickup.",
+        description=f"New York's {kind.title} trips by day, payment type and borough of the pickup.",
         key=tuple(KEY),
     )
 
@@ -88,28 +78,45 @@ def summary_sql(kind: TaxiKind, month: Month, table: str) -> str:
     Boroughs are literals from the publisher's lookup, whose zones do not change, so no second table is needed. `table` is
     inserted unchanged: it must be quoted for the warehouse and must come from a trusted source.
     """
-    payments = "\n".join(f"      WHEN {code} THEN '{name}'" for code, name in PAYMENTS.items())
+    codes = "\n".join(f"      WHEN {code} THEN '{name}'" for code, name in PAYMENTS.items())
+    payment = f"CASE {kind.measures.payment}\n{codes}\n      ELSE '{NOT_RECORDED}' END" if kind.measures.payment else ""
     zones = BOROUGHS | {OUTSIDE: {OUTSIDE_ID}}
     boroughs = "\n".join(
         f"      WHEN pulocationid IN ({', '.join(map(str, sorted(ids)))}) THEN '{name}'" for name, ids in zones.items()
     )
-    sums = ",\n".join(f"  ROUND(COALESCE(SUM({column}), 0), 2) AS {name}" for name, column in _SUMS.items())
+    summed = {name: _sum_of(columns) for name, columns in summed_columns(kind).items()}
+    passengers = summed.pop("passengers")
+    sums = ",\n".join(f"  ROUND({total}, 2) AS {name}" for name, total in summed.items())
     return f"""\
 SELECT
   CAST({kind.pickup} AS DATE) AS pickup_date,
-  CASE payment_type
-{payments}
-      ELSE '{NOT_RECORDED}' END AS payment,
+  {payment or f"'{NOT_RECORDED}'"} AS payment,
   CASE
 {boroughs}
       ELSE '{NOT_RECORDED}' END AS borough,
   COUNT(*) AS trips,
-  CAST(COALESCE(SUM(passenger_count), 0) AS BIGINT) AS passengers,
+  CAST({passengers} AS BIGINT) AS passengers,
 {sums}
 FROM {table}
 WHERE {kind.pickup} >= DATETIME '{month.start}' AND {kind.pickup} < DATETIME '{month.end}'
 GROUP BY 1, 2, 3
 ORDER BY 1, 2, 3"""
+
+
+def summed_columns(kind: TaxiKind) -> dict[str, tuple[str, ...]]:
+    """The columns of the trips that are added up for each sum of the summary; none where the dataset has no such thing."""
+    measures = kind.measures
+    single = {
+        "passengers": measures.passengers,
+        "miles": measures.distance,
+        "fares": measures.fare,
+        "tips": measures.tip,
+    }
+    return {**{name: (column,) if column else () for name, column in single.items()}, "revenue": measures.total}
+
+
+def _sum_of(columns: tuple[str, ...]) -> str:
+    return " + ".join(f"COALESCE(SUM({column}), 0)" for column in columns) or "0.0"
 
 
 def as_summary(found: pa.Table | pd.DataFrame) -> pa.Table:
@@ -136,7 +143,7 @@ def as_frame(summary: pa.Table) -> pd.DataFrame:
     return frame.astype({"pickup_date": "datetime64[ns]"})
 
 
-def require_reconciled(summary: pa.Table, clean: Manifest, month: Month) -> None:
+def require_reconciled(kind: TaxiKind, summary: pa.Table, clean: Manifest, month: Month) -> None:
     """Compare the summary with its clean month: every trip and every dollar once, on the month's days.
 
     Raises:
@@ -153,11 +160,14 @@ def require_reconciled(summary: pa.Table, clean: Manifest, month: Month) -> None
         raise PermanentError(
             f"{month}: the daily summary has {trips:,} trips and the clean month {clean.rows:,}; {again}."
         )
-    revenue, total = pc.sum(summary["revenue"]).as_py() or 0.0, clean.sums["total_amount"]
-    if not math.isclose(revenue, total, rel_tol=1e-9, abs_tol=_CENT * (summary.num_rows + 1)):
-        raise PermanentError(
-            f"{month}: the daily summary has ${revenue:,.2f} of revenue and the clean month ${total:,.2f}; {again}."
-        )
+    for name, (column, *more) in ((name, columns) for name, columns in summed_columns(kind).items() if columns):
+        if more or column not in clean.sums:  # the clean month's sum of it is not known
+            continue
+        found, total = pc.sum(summary[name]).as_py() or 0.0, clean.sums[column]
+        if not math.isclose(found, total, rel_tol=1e-9, abs_tol=_CENT * (summary.num_rows + 1)):
+            raise PermanentError(
+                f"{month}: the daily summary has ${found:,.2f} of {name} and the clean month ${total:,.2f}; {again}."
+            )
 
 
 def summary_type(name: str = "DailySummary") -> dg.DagsterType:
@@ -194,7 +204,7 @@ def summary_type(name: str = "DailySummary") -> dg.DagsterType:
             PandasColumn.categorical_column("borough", set(BOROUGH_NAMES), non_nullable=True),
             PandasColumn.integer_column("trips", min_value=1, non_nullable=True),
             PandasColumn.integer_column("passengers", min_value=0, non_nullable=True),
-            *(PandasColumn.float_column(name, non_nullable=True) for name in _SUMS),
+            *(PandasColumn.float_column(name, non_nullable=True) for name in _MONEY_AND_MILES),
         ]
         return create_dagster_pandas_dataframe_type(
             name,

@@ -87,14 +87,17 @@ class Places:
 
 @dataclass(frozen=True)
 class Totals:
-    """Sums over the trips kept: passengers, miles, and US dollars; `revenue` is what was charged, cash tips apart."""
+    """Sums over the trips kept: passengers, miles, and US dollars; `revenue` is what was charged, cash tips apart.
+
+    None: the dataset has no such thing.
+    """
 
     trips: int
-    passengers: int
-    miles: float
-    fares: float
-    tips: float
-    revenue: float
+    passengers: int | None = None
+    miles: float | None = None
+    fares: float | None = None
+    tips: float | None = None
+    revenue: float | None = None
 
 
 @dataclass(frozen=True)
@@ -115,7 +118,9 @@ class MonthProfile:
     `rejected_outside` and `rejected_undated` the rejected rows, that are on no day of the month: picked up in another
     one, or without a pickup time. `payments` counts trips by code ("" where there is none), `reasons` rejected rows.
     `request_sources` and `rejected_request_sources` count trips kept and rejected by code; both are empty where no trip of
-    the month has a request source, and in profiles written before it was counted.
+    the month has a request source, and in profiles written before it was counted. `companies` counts the trips of for-hire
+    vehicles by company or, where it is not published, base: the ten largest. `distances` and `fares` are None where the
+    dataset has no such thing.
     """
 
     kind: str
@@ -128,8 +133,8 @@ class MonthProfile:
     rejected_outside: int
     rejected_undated: int
     hours: tuple[tuple[int, ...], ...]
-    distances: Histogram
-    fares: Histogram
+    distances: Histogram | None
+    fares: Histogram | None
     places: Places
     payments: dict[str, int]
     reasons: dict[str, int]
@@ -138,6 +143,7 @@ class MonthProfile:
     origin: Origin
     request_sources: dict[str, int] = field(default_factory=dict)
     rejected_request_sources: dict[str, int] = field(default_factory=dict)
+    companies: dict[str, int] = field(default_factory=dict)
 
     @property
     def start(self) -> dt.datetime:

@@ -17,6 +17,7 @@ from taxi_assets.reports.words import dollars, environment, miles, number
 
 ACCENTS = {"yellow": "#f7b500", "green": "#78be20"}
 """The color of the cabs."""
+HEADINGS = {"fhv": "For-hire vehicles", "fhvhv": "High-volume for-hire vehicles"}
 
 
 @dataclass(frozen=True)
@@ -33,14 +34,21 @@ class SinkState:
         """Describe what `Manifest.differences` finds; `actual` is what the sink measured, None without the month."""
         if actual is None:
             return cls(name, None, ("has no such month",), where)
-        total, expected = (dollars(each.sums.get("total_amount", 0)) for each in (actual, clean))
+        sums = {
+            name: f"sum of {name} {actual.sums.get(name, 0):,.2f}, not {total:,.2f}"
+            for name, total in clean.sums.items()
+        }
         differences = {
+            **sums,
             "rows": f"{number(actual.rows)} rows, not {number(clean.rows)}",
             "first": f"first pickup {actual.first or 'none'}, not {clean.first or 'none'}",
             "last": f"last pickup {actual.last or 'none'}, not {clean.last or 'none'}",
-            "total_amount": f"{total} in all, not {expected}",
         }
         return cls(name, actual.rows, tuple(differences[each] for each in clean.differences(actual)), where)
+
+
+def _heading(kind: str) -> str:
+    return HEADINGS.get(kind) or f"{kind.capitalize()} taxis"
 
 
 def render(profile: MonthProfile, *, earlier: Sequence[MonthProfile] = (), sinks: Sequence[SinkState] = ()) -> str:
@@ -56,17 +64,19 @@ def render(profile: MonthProfile, *, earlier: Sequence[MonthProfile] = (), sinks
     template = environment().get_template("month_report.html.j2")
     return template.render(
         p=profile,
-        title=f"{profile.kind.capitalize()} taxis, {profile.start:%B %Y}",
+        title=f"{_heading(profile.kind)}, {profile.start:%B %Y}",
         accent=ACCENTS.get(profile.kind, ACCENTS["yellow"]),
         days=trips_per_day(profile),
         week=week(profile),
         peak=peak(profile),
-        distances=histogram("distances", "Distances", profile.distances, "distance in miles", miles, 5),
-        fares=histogram("fares", "Fares", profile.fares, "fare in US dollars", dollars, 20),
+        distances=profile.distances
+        and histogram("distances", "Distances", profile.distances, "distance in miles", miles, 5),
+        fares=profile.fares and histogram("fares", "Fares", profile.fares, "fare in US dollars", dollars, 20),
         miles=miles,
         dollars=dollars,
         zones=bars.zones(profile),
         payments=bars.payments(profile),
+        companies=bars.companies(profile),
         requests=bars.requests(profile),
         years=bars.years(profile, others),
         before=max(before, key=lambda q: q.month, default=None),

@@ -18,10 +18,11 @@ from taxi_assets.core.month_file import MonthFile
 from taxi_assets.datasets.schema import TaxiKind
 from taxi_assets.reports.figures import Day, Histogram, MonthProfile, Origin, Places, Totals, Zone
 
-SUMMED = ("passenger_count", "trip_distance", "fare_amount", "tip_amount", "total_amount")
-BINS = {"trip_distance": (0.5, 20, 100), "fare_amount": (2.5, 80, 500)}
-"""Width of a bin, where the tail begins (the airports are below it), and the largest median, in miles and US dollars."""
-TOP_ZONES = 10
+BINS = {"distance": (0.5, 20, 100), "fare": (2.5, 80, 500)}
+"""By measure: width of a bin, where the tail begins (the airports are below it), and the largest median, in miles and US
+dollars."""
+TOP = 10
+"""Zones and companies that are listed."""
 
 
 def profile_month(
@@ -36,13 +37,17 @@ def profile_month(
         raw_rows: number of published rows, which should equal clean plus rejected.
         zones: the lookup in `zone_lookup.ZONE_SCHEMA`; without it zones go by their number.
     """
-    month, pickup = clean.month, kind.pickup
-    kept = _counters(pickup, "pulocationid", "payment_type", "request_source", *BINS)
+    month, pickup, measures = clean.month, kind.pickup, kind.measures
+    by_code = [name for name in (measures.payment, measures.company) if name]
+    binned = {name: column for name in BINS if (column := getattr(measures, name))}
+    kept = _counters(pickup, "pulocationid", "request_source", *by_code, *binned.values())
+    summed = [name for name in (measures.passengers, measures.distance, measures.fare, measures.tip) if name]
     sums, with_coordinates = Counter(), 0
-    for batch in clean.batches(columns=_present(clean, [*kept, *SUMMED, "pickup_longitude"])):
+    for batch in clean.batches(columns=_present(clean, [*kept, *summed, *measures.total, "pickup_longitude"])):
         _count(kept, batch)
-        sums.update({name: pc.sum(batch.column(name)).as_py() or 0 for name in SUMMED})
-        with_coordinates += batch.num_rows - batch.column("pickup_longitude").null_count
+        sums.update({name: pc.sum(batch.column(name)).as_py() or 0 for name in {*summed, *measures.total}})
+        if "pickup_longitude" in batch.schema.names:
+            with_coordinates += batch.num_rows - batch.column("pickup_longitude").null_count
     bad, bad_sources = _counters(pickup, "reject_reason"), _counters("request_source")
     for batch in rejected.batches(columns=_present(rejected, [*bad, *bad_sources])):
         _count(bad, batch)
@@ -61,16 +66,21 @@ def profile_month(
         month=str(month),
         raw_rows=raw_rows,
         rejected_rows=rejected.rows,
-        totals=Totals(trips, int(sums[SUMMED[0]]), *(round(sums[name], 2) for name in SUMMED[1:])),
+        totals=Totals(
+            trips,
+            int(sums[measures.passengers]) if measures.passengers else None,
+            *(round(sums[name], 2) if name else None for name in (measures.distance, measures.fare, measures.tip)),
+            round(sum(sums[name] for name in measures.total), 2) if measures.total else None,
+        ),
         days=tuple(Day(day.isoformat(), _on(day, hours), _on(day, bad_hours)) for day in month.days),
         undated=trips - hours.total(),
         rejected_outside=bad[pickup].total() - bad_hours.total() - bad[pickup][None],
         rejected_undated=bad[pickup][None],
         hours=tuple(map(tuple, week)),
-        distances=_histogram(kept["trip_distance"], *BINS["trip_distance"]),
-        fares=_histogram(kept["fare_amount"], *BINS["fare_amount"]),
+        distances=_histogram(kept[binned["distance"]], *BINS["distance"]) if "distance" in binned else None,
+        fares=_histogram(kept[binned["fare"]], *BINS["fare"]) if "fare" in binned else None,
         places=_places(kept["pulocationid"], with_coordinates, zones),
-        payments=_by_code(kept["payment_type"]),
+        payments=_by_code(kept[measures.payment]) if measures.payment else {},
         reasons=dict(_largest_first(bad["reject_reason"])),
         first_pickup=clean.manifest.first,
         last_pickup=clean.manifest.last,
@@ -80,6 +90,7 @@ def profile_month(
         ),
         request_sources=_by_code(sources[0]),
         rejected_request_sources=_by_code(sources[1]),
+        companies=_by_code(Counter(dict(kept[measures.company].most_common(TOP)))) if measures.company else {},
     )
 
 
@@ -134,7 +145,7 @@ def _places(counts: Counter, with_coordinates: int, zones: pa.Table | None) -> P
     known = {row["locationid"]: row for row in zones.to_pylist()} if zones is not None else {}
     top = tuple(
         Zone(id_, known.get(id_, {}).get("zone"), known.get(id_, {}).get("borough"), n)
-        for id_, n in _largest_first(counts)[:TOP_ZONES]
+        for id_, n in _largest_first(counts)[:TOP]
     )
     return Places(top, without_zone, with_coordinates, named=zones is not None)
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from taxi_assets.core.errors import PermanentError
 from taxi_assets.core.month_file import BATCH_ROWS, MonthFile
 from taxi_assets.core.table import Table
+from taxi_assets.sinks.types import KEPT
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -121,8 +122,11 @@ def require_columns(table: Table, month_file: MonthFile, sql_types: Mapping[str,
     for name in [*expected, *given]:
         if name in expected and given.get(name) != expected[name]:
             problem = f"is {given.get(name, 'missing')}, {expected[name]} is expected"
-        elif name not in expected and given[name] not in sql_types:
-            problem = f"is {given[name]}, which the database does not have"
+        elif given[name] not in sql_types:
+            raise PermanentError(
+                f"{month_file.month}: column {name} of {table.name} is {given[name]}, which the database does not keep; cast "
+                f"it to one of {KEPT}."
+            )
         else:
             continue
         raise PermanentError(

@@ -26,6 +26,7 @@ from taxi_assets.core.manifest import Manifest
 from taxi_assets.core.month import Month
 from taxi_assets.core.month_file import BATCH_ROWS, MonthFile, frame_of
 from taxi_assets.core.table import Column, Table
+from taxi_assets.sinks.types import conformed
 
 TABLE_METADATA = "taxi_assets/table"
 """Definition metadata of an asset that is kept in a sink: its table, but for the columns, which are its column schema."""
@@ -63,6 +64,8 @@ class MonthSink(ABC):
     """
 
     kind: ClassVar[str] = ""
+    is_database: ClassVar[bool] = False
+    """Whether tables and frames are kept in a database's types (`sinks.types`), and not in their own."""
     staging: str
 
     @abstractmethod
@@ -107,9 +110,8 @@ class MonthSink(ABC):
         months = {
             month: month.key for month in requested_months(context.step_context.run_tags, context.asset_partition_keys)
         }
-        values = (
-            (month_file.month, month_file) for month_file in months_in(obj, table, list(months), Path(self.staging))
-        )
+        files = months_in(obj, table, list(months), Path(self.staging), conform=self.is_database)
+        values = ((month_file.month, month_file) for month_file in files)
 
         def replace(_: Month, month_file: MonthFile, write: WriteContext) -> Mapping[str, Any]:
             about = {
@@ -243,22 +245,24 @@ def column_schema(columns: Iterable[Column], *, required: bool = False) -> dg.Ta
     return dg.TableSchema([column(c) for c in columns])
 
 
-def months_in(obj: Any, table: Table, expected: list[Month], staging: Path) -> Iterator[MonthFile]:
+def months_in(
+    obj: Any, table: Table, expected: list[Month], staging: Path, *, conform: bool = False
+) -> Iterator[MonthFile]:
     """The months in what an asset returned: a handle, one month's table or frame, or an iterable of handles or of pairs of a
-    month and its table or frame."""
+    month and its table or frame. `conform`: tables and frames get types that databases keep."""
     import pyarrow as pa
 
     if isinstance(obj, MonthFile):
         yield obj
     elif isinstance(obj, tuple) and len(obj) == 2 and isinstance(obj[0], Month):
-        yield from _staged(obj[1], table, obj[0], staging)
+        yield from _staged(obj[1], table, obj[0], staging, conform)
     elif isinstance(obj, pa.Table) or type(obj).__name__ == "DataFrame":
         if len(expected) != 1:
             raise PermanentError("A table or frame holds one month; return (month, frame) pairs in a run over several.")
-        yield from _staged(obj, table, expected[0], staging)
+        yield from _staged(obj, table, expected[0], staging, conform)
     elif isinstance(obj, Iterable) and not isinstance(obj, (str, bytes, Mapping)):
         for item in obj:
-            yield from months_in(item, table, expected, staging)
+            yield from months_in(item, table, expected, staging, conform=conform)
     else:
         raise PermanentError(
             f"An asset that is kept by month returned {type(obj).__name__}; return a MonthFile, a pyarrow.Table or a "
@@ -266,7 +270,7 @@ def months_in(obj: Any, table: Table, expected: list[Month], staging: Path) -> I
         )
 
 
-def _staged(obj: Any, table: Table, month: Month, staging: Path) -> Iterator[MonthFile]:
+def _staged(obj: Any, table: Table, month: Month, staging: Path, conform: bool) -> Iterator[MonthFile]:
     """Write a table or frame as a staged file, and remove it when it has been published."""
     import pyarrow as pa
 
@@ -277,6 +281,8 @@ def _staged(obj: Any, table: Table, month: Month, staging: Path) -> Iterator[Mon
         raise PermanentError(f"{month}: the table or frame has no column {', '.join(sorted(missing))}.")
     if table.columns:
         rows = rows.select(table.names).cast(table.schema)
+    elif conform:
+        rows = conformed(rows, month, table.name)
     with stage(staging, month, rows.schema, table, "frame") as writer:
         for batch in rows.to_batches(max_chunksize=BATCH_ROWS):
             writer.write(batch)

@@ -57,7 +57,7 @@ def test_green_trips_have_their_own_op_and_payment_type():
 def test_each_reason_above_a_tenth_is_a_cause_and_else_the_largest():
     small = {"zero_passengers": 500, "negative_total": 500, "dropoff_before_pickup": 500, "pickup_outside_month": 500}
     assert list(look(**small)[1]["causes"]) == ["rejected: dropoff_before_pickup"]
-    large = {rule.reason: 1_000 for rule in RULES} | {"unreadable_value": 1_000}
+    large = {rule.reason: 1_000 for rule in RULES[:7]} | {"unreadable_value": 1_000}
     assert list(look(clean=1, **large)[1]["causes"]) == [f"rejected: {reason}" for reason in sorted(large)]
 
 

@@ -145,10 +145,37 @@ def test_declared_sinks_follow_clean_trips_when_its_blocking_checks_passed(loade
     job.get_subset(asset_selection=set(keys), asset_check_selection=checks).execute_in_process(
         partition_key=key, instance=loaded.instance
     )
-    names, cursor = requested(cursor)
-    assert {"postgres_table", "gcs_parquet", "gcs_partitioned"} <= names
-    assert not names & {"raw_trips", "clean_trips", "rejected_trips"}
-    assert requested(cursor)[0] == set()
+    waves = []
+    while True:  # as the daemon does: what is requested is loaded and checked
+        names, cursor = requested(cursor)
+        if not names:
+            break
+        waves.append(names)
+        keys = graph.selection(names)
+        part = job.get_subset(asset_selection=set(keys), asset_check_selection=set(graph.checks(keys)))
+        assert part.execute_in_process(partition_key=key, instance=loaded.instance).success
+    assert {"postgres_table", "gcs_parquet", "gcs_partitioned"} <= waves[0]
+    assert set().union(*waves) == set(graph.assets.outputs)
+
+
+def test_declared_the_summary_waits_until_the_warehouse_has_the_clean_month(loaded):
+    settings = loaded.settings.model_copy(update={"automation": "declarative"})
+    defs, key = build_defs(settings), f"{BEFORE}-01"
+
+    def run(*names: str, **tags: str) -> dg.ExecuteInProcessResult:
+        selection = {dg.AssetKey(name) for name in names}
+        job = defs.resolve_job_def("load_month").get_subset(asset_selection=selection, asset_check_selection=set())
+        return job.execute_in_process(partition_key=key, instance=loaded.instance, tags=tags, raise_on_error=False)
+
+    with loaded.published(BEFORE, rows=420, variant=3):
+        assert run("raw_trips", "clean_trips", "rejected_trips").success
+        assert not run("daily_summary").success  # by hand it is an error
+        waiting = run("daily_summary", **{"dagster/from_automation_condition": "true"})
+        assert waiting.success
+        assert waiting.get_asset_materialization_events() == []
+        assert run("gcs_parquet", "bq_table").success
+        summed = run("daily_summary", **{"dagster/from_automation_condition": "true"})
+        assert len(summed.get_asset_materialization_events()) == 1
 
 
 def test_declared_the_sensor_asks_for_the_month_up_to_clean_trips(loaded):

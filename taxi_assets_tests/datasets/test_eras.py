@@ -15,8 +15,8 @@ import pytest
 
 from taxi_assets.core.errors import PermanentError
 from taxi_assets.core.month import Month
-from taxi_assets.datasets.eras import ALIASES, ERAS, IGNORED, METER, Era, era_of
-from taxi_assets.datasets.schema import GREEN, KINDS, YELLOW, TaxiKind
+from taxi_assets.datasets.eras import ALIASES, ERAS, FOR_HIRE_ALIASES, IGNORED, METER, Era, era_of
+from taxi_assets.datasets.schema import KINDS, YELLOW, TaxiKind
 from taxi_assets.publisher.columns import canonical_name, match_columns
 from taxi_assets.publisher.source_file import SourceFile
 from taxi_assets_tests.conftest import REPOSITORY
@@ -41,41 +41,65 @@ def eras(kind: str, publication: str) -> list[Era]:
 
 @pytest.mark.parametrize("era", ERAS, ids=lambda era: f"{era.kind}-{era.publication}-{era.first}")
 def test_every_column_of_an_era_has_its_canonical_column(era: Era) -> None:
-    columns = match_columns(source_file(KINDS[era.kind]), era.header, era.publication)
-    assert sorted(columns.known.values()) == list(range(len(era.header)))
-    assert not columns.new
+    file = SourceFile(Path("trips.csv"), KINDS[era.kind], Month.parse(era.first))
+    columns = match_columns(file, era.header, era.publication, "refuse")
+    second_of_a_name = {"Dispatching_base_num"} if "Dispatching_base_number" in era.header else set()
+    assert {era.header[i] for i in columns.new.values()} == second_of_a_name
+    assert sorted([*columns.known.values(), *columns.new.values()]) == list(range(len(era.header)))
+    assert not columns.missing
     assert {published for published, _ in era.types} <= set(era.header)
 
 
+@pytest.mark.parametrize("kind", KINDS.values(), ids=lambda kind: kind.name)
 @pytest.mark.parametrize(("publication", "last"), [("csv", "2021-07"), ("parquet", None)])
-def test_every_yellow_month_is_in_one_era(publication: str, last: str | None) -> None:
-    spans = [(era.first, era.last) for era in eras("yellow", publication)]
-    assert spans[0][0] == "2009-01"
+def test_every_month_is_in_one_era(kind: TaxiKind, publication: str, last: str | None) -> None:
+    spans = [(era.first, era.last) for era in eras(kind.name, publication)]
+    assert spans[0][0] == str(Month(*kind.first_month))
     assert spans[-1][1] == last
     for (_, end), (start, _) in pairwise(spans):
         assert str(Month.parse(end).next) == start
 
 
-@pytest.mark.parametrize("year", range(2009, 2018))
-@pytest.mark.parametrize("month", [1, 3, 5, 7, 9, 11])
-def test_a_real_csv_begins_as_its_era_says(year: int, month: int, tlc: Callable[[str], Path]) -> None:
-    content = tlc(f"yellow_csv_heads/yellow_tripdata_{year}-{month:02d}.csv").read_bytes().decode()
-    era = era_of("yellow", "csv", f"{year}-{month:02d}")
-    header, second, third, *_ = (text.rstrip("\r") for text in content.split("\n"))
-    assert tuple(header.split(",")) == era.header
-    assert (second == "") == era.blank_second_line
-    first_row = third if era.blank_second_line else second
+@pytest.mark.parametrize(
+    ("folder", "kind", "first", "last"),
+    [
+        ("yellow_csv_heads", "yellow", "2009-01", "2017-11"),
+        ("green_csv_heads", "green", "2014-01", "2017-11"),
+        ("fhv_csv_first100rows", "fhv", "2015-01", "2020-05"),
+        ("fhvhv_csv_first100rows", "fhvhv", "2019-03", "2020-05"),
+    ],
+)
+def test_real_csv_files_begin_as_their_eras_say(
+    folder: str, kind: str, first: str, last: str, tlc: Callable[[str], Path]
+) -> None:
+    for month in Month.parse(first).through(Month.parse(last)):
+        if month.month % 2:
+            begins_as_its_era_says(tlc(f"{folder}/{kind}_tripdata_{month}.csv"), era_of(kind, "csv", str(month)))
+
+
+def begins_as_its_era_says(path: Path, era: Era) -> None:
+    header, *rows = (text.rstrip("\r") for text in path.read_bytes().decode().split("\n"))
+    assert (header[0] == '"') == ("every field is quoted" in era.oddities)
+    assert tuple(header.replace('"', "").split(",")) == era.header
+    assert (rows[0] == "") == era.blank_second_line
+    first_row = next(row for row in rows if row)  # green has two blank lines in 2014
     assert first_row.count(",") + 1 == len(era.header) + era.surplus_fields
 
 
-def test_the_publishers_list_of_parquet_files_has_the_columns_the_eras_say(tlc: Callable[[str], Path]) -> None:
-    with tlc("reference/yellow_published_files_2009-01_2024-05.csv").open() as stream:
+@pytest.mark.parametrize(
+    ("kind", "since", "count"),
+    [("yellow", "2009-01", 185), ("green", "2014-01", 125), ("fhv", "2015-01", 113), ("fhvhv", "2019-02", 64)],
+)
+def test_the_publishers_list_of_parquet_files_has_the_columns_the_eras_say(
+    kind: str, since: str, count: int, tlc: Callable[[str], Path]
+) -> None:
+    with tlc(f"reference/{kind}_published_files_{since}_2024-05.csv").open() as stream:
         files = list(csv.DictReader(stream))
-    assert len(files) == 185
+    assert len(files) == count
     for file in files:
         names = [name for name in file["file_column_names"].split(",") if not IGNORED.fullmatch(name)]
         month = f"{file['file_year']}-{int(file['file_month']):02d}"
-        assert tuple(names) == era_of("yellow", "parquet", month).header, month
+        assert tuple(names) == era_of(kind, "parquet", month).header, month
 
 
 def test_a_parquet_file_of_every_published_schema_is_read(tlc: Callable[[str], Path], tmp_path: Path) -> None:
@@ -100,11 +124,13 @@ def test_a_parquet_file_of_every_published_schema_is_read(tlc: Callable[[str], P
         assert {name for name, value in trip.items() if value is not None} == filled
 
 
-@pytest.mark.parametrize("kind", [YELLOW, GREEN])
+@pytest.mark.parametrize("kind", KINDS.values(), ids=lambda kind: kind.name)
 def test_an_alias_leads_to_a_canonical_column_and_hides_none(kind: TaxiKind) -> None:
     names = {column.name for column in kind.columns}
-    assert {name.replace(METER, kind.meter) for name in ALIASES.values()} <= names
-    assert not ALIASES.keys() & names
+    aliases = ALIASES if kind.meter else FOR_HIRE_ALIASES
+    other = {"dispatching_base_number", "locationid", "pickup_date"} if kind.name == "fhvhv" else set()  # FHV's alone
+    assert {name.replace(METER, kind.meter) for alias, name in aliases.items() if alias not in other} <= names
+    assert not aliases.keys() & names
 
 
 @pytest.mark.parametrize("column", [column for column in YELLOW.columns if column.required], ids=lambda c: c.name)

@@ -27,7 +27,7 @@ VARIABLES = {
     "alert_webhook_secret": "taxi-alert-webhook",
     "alert_smtp_secret": "taxi-smtp",
     "database_password": "the-password-0123456789abcdef",
-    "kinds": ["yellow", "green"],
+    "kinds": ["yellow", "green", "fhv", "fhvhv"],
     "github": {"repository": "my-org/taxi_assets", "repository_id": "123456789", "state_bucket": "my-tfstate"},
 }
 

@@ -16,7 +16,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from taxi_assets.datasets.schema import CLUSTERING, KINDS
+from taxi_assets.core.month import Month
+from taxi_assets.datasets.schema import KINDS
+from taxi_assets.lake.io_manager import LakeIOManager
 from taxi_assets.settings import Settings
 from taxi_assets_tests.deploy import terraform_policies as policies
 from taxi_assets_tests.deploy.terraform_fixtures import (
@@ -67,8 +69,10 @@ def test_every_policy_has_resources_to_judge(plan: Plan) -> None:
 @pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
 def test_the_warehouse_schema_is_the_packages(kind) -> None:
     generate = SOURCE / "schemas/generate.py"
-    table_schema = _script(generate)["table_schema"]
+    generated = _script(generate)
+    table_schema = generated["table_schema"]
     assert json.loads((SOURCE / f"schemas/{kind.name}.json").read_text()) == table_schema(kind), f"run {generate}"
+    assert json.loads((SOURCE / "schemas/tables.json").read_text()) == generated["tables"](), f"run {generate}"
 
 
 def test_the_warehouse_tables_are_what_the_sink_would_make(plan: Plan) -> None:
@@ -77,7 +81,15 @@ def test_the_warehouse_tables_are_what_the_sink_would_make(plan: Plan) -> None:
     for kind in KINDS.values():
         partitioning = tables[kind.table.name]["time_partitioning"][0]
         assert (partitioning["type"], partitioning["field"]) == ("MONTH", kind.pickup)
-        assert tables[kind.table.name]["clustering"] == list(CLUSTERING)
+        assert tables[kind.table.name]["clustering"] == list(kind.table.clustering)
+
+
+def test_what_expires_are_the_folders_in_which_the_lake_keeps_raw_months(plan: Plan) -> None:
+    ((_, lake),) = planned(plan, policies.LAKE)
+    (prefixes,) = [p for rule in lake["lifecycle_rule"] if (p := rule["condition"][0]["matches_prefix"])]
+    path = LakeIOManager(folder="lake", asset="raw_trips").path
+    kinds = [KINDS[name] for name in VARIABLES["kinds"]]
+    assert set(prefixes) == {f"{path(kind.table, Month(2021, 1)).parent.name}/" for kind in kinds}
 
 
 def test_every_container_has_what_dagsters_instance_names(plan: Plan) -> None:

@@ -90,6 +90,13 @@ class Home:
                 for record in instance.fetch_materializations(dg.AssetKey(asset), limit=1000).records
             )
 
+    def on_the_partition_bar(self) -> dict[str, set[str]]:
+        """The months of each asset that the UI shows as materialized."""
+        with dg.DagsterInstance.from_config(str(self.folder)) as instance:
+            return {
+                asset: {key[:7] for key in instance.get_materialized_partitions(dg.AssetKey(asset))} for asset in ASSETS
+            }
+
     def runs(self) -> list[dg.DagsterRun]:
         with dg.DagsterInstance.from_config(str(self.folder)) as instance:
             return list(instance.get_runs())
@@ -147,6 +154,8 @@ def test_a_backfill_killed_twice_and_resumed_loads_every_month_once(home: Home):
         most = 1 + cut[month]
         assert all((not cut[month]) <= made[asset, month] <= most for asset in ASSETS), month
     assert all(run.is_finished for run in home.runs())
+    assert len({run.tags["taxi_assets/backfill"] for run in home.runs()}) == 3  # one for each command
+    assert home.on_the_partition_bar() == {asset: set(MONTHS) for asset in ASSETS}
     code, said = home.backfill(MONTHS[0], MONTHS[-1])
     assert code == 0
     assert "nothing to do" in said

@@ -89,7 +89,7 @@ def objects_of(cloud: dict[str, str]) -> dict[str, int]:
     import pyarrow as pa
 
     bucket = f"{cloud['STORAGE_EMULATOR_HOST']}/storage/v1/b/{cloud['TAXI_BUCKET'].removeprefix('gs://')}/o"
-    found = [item["name"] for item in requests.get(bucket, timeout=10).json()["items"]]
+    found = [item["name"] for item in requests.get(bucket, timeout=10).json().get("items", [])]
     data = {
         name: requests.get(f"{bucket}/{name.replace('/', '%2F')}?alt=media", timeout=10).content
         for name in found

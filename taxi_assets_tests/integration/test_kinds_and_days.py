@@ -1,15 +1,20 @@
 """The rest of the graph: green months, months of 2009, single days, and what a notebook loads."""
 
 import dagster as dg
+import duckdb
 import pandas as pd
+import psycopg
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+import pytest
 
+from taxi_assets.core.month import Month
 from taxi_assets.core.month_file import MonthFile
-from taxi_assets.datasets.schema import GREEN
+from taxi_assets.datasets.schema import FHV, FHVHV, GREEN, YELLOW
 from taxi_assets.definitions import build_defs
 from taxi_assets_tests.graph import in_every_sink, instance, load, postgres
+from taxi_assets_tests.sample_facts import expected
 
 __all__ = ["instance", "postgres"]
 
@@ -29,6 +34,44 @@ def test_a_whole_real_green_month_reaches_every_sink(instance, monkeypatch, tlc,
     held = in_every_sink(tmp_path, postgres, GREEN)
     assert {sink: len(rows) for sink, rows in held.items()} == dict.fromkeys(held, kept)
     assert len({repr(rows) for rows in held.values()}) == 1
+
+
+@pytest.mark.parametrize(
+    ("kind", "month", "name"),
+    [
+        (FHV, "2018-01", "fhv_csv_first100rows/fhv_tripdata_2018-01.csv"),
+        (FHVHV, "2025-01", "fhvhv_csv_samples/fhvhv_tripdata_2025-01_first1000.csv"),
+    ],
+    ids=lambda value: getattr(value, "name", value),
+)
+def test_real_for_hire_trips_reach_every_sink(kind, month, name, instance, monkeypatch, tlc, tmp_path, postgres):
+    source = tmp_path / f"{kind.name}_{month}.csv"
+    source.write_bytes(tlc(name).read_bytes())
+    template = tmp_path / f"{kind.name}_{{month}}.csv"
+    result = load(instance, monkeypatch, month, kind=kind, source=template, kinds="yellow,green,fhv,fhvhv")
+    assert result.success
+    failed = [check.check_name for check in result.get_asset_check_evaluations() if not check.passed]
+    assert failed == []
+    held = in_every_sink(tmp_path, postgres, kind)
+    assert {len(rows) for rows in held.values()} == {source.read_text().count("\n") - 1}
+    assert len({repr(rows) for rows in held.values()}) == 1
+    page = (tmp_path / f".taxi/bucket/reports/{kind.name}/{month}.html").read_text()
+    assert "Who sent the vehicles" in page
+    assert ("Uber" in page) == (kind is FHVHV)
+
+
+def test_trips_of_several_datasets_are_in_one_view(instance, monkeypatch, tmp_path, postgres):
+    query, rows = "SELECT dataset, count(*) FROM ny_taxi.trips GROUP BY 1", {}
+    for kind in (YELLOW, FHV, FHVHV):
+        result = load(
+            instance, monkeypatch, kind=kind, source="sample", sample_rows=1_000, kinds="yellow,green,fhv,fhvhv"
+        )
+        assert result.success
+        rows[kind.name] = expected(kind, Month(2021, 1), 1_000).expected_kept
+        with psycopg.connect(postgres.url()) as connection:
+            assert dict(connection.execute(query).fetchall()) == rows
+        with duckdb.connect(str(tmp_path / ".taxi/warehouse.duckdb"), read_only=True) as connection:
+            assert dict(connection.execute(query).fetchall()) == rows
 
 
 def test_a_month_in_the_format_of_2009_reaches_every_sink(instance, monkeypatch, tlc, tmp_path, postgres):

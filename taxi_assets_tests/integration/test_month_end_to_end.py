@@ -31,7 +31,7 @@ def test_a_sample_month_reaches_every_sink_and_a_second_run_changes_nothing(inst
     result = load(instance, monkeypatch, source="sample", sample_rows=20_000)
     assert result.success
     facts = expected(YELLOW, Month(2021, 1), 20_000)
-    assert len(outcomes(result)) == 11
+    assert len(outcomes(result)) == 12
     assert all(outcomes(result).values())
     first = in_every_sink(tmp_path, postgres)
     assert {sink: len(rows) for sink, rows in first.items()} == dict.fromkeys(first, 20_000 - facts.expected_rejected)

@@ -177,7 +177,7 @@ def test_the_summary_is_loaded_into_bigquery_from_its_object(bigquery: BigQueryS
     monkeypatch.setenv("STORAGE_EMULATOR_HOST", bigquery.storage)
     sink, month = bigquery_sink(bigquery.endpoint), cleaned_sample(tmp_path, 3_000)
     objects = ParquetObjectIOManager(location=f"gs://{BUCKET}", template="{month}.parquet")
-    parts = {"bucket": objects, "postgres": PostgresIOManager(postgres.url()), "warehouse": sink}
+    parts = {"bucket": objects, "postgres": PostgresIOManager(url=postgres.url()), "warehouse": sink}
     table, order = summary_table(YELLOW), [(name, "ascending") for name in KEY]
     summary = summarize(month.clean, YELLOW, month.month)
     for rows in (summary.slice(7), summary):

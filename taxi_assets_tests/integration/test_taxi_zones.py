@@ -13,7 +13,7 @@ import pytest
 
 from taxi_assets.core.failures import run_failures
 from taxi_assets.core.month import Month
-from taxi_assets.datasets.schema import YELLOW
+from taxi_assets.datasets.schema import FHVHV, YELLOW
 from taxi_assets.definitions import build_defs
 from taxi_assets.publisher.sample import write_sample
 from taxi_assets_tests.graph import instance, load, postgres
@@ -234,3 +234,26 @@ def test_a_notebook_loads_the_zones_as_a_table_or_a_frame(materialize, instance,
     assert defs.load_asset_value("taxi_zones", instance=instance).num_rows == 263
     frame = defs.load_asset_value("taxi_zones", instance=instance, python_type=pd.DataFrame)
     assert frame.zone[73] == "Place 74"
+
+
+def test_bases_are_a_table_of_every_database_if_a_setting_names_them(instance, monkeypatch, tmp_path, postgres):
+    (tmp_path / "bases.csv").write_text("base_number,base_name\nB03404,UBER USA\nB03406,LYFT\n")
+    result = load(instance, monkeypatch, kind=FHVHV, source="sample", sample_rows=1_000, kinds="fhvhv")
+    assert result.success
+    assert not {key.to_user_string() for key in result_keys(result)} & {"fhv_bases"}
+    settings = {"source": "sample", "sample_rows": 1_000, "kinds": "fhvhv", "fhv_bases": tmp_path / "bases.csv"}
+    result = load(instance, monkeypatch, kind=FHVHV, **settings)
+    assert result.success
+    query = (
+        "SELECT base_name, count(*) FROM ny_taxi.fhvhv_trips LEFT JOIN ny_taxi.fhv_bases ON base_number = dispatching_base_num "
+        "GROUP BY 1 ORDER BY 1"
+    )
+    with psycopg.connect(postgres.url()) as connection:
+        found = connection.execute(query).fetchall()
+    with duckdb.connect(str(tmp_path / ".taxi/warehouse.duckdb"), read_only=True) as connection:
+        assert connection.execute(query).fetchall() == found
+    assert [name for name, _ in found] == ["LYFT", "UBER USA"]
+
+
+def result_keys(result):
+    return [event.asset_key for event in result.get_asset_materialization_events()]

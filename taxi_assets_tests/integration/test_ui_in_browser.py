@@ -2,8 +2,10 @@
 
 from pathlib import Path
 
+import dagster as dg
 import pyarrow.parquet as pq
 
+from taxi_assets.assets.publisher import DATA_VERSION
 from taxi_assets.datasets.schema import GREEN
 from taxi_assets_tests.browser import browser, visit  # noqa: F401
 from taxi_assets_tests.live_ui import GRAPH, live_ui, materialize
@@ -23,6 +25,26 @@ def report_named_by_the_graph(page, ui: str, asset: str, name: str, home: Path) 
     return report
 
 
+def observe(home: Path, month: str, version: str) -> None:
+    """Record that the publisher has this version of the month, as the sensor of new months does."""
+    with dg.DagsterInstance.from_config(str(home)) as instance:
+        tags = {DATA_VERSION: version}
+        instance.report_runless_asset_event(dg.AssetObservation("publisher", partition=f"{month}-01", tags=tags))
+
+
+def is_unsynced(page, ui: str) -> bool:
+    """Whether the page of the month of raw_trips shows that its upstream data changed."""
+    page.goto(f"{ui}/assets/raw_trips?view=partitions&partition=2021-01-01")
+    page.get_by_text("Latest materialization").first.wait_for()
+    page.wait_for_load_state("networkidle")
+    if not page.get_by_text("Unsynced").count():
+        return False
+    page.get_by_text("Unsynced").hover()
+    for text in ("1 upstream data version change", "publisher", "has a new data version"):
+        page.get_by_text(text, exact=True).last.wait_for()
+    return True
+
+
 def test_a_month_is_loaded_by_clicking_and_its_report_opens(browser, tmp_path):  # noqa: F811
     with live_ui(tmp_path) as ui, visit(browser, ui + GRAPH, 1600) as visited:
         page = visited.page
@@ -35,6 +57,9 @@ def test_a_month_is_loaded_by_clicking_and_its_report_opens(browser, tmp_path): 
             page.get_by_text("Succeeded", exact=True).nth(checks - 1).wait_for()
             assert page.get_by_text("Failed", exact=True).count() == 0
         report = report_named_by_the_graph(page, ui, "month_report", "yellow/2021-01.html", tmp_path)
+        assert not is_unsynced(page, ui)
+        observe(tmp_path, "2021-01", "of another day")
+        assert is_unsynced(page, ui)
     for width in (1280, 390):
         with visit(browser, report.as_uri(), width) as opened:
             assert opened.page.get_by_role("heading", name="Yellow taxis, January 2021").count() == 1

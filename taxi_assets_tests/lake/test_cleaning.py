@@ -12,7 +12,7 @@ from taxi_assets.core.month import Month
 from taxi_assets.core.month_file import MonthFile
 from taxi_assets.core.staging import stage
 from taxi_assets.datasets.rules import RULES, CleaningRules
-from taxi_assets.datasets.schema import GREEN, YELLOW
+from taxi_assets.datasets.schema import FHV, FHVHV, GREEN, YELLOW, TaxiKind
 from taxi_assets.lake.cleaning import HITS, Case, clean_month, split
 
 MONTH = Month(2021, 1)
@@ -160,3 +160,46 @@ def test_green_trips_are_cleaned_by_their_own_pickup_time():
     raw = pa.RecordBatch.from_pylist([row], schema=GREEN.raw_schema)
     _, rejected = split(Case(raw, GREEN, MONTH, CleaningRules()))
     assert rejected.column("reject_reason").to_pylist() == ["pickup_outside_month"]
+
+
+EVERY_RULE = CleaningRules(
+    reject_negative_total=True,
+    reject_dropoff_before_pickup=True,
+    reject_negative_fare=True,
+    max_trip_distance=100,
+    max_trip_hours=5,
+)
+
+
+@pytest.mark.parametrize(
+    ("kind", "row", "reason"),
+    [
+        (FHV, {}, None),
+        (FHV, {"dropoff_datetime": None}, None),
+        (FHV, {"pickup_datetime": dt.datetime(2020, 12, 31)}, "pickup_outside_month"),
+        (FHV, {"dropoff_datetime": dt.datetime(2021, 1, 5, 7)}, "dropoff_before_pickup"),
+        (FHV, {"dropoff_datetime": dt.datetime(3019, 1, 5)}, "duration_above_maximum"),
+        (FHVHV, {}, None),
+        (FHVHV, {"base_passenger_fare": -0.01, "tips": 1.0}, "negative_fare"),
+        (FHVHV, {"base_passenger_fare": -3.0}, "negative_total"),
+        (FHVHV, {"base_passenger_fare": None, "tips": None}, None),
+        (FHVHV, {"trip_miles": 100.5}, "distance_above_maximum"),
+        (FHVHV, {"dropoff_datetime": dt.datetime(2021, 1, 5, 13)}, None),
+        (FHVHV, {"dropoff_datetime": dt.datetime(2021, 1, 5, 13, 0, 1)}, "duration_above_maximum"),
+    ],
+)
+def test_for_hire_trips_have_their_own_rules_and_those_about_passengers_are_off(
+    kind: TaxiKind, row: dict, reason: str | None
+):
+    good = {"pickup_datetime": dt.datetime(2021, 1, 5, 8), "dropoff_datetime": dt.datetime(2021, 1, 5, 9)}
+    raw = pa.RecordBatch.from_pylist([{**good, **row}], schema=kind.raw_schema)
+    clean, rejected = split(Case(raw, kind, MONTH, EVERY_RULE))
+    assert rejected.column("reject_reason").to_pylist() == ([reason] if reason else [])
+    assert clean.num_rows == (reason is None)
+
+
+def test_a_trip_of_the_year_3019_is_kept_by_default():
+    raw = pa.RecordBatch.from_pylist(
+        [{"pickup_datetime": MONTH.start, "dropoff_datetime": dt.datetime(3019, 1, 1)}], schema=FHV.raw_schema
+    )
+    assert split(Case(raw, FHV, MONTH, CleaningRules()))[0].column("dropoff_datetime")[0].as_py().year == 3019

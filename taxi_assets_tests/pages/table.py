@@ -78,7 +78,7 @@ TABLE: tuple[tuple[str, How], ...] = (
     # Dagster and Python
     (r"export DAGSTER_HOME=", Keep()),
     (r"(dagster|dg) dev$", Serve(" --port {port}")),
-    (r"dg (check|list) defs$", Run()),
+    (r"dg (check defs|list defs|list envs)$", Run()),
     (r"dg launch ", Run({"2021-01-01": "2021-02-01"})),
     (r"dagster asset materialize -m taxi_assets\.definitions --select 'clean_trips\*,rejected_trips'", Run()),
     # generated trips, as TAXI_SOURCE is here, may not replace the month that came from a file
@@ -87,6 +87,7 @@ TABLE: tuple[tuple[str, How], ...] = (
     (r"TAXI_MONTHS_PER_RUN=all dagster asset materialize", Run(TWO_MONTHS)),
     (r"TAXI_DAILY=true dagster asset materialize", Run()),
     (r"dagster instance migrate$", STACK),
+    (r"dagster instance concurrency set ", Run()),
     (r"\.venv/bin/python -c ", Run()),
     (r"python docs/(data_tables|architecture)\.py$", Run()),
     (r"python terraform/schemas/generate\.py$", Run()),
@@ -105,8 +106,8 @@ TABLE: tuple[tuple[str, How], ...] = (
     (r"from taxi_assets\.definitions import defs\n\ntrips = ", Run()),
     (r"SELECT ", Run()),
 )
-WORKED_EXAMPLES = "docs/extending.md"
-"""The page whose Python code belongs to worked examples; a separate test applies and runs them."""
+WORKED_EXAMPLES = {"docs/extending.md": "test_extending_docs.py", "docs/sinks.md": "test_sinks_docs.py"}
+"""The pages whose Python code belongs to worked examples, and the tests that apply and run them."""
 
 
 def how(command: Command) -> How:
@@ -115,8 +116,8 @@ def how(command: Command) -> How:
     Raises:
         LookupError: no row matches; the message says what to do.
     """
-    if command.page == WORKED_EXAMPLES and command.language == "python":
-        return Elsewhere("test_extending_docs.py")
+    if command.page in WORKED_EXAMPLES and command.language == "python":
+        return Elsewhere(WORKED_EXAMPLES[command.page])
     for pattern, way in TABLE:
         if re.match(pattern, command.text):
             return way

@@ -52,4 +52,4 @@ def test_a_worked_example_works(title: str, tmp_path: Path):
 
 
 def test_the_page_has_an_example_of_each():
-    assert list(SECTIONS) == ["An asset of your own", "A cleaning rule", "A sink", "A column", "A taxi kind"]
+    assert list(SECTIONS) == ["An asset of your own", "A cleaning rule", "A sink", "A column", "A dataset"]

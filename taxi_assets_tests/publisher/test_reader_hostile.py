@@ -274,7 +274,7 @@ def test_a_file_of_the_other_kind_is_named_with_how_to_load_it_and_how_to_replac
     path.write_text(",".join(other.schema.names) + "\n" + "," * (len(other.schema.names) - 1) + "\n")
     with pytest.raises(PermanentError) as refusal:
         list(read_trips(path, kind, MONTH))
-    assert f"trips.csv is a {other.name} file (it has the column '{other.pickup}'); " in str(refusal.value)
+    assert f"trips.csv is a {other.title} file by its columns; " in str(refusal.value)
     assert (
         f"with TAXI_KINDS={other.name} (make run KIND={other.name}), or set TAXI_SOURCE to the {kind.name} file"
         in str(refusal.value)

@@ -11,13 +11,14 @@ from decimal import Decimal, InvalidOperation
 from functools import lru_cache
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
 from taxi_assets.core.errors import PermanentError
 from taxi_assets.core.month import Month
 from taxi_assets.core.staging import stage
 from taxi_assets.datasets.rules import CleaningRules
-from taxi_assets.datasets.schema import GREEN, YELLOW, TaxiKind
+from taxi_assets.datasets.schema import FHV, FHVHV, GREEN, KINDS, YELLOW, TaxiKind
 from taxi_assets.lake.cleaning import clean_month
 from taxi_assets.publisher.reader import read_trips
 from taxi_assets.publisher.sample import CHUNK_ROWS, DEFECTS, HEADERS, write_sample
@@ -134,7 +135,7 @@ def test_shares_are_those_of_the_published_month():
     assert facts.defects["zero_passengers"] == pytest.approx(26_726, rel=0.03)
 
 
-@pytest.mark.parametrize("kind", [YELLOW, GREEN], ids=lambda kind: kind.name)
+@pytest.mark.parametrize("kind", KINDS.values(), ids=lambda kind: kind.name)
 def test_reader_and_default_rules_reject_the_declared_number_for_each_reason(kind, tmp_path):
     write_sample(tmp_path / "month.csv.gz", kind, MONTH, 20_000)
     facts = expected(kind, MONTH, 20_000)
@@ -145,6 +146,23 @@ def test_reader_and_default_rules_reject_the_declared_number_for_each_reason(kin
     cleaned = clean_month(raw, kind, CleaningRules(), tmp_path)
     assert cleaned.reasons == facts.reasons
     assert (cleaned.clean.rows, cleaned.rejected.rows) == (facts.expected_kept, facts.expected_rejected)
+
+
+@pytest.mark.parametrize(("kind", "month"), [(FHV, MONTH), (FHVHV, MONTH), (FHVHV, Month(2025, 1))], ids=str)
+def test_for_hire_trips_have_each_declared_defect(kind, month, tmp_path):
+    write_sample(tmp_path / "month.csv.gz", kind, month, 20_000)
+    with gzip.open(tmp_path / "month.csv.gz", "rt") as file:
+        header, *rows = file.read().splitlines()
+    assert header.endswith(",cbd_congestion_fee") == (month >= (2025, 1) and kind is FHVHV)
+    table = pa.Table.from_batches(read_trips(tmp_path / "month.csv.gz", kind, month))
+    pickup, dropoff = (table[name].to_pylist() for name in (kind.pickup, kind.dropoff))
+    declared = expected(kind, month, 20_000).defects
+    assert not any(declared[name] for name in ("unknown_passengers", "zero_passengers"))
+    assert len(rows) - len(set(rows)) == declared["duplicate"]
+    assert sum(a > b for a, b in zip(pickup, dropoff, strict=True) if a) == declared["dropoff_before_pickup"]
+    if kind is FHVHV:
+        assert sum(fare < 0 for fare in table["base_passenger_fare"].to_pylist() if fare) == declared["negative_fare"]
+        assert set(table["hvfhs_license_num"].to_pylist()) == {"HV0003", "HV0005", None}
 
 
 def test_the_same_month_is_the_same_bytes_in_every_process(tmp_path):

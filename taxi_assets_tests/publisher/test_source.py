@@ -14,7 +14,7 @@ from taxi_assets.core.month import Month
 from taxi_assets.datasets.schema import GREEN, YELLOW
 from taxi_assets.publisher import source as sources
 from taxi_assets.publisher.download import DownloadPolicy
-from taxi_assets.publisher.lookups import named_zones
+from taxi_assets.publisher.lookups import ZONES, named_lookup
 from taxi_assets.publisher.reader import read_trips
 from taxi_assets.publisher.source import WebSource, trip_source
 from taxi_assets.publisher.zone_lookup import read_zones, sample_zones
@@ -285,7 +285,7 @@ class TestZones:
         path.write_text("x")
         monkeypatch.setenv("HOME", str(tmp_path))
         for setting in ("a file.csv", str(path), "~/a file.csv", f"file://{tmp_path}/a%20file.csv"):
-            got = named_zones(setting, tmp_path, tmp_path / "downloads")
+            got = named_lookup(setting, tmp_path, tmp_path / "downloads" / "taxi_zone_lookup.csv", ZONES, "TAXI_ZONES")
             assert (got.path, got.published.location, got.generated) == (path, str(path), False)
             assert got.sha256 == hashlib.sha256(b"x").hexdigest()
 
@@ -294,11 +294,11 @@ class TestZones:
             with pytest.raises(
                 PermanentError, match=rf"^taxi zones: /\S+ cannot be read \({reason}\); check TAXI_ZONES.$"
             ):
-                named_zones(setting, tmp_path, tmp_path)
+                named_lookup(setting, tmp_path, tmp_path / "taxi_zone_lookup.csv", ZONES, "TAXI_ZONES")
         with pytest.raises(
             TransientError, match=r"^taxi zones: \S+ answers 404 to http://\S+/z\.csv; check TAXI_ZONES.$"
         ):
-            named_zones(server.address + "/z.csv", tmp_path, tmp_path)
+            named_lookup(server.address + "/z.csv", tmp_path, tmp_path / "taxi_zone_lookup.csv", ZONES, "TAXI_ZONES")
 
 
 class TestSetting:

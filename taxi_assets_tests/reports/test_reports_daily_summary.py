@@ -81,7 +81,7 @@ def test_each_row_is_what_pandas_sums_with_the_publishers_lookup(source, tmp_pat
 def test_trips_and_dollars_add_up_to_the_clean_month(month, summary):
     assert summary.schema.equals(summary_schema())
     assert pc.sum(summary["trips"]).as_py() == month.clean.rows
-    require_reconciled(summary, month.clean.manifest, month.month)
+    require_reconciled(YELLOW, summary, month.clean.manifest, month.month)
 
 
 def test_only_the_month_is_summed(month, summary, tmp_path):
@@ -114,7 +114,7 @@ def changed(summary: pa.Table, name: str, value) -> pa.Table:
 )
 def test_a_summary_that_does_not_add_up_is_refused(month, summary, spoil, said):
     with pytest.raises(PermanentError, match=said):
-        require_reconciled(spoil(summary), month.clean.manifest, month.month)
+        require_reconciled(YELLOW, spoil(summary), month.clean.manifest, month.month)
 
 
 @pytest.mark.parametrize(

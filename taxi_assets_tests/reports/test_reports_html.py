@@ -160,7 +160,7 @@ def test_a_sink_is_the_same_or_says_what_differs():
     assert SinkState.compare("c", clean, off).differences == (
         "999 rows, not 1,000",
         "last pickup none, not 2021-01-31 23:59:59",
-        "$4,990.50 in all, not $5,000",
+        "sum of total_amount 4,990.50, not 5,000.00",
     )
 
 

@@ -96,7 +96,7 @@ class RealWorld(World):
             "days": lambda: DayFoldersIOManager(
                 location=str(self.folder / address), prefix="{kind}/days", staging=staging
             ),
-            "postgres": lambda: PostgresIOManager(self.postgres_url, address, staging=staging),
+            "postgres": lambda: PostgresIOManager(url=self.postgres_url, schema_name=address, staging=staging),
             "warehouse": lambda: DuckDBIOManager(path=str(self.folder / f"{address}.duckdb"), staging=staging),
         }
         self.sinks[sink] = RealPlace(made[sink](), self.folder / "made")

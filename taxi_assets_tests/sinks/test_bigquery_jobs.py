@@ -259,6 +259,6 @@ def test_every_query_request_is_pruned_to_the_month_and_limited_in_what_it_may_c
     assert len(queries) == 2
     assert not wire.sent("POST", "/queries")
     for query in queries:
-        assert "WHERE tpep_pickup_datetime >= @start AND tpep_pickup_datetime < @end" in query["query"]
+        assert "WHERE `tpep_pickup_datetime` >= @start AND `tpep_pickup_datetime` < @end" in query["query"]
         values = {p["name"]: p["parameterValue"]["value"] for p in query["queryParameters"]}
         assert values == {"start": "2021-01-01T00:00:00.000000", "end": "2021-02-01T00:00:00.000000"}

@@ -128,7 +128,7 @@ def test_several_writers_at_once_end_as_one_of_them(place, dimensions):
 
 
 SERVERS = {
-    "postgres": lambda: PostgresIOManager(f"postgresql://taxi:s3cret@127.0.0.1:{free_port()}/trips").dimensions,
+    "postgres": lambda: PostgresIOManager(url=f"postgresql://taxi:s3cret@127.0.0.1:{free_port()}/trips").dimensions,
     "bigquery": lambda: bigquery_sink(f"http://127.0.0.1:{free_port()}", retry_seconds=1.0).dimensions,
 }
 

@@ -72,6 +72,13 @@ def test_a_first_load_makes_file_schema_and_described_table_and_reads_back_the_s
     assert comments == [(column.name, column.description) for column in YELLOW.columns]
 
 
+def test_a_dataset_may_be_named_like_its_file(writing, tmp_path):
+    warehouse, trips = DuckDBIOManager(path=str(tmp_path / "trips.duckdb"), dataset="trips"), made(tmp_path)
+    for _ in range(2):
+        warehouse.replace(YELLOW.table, trips, writing)
+        assert holds(warehouse, trips)
+
+
 def test_before_the_first_load_reading_a_month_says_what_to_materialize(warehouse):
     with pytest.raises(PermanentError, match=r"2021-01: .*no table ny_taxi.yellow_cab_data: materialize its asset"):
         warehouse.read(YELLOW.table, JANUARY)

@@ -67,7 +67,7 @@ def sink(request: pytest.FixtureRequest, tmp_path: Path) -> Sink:
     bucket = str(tmp_path / "bucket")
     match request.param:
         case "postgres":
-            return Sink(PostgresIOManager(request.getfixturevalue("postgres_url")))
+            return Sink(PostgresIOManager(url=request.getfixturevalue("postgres_url")))
         case "object":
             return Sink(ParquetObjectIOManager(location=bucket, template="nyc/{kind}_{month}.parquet"), one_table=False)
         case "days":

@@ -43,7 +43,7 @@ def test_a_first_load_makes_schema_and_described_partitioned_table_and_reads_bac
     writing,
     tmp_path,
 ):
-    sink, trips = PostgresIOManager(every_postgres_url), made(tmp_path)
+    sink, trips = PostgresIOManager(url=every_postgres_url), made(tmp_path)
     assert sink.measure(YELLOW.table, JANUARY) is None
     metadata = sink.replace(YELLOW.table, trips, writing)
     assert metadata["dagster/table_name"] == TABLE
@@ -68,7 +68,7 @@ def test_reloading_the_same_a_changed_a_smaller_and_an_empty_month_leaves_exactl
     writing,
     tmp_path,
 ):
-    sink = PostgresIOManager(every_postgres_url)
+    sink = PostgresIOManager(url=every_postgres_url)
     february = made(tmp_path, "2021-02")
     sink.replace(YELLOW.table, february, writing)
     for rows, seed in ((2_000, 0), (2_000, 0), (2_500, 1), (10, 2), (0, 3), (2_000, 0)):
@@ -220,7 +220,7 @@ def test_indexes_of_the_table_are_on_every_new_partition_and_were_made_before_th
     writing,
     tmp_path,
 ):
-    sink = PostgresIOManager(every_postgres_url)
+    sink = PostgresIOManager(url=every_postgres_url)
     sink.replace(YELLOW.table, made(tmp_path, "2021-02"), writing)
     run_sql(
         every_postgres_url,

@@ -42,7 +42,7 @@ def test_a_role_without_privileges_loads_into_a_schema_that_it_may_create_in(
     role = f"loader_{database}"
     run_sql(every_postgres_server.url, f"CREATE ROLE {role} LOGIN PASSWORD 'sesame' NOSUPERUSER")
     try:
-        sink = PostgresIOManager(as_user(every_postgres_url, role, "sesame"))
+        sink = PostgresIOManager(url=as_user(every_postgres_url, role, "sesame"))
         with pytest.raises(PermanentError, match=r"2021-01: .*permission denied for database .*TAXI_POSTGRES_SCHEMA"):
             sink.replace(YELLOW.table, made(tmp_path), writing)
         run_sql(every_postgres_url, f"CREATE SCHEMA ny_taxi AUTHORIZATION {role}")
@@ -51,7 +51,7 @@ def test_a_role_without_privileges_loads_into_a_schema_that_it_may_create_in(
             sink.replace(YELLOW.table, trips, writing)
             assert same_trips(sink.read(YELLOW.table, JANUARY), trips)
         with pytest.raises(PermanentError, match="permission denied for database"):
-            PostgresIOManager(as_user(every_postgres_url, role, "sesame"), schema_name="other").replace(
+            PostgresIOManager(url=as_user(every_postgres_url, role, "sesame"), schema_name="other").replace(
                 YELLOW.table, trips, writing
             )
     finally:
@@ -59,13 +59,13 @@ def test_a_role_without_privileges_loads_into_a_schema_that_it_may_create_in(
 
 
 def test_a_table_of_another_owner_is_refused_in_a_sentence(postgres_url, postgres_server, writing, tmp_path):
-    PostgresIOManager(postgres_url).replace(YELLOW.table, made(tmp_path), writing)
+    PostgresIOManager(url=postgres_url).replace(YELLOW.table, made(tmp_path), writing)
     role = f"guest_{postgres_url.rpartition('/')[2]}"
     run_sql(postgres_url, f"CREATE ROLE {role} LOGIN PASSWORD 'sesame'", f"GRANT ALL ON SCHEMA ny_taxi TO {role}",
             f"GRANT ALL ON ALL TABLES IN SCHEMA ny_taxi TO {role}")  # fmt: skip
     try:
         with pytest.raises(PermanentError, match=r"2021-01: .*must be owner of table yellow_cab_data.*owns the tables"):
-            PostgresIOManager(as_user(postgres_url, role, "sesame")).replace(
+            PostgresIOManager(url=as_user(postgres_url, role, "sesame")).replace(
                 YELLOW.table, made(tmp_path, seed=1), writing
             )
     finally:
@@ -103,7 +103,7 @@ def test_a_server_that_cannot_be_used_is_told_in_one_sentence_without_the_passwo
 ):
     port = postgres_server.url.rpartition(":")[2].partition("/")[0]
     url = address.format(word=SECRET, closed=free_port(), open=port, good=postgres_server.url)
-    sink = PostgresIOManager(url)
+    sink = PostgresIOManager(url=url)
     with pytest.raises(error, match=sentence) as raised:
         sink.replace(YELLOW.table, made(tmp_path), writing)
     told = f"{raised.value!r} {raised.value.__cause__!r} {sink!r} {sink} {capsys.readouterr()}"
@@ -125,8 +125,8 @@ def test_tls_is_asked_for_by_the_address_and_the_certificate_is_checked(
         trips, encrypted = made(tmp_path), f"{every_postgres_url}?sslmode=verify-full"
         for address in (encrypted, f"{encrypted}&sslrootcert={own_certificate(tmp_path / 'other')[0]}"):
             with pytest.raises(PermanentError, match="name the server's certificate authority: &sslrootcert=FILE"):
-                PostgresIOManager(address).replace(YELLOW.table, trips, writing)
-        sink = PostgresIOManager(f"{encrypted}&sslrootcert={certificate}")
+                PostgresIOManager(url=address).replace(YELLOW.table, trips, writing)
+        sink = PostgresIOManager(url=f"{encrypted}&sslrootcert={certificate}")
         sink.replace(YELLOW.table, trips, writing)
         assert holds(sink, trips)
         with sink._server().transaction("is it so") as cursor:
@@ -136,7 +136,7 @@ def test_tls_is_asked_for_by_the_address_and_the_certificate_is_checked(
 def test_the_address_is_nowhere_in_what_dagster_shows_and_is_still_used_in_its_runs(postgres_url, tmp_path):
     import dagster as dg
 
-    sink = PostgresIOManager(postgres_url)
+    sink = PostgresIOManager(url=postgres_url)
     assert postgres_url not in repr(sink) + str(sink)
     trips = made(tmp_path)
 

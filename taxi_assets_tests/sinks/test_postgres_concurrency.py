@@ -38,7 +38,7 @@ from taxi_assets_tests.sink_fixtures import holds, log, made, writing
 @ON_OTHER_VERSIONS
 def test_twenty_months_at_once_on_an_empty_database_all_arrive(every_postgres_url, writing, tmp_path):
     months = [made(tmp_path, f"{2020 + n // 12}-{n % 12 + 1:02d}", rows=500 + n, seed=n) for n in range(20)]
-    sink = PostgresIOManager(every_postgres_url)
+    sink = PostgresIOManager(url=every_postgres_url)
     for _ in range(2):  # the second time every load has an old partition to take away
         with ThreadPoolExecutor(20) as pool:
             list(pool.map(lambda trips: sink.replace(YELLOW.table, trips, writing), months))
@@ -78,13 +78,13 @@ def test_a_writer_that_waits_too_long_for_another_gives_up_in_a_sentence(writing
 
     with ThreadPoolExecutor(1) as pool:
         one = pool.submit(
-            PostgresIOManager(postgres_url).replace, YELLOW.table, Streamed(made(tmp_path), pause), writing
+            PostgresIOManager(url=postgres_url).replace, YELLOW.table, Streamed(made(tmp_path), pause), writing
         )
         assert midway.wait(30)
         with pytest.raises(
             TransientError, match=r"2021-01: another run has been writing this month of ny_taxi.yellow_cab_data"
         ):
-            PostgresIOManager(postgres_url, patience=0.5).replace(YELLOW.table, made(tmp_path), writing)
+            PostgresIOManager(url=postgres_url, patience=0.5).replace(YELLOW.table, made(tmp_path), writing)
         go_on.set()
         one.result()
 
@@ -94,7 +94,7 @@ def test_a_reader_throughout_sees_the_old_or_the_new_month_and_never_waits_long(
     writing,
     tmp_path,
 ):
-    sink = PostgresIOManager(every_postgres_url)
+    sink = PostgresIOManager(url=every_postgres_url)
     months = [made(tmp_path, rows=rows, seed=rows) for rows in (20_000, 30_000)]
     sink.replace(YELLOW.table, months[1], writing)
     with reading(every_postgres_url) as seen:
@@ -111,7 +111,7 @@ def test_a_long_transaction_of_a_reader_delays_the_swap_and_other_readers_hardly
     postgres_url,
     tmp_path,
 ):
-    sink, old, new = PostgresIOManager(postgres_url), made(tmp_path), made(tmp_path, rows=3_000, seed=1)
+    sink, old, new = PostgresIOManager(url=postgres_url), made(tmp_path), made(tmp_path, rows=3_000, seed=1)
     sink.replace(YELLOW.table, old, writing)
     with ThreadPoolExecutor(1) as pool, reading(postgres_url) as seen:
         with psycopg.connect(postgres_url, application_name="a notebook") as notebook:
@@ -132,7 +132,7 @@ def test_a_long_transaction_of_a_reader_delays_the_swap_and_other_readers_hardly
 
 
 def test_a_reader_that_does_not_end_is_named_and_the_month_stays_as_it_was(writing, postgres_url, tmp_path):
-    sink, old = PostgresIOManager(postgres_url, patience=2), made(tmp_path)
+    sink, old = PostgresIOManager(url=postgres_url, patience=2), made(tmp_path)
     sink.replace(YELLOW.table, old, writing)
     with psycopg.connect(postgres_url, application_name="a notebook") as notebook:
         notebook.execute(f"SELECT count(*) FROM {TABLE}")

@@ -14,7 +14,7 @@ from taxi_assets.core.errors import PermanentError, TransientError
 from taxi_assets.core.month_file import MonthFile
 from taxi_assets.datasets.schema import YELLOW, Column, TaxiKind
 from taxi_assets.sinks.postgres.embedded import EmbeddedPostgres
-from taxi_assets.sinks.postgres.io_manager import PostgresIOManager
+from taxi_assets.sinks.postgres.io_manager import EmbeddedPostgresIOManager, PostgresIOManager
 from taxi_assets_tests.months import one_pickup_outside, same_trips
 from taxi_assets_tests.postgres_fixtures import (
     own_postgres_server,
@@ -80,7 +80,11 @@ def test_a_server_killed_with_9_midway_fails_the_load_in_a_sentence_and_the_next
     tmp_path,
 ):
     server = EmbeddedPostgres(tmp_path / ".taxi" / "postgres")
-    sink, old, new = PostgresIOManager(server.url), made(tmp_path), made(tmp_path, rows=5_000, seed=1)
+    sink, old, new = (
+        EmbeddedPostgresIOManager(folder=str(server.folder)),
+        made(tmp_path),
+        made(tmp_path, rows=5_000, seed=1),
+    )
     sink.replace(YELLOW.table, old, writing)
     with pytest.raises(
         TransientError, match=r"2021-01: Postgres on 127.0.0.1:\d+, database postgres says: .*run it again"
@@ -106,7 +110,7 @@ def test_a_connection_cut_by_the_server_midway_is_told_as_worth_a_retry(sink, wr
 
 
 def test_a_statement_that_takes_too_long_is_canceled(writing, postgres_url, tmp_path):
-    sink = PostgresIOManager(postgres_url, statement_timeout=0.5)
+    sink = PostgresIOManager(url=postgres_url, statement_timeout=0.5)
     with pytest.raises(TransientError, match=r"2021-01: .*statement timeout"):
         sink.replace(YELLOW.table, Streamed(made(tmp_path), lambda number: time.sleep(0.5)), writing)
 

@@ -1,4 +1,4 @@
-"""Writes the columns of the BigQuery tables, one file a kind of taxi, from taxi_assets.datasets.schema.
+"""Writes what defines the BigQuery tables, from taxi_assets.datasets.schema: columns, a file for each dataset, and tables.json.
 
     python terraform/schemas/generate.py
 
@@ -23,7 +23,21 @@ def table_schema(kind: TaxiKind) -> list[dict[str, str]]:
     ]
 
 
+def tables() -> dict[str, dict[str, object]]:
+    """Name, time column, clustering and description of each table, by dataset."""
+    return {
+        name: {
+            "name": kind.table.name,
+            "time": kind.table.time,
+            "clustering": list(kind.table.clustering),
+            "description": kind.table.description,
+        }
+        for name, kind in KINDS.items()
+    }
+
+
 if __name__ == "__main__":
+    Path(__file__).with_name("tables.json").write_text(json.dumps(tables(), indent=2) + "\n")
     for kind in KINDS.values():
         file = Path(__file__).with_name(f"{kind.name}.json")
         file.write_text(json.dumps(table_schema(kind), indent=2) + "\n")

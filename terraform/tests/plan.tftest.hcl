@@ -70,18 +70,22 @@ run "smallest_machine" {
   }
 }
 
-run "green_too" {
+run "every_dataset" {
   command = plan
   variables {
-    kinds = ["green", "yellow"]
+    kinds = ["green", "yellow", "fhv", "fhvhv"]
+  }
+  assert {
+    condition     = google_bigquery_table.trips["fhvhv"].table_id == "fhvhv_trips" && google_bigquery_table.trips["fhvhv"].time_partitioning[0].field == "pickup_datetime"
+    error_message = "High-volume trips have a table of their own, partitioned by their pickup."
   }
   assert {
     condition     = google_bigquery_table.trips["green"].time_partitioning[0].field == "lpep_pickup_datetime"
     error_message = "Green trips are partitioned by their own pickup."
   }
   assert {
-    condition     = local.env.TAXI_KINDS == "green,yellow"
-    error_message = "The containers must be told both kinds."
+    condition     = local.env.TAXI_KINDS == "fhv,fhvhv,green,yellow"
+    error_message = "The containers must be told every dataset."
   }
 }
 

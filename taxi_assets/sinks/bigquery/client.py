@@ -1,7 +1,7 @@
 """The BigQuery client and its errors: credentials, retries, and the translation of errors.
 
-dagster-gcp's BigQueryResource is not used: it has no endpoint option (for an emulator), and passes its
-credentials through the process environment.
+dagster-gcp's BigQueryResource is not used here: it has no endpoint option (for an emulator), and passes its
+credentials through the process environment; `resource` has one for other projects.
 """
 
 from __future__ import annotations
@@ -50,7 +50,9 @@ REMEDIES = {
 """What to do, by BigQuery's error reason."""
 
 
-def client(project: str, location: str, key_file: str | None, api_endpoint: str | None) -> bigquery.Client:
+def client(
+    project: str | None, location: str | None, key_file: str | None, api_endpoint: str | None
+) -> bigquery.Client:
     """A client with the key file's account, else Application Default Credentials; anonymous at an emulator's endpoint.
 
     Raises:

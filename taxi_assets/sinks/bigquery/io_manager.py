@@ -25,6 +25,7 @@ from taxi_assets.sinks.bigquery.client import REQUEST_SECONDS, explained
 from taxi_assets.sinks.bigquery.dimensions import BigQueryDimensions
 from taxi_assets.sinks.bigquery.manifests import Manifests
 from taxi_assets.sinks.bigquery.table import SQL_TYPES, WIDEST_FIRST, Tables, column_types, label
+from taxi_assets.sinks.bigquery.views import BigQueryViews
 from taxi_assets.sinks.columns import read_schema, require_columns
 from taxi_assets.sinks.contract import ROW_COUNT, ConfigurableSink, WriteContext, example_query
 
@@ -124,6 +125,11 @@ class BigQueryIOManager(ConfigurableSink):
         """See `MonthSink.manifests`. A record counts while its partition has as many rows; without one, a month has rows only."""
         with explained(f"reading what is recorded of {self._name(table)}"), self._client() as client:
             return self._manifests(client).read(table)
+
+    @property
+    def views(self) -> BigQueryViews:
+        """The database as a place of views."""
+        return BigQueryViews(f"{self.project}.{self.dataset}", self._client, self._retry)
 
     @property
     def dimensions(self) -> BigQueryDimensions:
@@ -293,7 +299,7 @@ class BigQueryIOManager(ConfigurableSink):
 
 
 def _in_month(table: Table) -> str:
-    return f"{table.time} >= @start AND {table.time} < @end"
+    return f"`{table.time}` >= @start AND `{table.time}` < @end"
 
 
 def _job_id(*parts: str) -> str:

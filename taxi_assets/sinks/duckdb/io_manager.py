@@ -26,6 +26,7 @@ from taxi_assets.sinks.contract import ROW_COUNT, ConfigurableSink, WriteContext
 from taxi_assets.sinks.duckdb.connection import DuckDBFile, transaction
 from taxi_assets.sinks.duckdb.dimensions import DuckDBDimensions
 from taxi_assets.sinks.duckdb.table import SQL_TYPES, DuckDBTable, quoted
+from taxi_assets.sinks.duckdb.views import DuckDBViews
 
 if TYPE_CHECKING:
     import duckdb
@@ -39,6 +40,7 @@ class DuckDBIOManager(ConfigurableSink):
     """Keeps tables, `dataset.table`, in the DuckDB file `path`."""
 
     kind: ClassVar[str] = "duckdb"
+    is_database: ClassVar[bool] = True
 
     path: str = Field(description="The DuckDB file; it and its folder are created when missing.")
     dataset: str = Field("ny_taxi", description="Schema of the tables.")
@@ -131,6 +133,11 @@ class DuckDBIOManager(ConfigurableSink):
         return self._table(table).where
 
     @property
+    def views(self) -> DuckDBViews:
+        """The database as a place of views."""
+        return DuckDBViews(self._file(), self.dataset)
+
+    @property
     def dimensions(self) -> DuckDBDimensions:
         """The file as a place of dimensions."""
         return DuckDBDimensions(self._file(), self.dataset)
@@ -219,7 +226,8 @@ def _insert(
 
 
 def _in_month(table: Table) -> str:
-    return f"{table.time} >= ? AND {table.time} < ?"
+    time = quoted(table.time or "")
+    return f"{time} >= ? AND {time} < ?"
 
 
 def _range(month: Month) -> list[Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from taxi_assets.core.table import Table
@@ -40,8 +41,11 @@ class DuckDBTable:
 
     @property
     def sql(self) -> str:
-        """The table as SQL quotes it."""
-        return f"{quoted(self.dataset)}.{quoted(self.table.name)}"
+        """The table as SQL quotes it, in full if the dataset is named like the file, and so like DuckDB's database."""
+        names = [self.dataset, self.table.name]
+        if Path(self.file).name.partition(".")[0] == self.dataset:
+            names.insert(0, self.dataset)
+        return ".".join(map(quoted, names))
 
     @property
     def where(self) -> str:

@@ -6,23 +6,23 @@ The table is in `table`, the load in `load`, the connection and its errors in `c
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, LiteralString, cast
 
-import dagster as dg
+from pydantic import Field
 
 from taxi_assets.core.errors import PermanentError
-from taxi_assets.core.folders import default_staging
 from taxi_assets.core.manifest import Manifest, aggregates, from_row
 from taxi_assets.core.month import Month
 from taxi_assets.core.month_file import MonthFile
 from taxi_assets.core.scratch import Scratch
 from taxi_assets.core.table import Table
 from taxi_assets.sinks.columns import read_schema, require_columns
-from taxi_assets.sinks.contract import ROW_COUNT, MonthSink, WriteContext, example_query
+from taxi_assets.sinks.contract import ROW_COUNT, ConfigurableSink, WriteContext, example_query
 from taxi_assets.sinks.postgres.connection import Server
 from taxi_assets.sinks.postgres.dimensions import PostgresDimensions
+from taxi_assets.sinks.postgres.embedded import EmbeddedPostgres
 from taxi_assets.sinks.postgres.manifests import manifests, record_manifest
 from taxi_assets.sinks.postgres.table import (
     SQL_TYPES,
@@ -33,6 +33,7 @@ from taxi_assets.sinks.postgres.table import (
     prepare,
     relation,
 )
+from taxi_assets.sinks.postgres.views import PostgresViews
 
 if TYPE_CHECKING:
     import psycopg
@@ -43,32 +44,30 @@ if TYPE_CHECKING:
 _READ_BYTES = 8_000_000
 
 
-class PostgresIOManager(MonthSink, dg.IOManager):
-    """Keeps months in a Postgres database.
-
-    It has no Dagster config: Dagster shows config in its UI, and the URL contains a password.
-
-    Args:
-        url: `postgresql://user:password@host:port/database`, or a function that returns it (and may start the server).
-        schema_name: schema of the tables; created when missing.
-        statement_timeout: seconds that one statement may take, a month's COPY included.
-        patience: seconds to wait for readers that lock the table, and for another run of the same month.
-        staging: folder for temporary files.
-    """
+class PostgresIOManager(ConfigurableSink):
+    """Keeps months in a Postgres database."""
 
     kind: ClassVar[str] = "postgres"
+    is_database: ClassVar[bool] = True
 
-    def __init__(
-        self,
-        url: str | Callable[[], str],
-        schema_name: str = "ny_taxi",
-        *,
-        statement_timeout: float = 1800.0,
-        patience: float = 600.0,
-        staging: str | None = None,
-    ) -> None:
-        self.schema_name, self.patience, self.staging = schema_name, patience, staging or default_staging()
-        self._url, self._statement_timeout = url, statement_timeout
+    url: str = Field(
+        repr=False,
+        description="`postgresql://user:password@host:port/database`. Give it as a `dagster.EnvVar`: other values are shown in "
+        "Dagster's UI, with their password.",
+    )
+    schema_name: str = Field("ny_taxi", description="Schema of the tables; created when missing.")
+    statement_timeout: float = Field(
+        1800.0, gt=0, description="Seconds that one statement may take, a month's COPY included."
+    )
+    patience: float = Field(
+        600.0,
+        gt=0,
+        description="Seconds to wait for readers that lock the table, and for another run of the same month.",
+    )
+
+    def address(self) -> str:
+        """Return the URL; it is called at every attempt to connect."""
+        return self.url
 
     def replace(self, table: Table, month_file: MonthFile, write: WriteContext) -> Mapping[str, Any]:
         """Build the month as a new table and swap it in, in one transaction: readers see the old month or the new.
@@ -180,6 +179,11 @@ class PostgresIOManager(MonthSink, dg.IOManager):
         return self._table(table).name
 
     @property
+    def views(self) -> PostgresViews:
+        """The database as a place of views."""
+        return PostgresViews(self._server(), self.schema_name)
+
+    @property
     def dimensions(self) -> PostgresDimensions:
         """The database as a place of dimensions."""
         return PostgresDimensions(self._server(), self.schema_name)
@@ -213,8 +217,18 @@ class PostgresIOManager(MonthSink, dg.IOManager):
         return PostgresTable(self.schema_name, table)
 
     def _server(self) -> Server:
-        url = self._url
-        return Server((lambda: url) if isinstance(url, str) else url, self._statement_timeout)
+        return Server(self.address, self.statement_timeout)
+
+
+class EmbeddedPostgresIOManager(PostgresIOManager):
+    """Keeps months in a Postgres server on this machine, which is started when it is first needed."""
+
+    url: str = Field("", description="Not used.")
+    folder: str = Field(description="Folder of the server and its data.")
+
+    def address(self) -> str:
+        """Return the server's URL; start the server if it does not run."""
+        return EmbeddedPostgres(Path(self.folder)).url()
 
 
 def _parsed(lines: list[bytes], schema: pa.Schema) -> list[pa.RecordBatch]:

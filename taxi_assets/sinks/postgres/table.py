@@ -194,6 +194,8 @@ def _look(cursor: psycopg.Cursor, table: PostgresTable, loaded: Table) -> tuple[
         return None, False
     oid, relkind, key = found
     expected = None if table.table.key else f"RANGE ({table.table.time})"
+    if key and key.replace('"', "") == expected:  # Postgres quotes names that are keywords
+        key = expected
     if key != expected or relkind != ("r" if table.table.key else "p"):
         layout = f"partitioned by {expected.lower()}" if expected else "an ordinary table"
         raise PermanentError(
@@ -215,6 +217,14 @@ def _look(cursor: psycopg.Cursor, table: PostgresTable, loaded: Table) -> tuple[
     return Shape(columns, difference, indexes), complete and not _lacks_load_id(cursor, table)
 
 
+def create_schema(cursor: psycopg.Cursor, name: str) -> None:
+    """Create a schema when it is missing; `IF NOT EXISTS` would need the right to create one even if it exists."""
+    from psycopg import sql
+
+    if not cursor.execute("SELECT 1 FROM pg_catalog.pg_namespace WHERE nspname = %s", [name]).fetchone():
+        cursor.execute(sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(name)))
+
+
 def _create(cursor: psycopg.Cursor, table: PostgresTable, loaded: Table, shape: Shape | None) -> None:
     from psycopg import sql
 
@@ -222,8 +232,7 @@ def _create(cursor: psycopg.Cursor, table: PostgresTable, loaded: Table, shape: 
     definitions = [
         ExistingColumn(c.name, SQL_TYPES[c.type], c.required and bool(loaded.key), None).definition for c in added
     ]
-    if not cursor.execute("SELECT 1 FROM pg_catalog.pg_namespace WHERE nspname = %s", [table.schema]).fetchone():
-        cursor.execute(sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(table.schema)))
+    create_schema(cursor, table.schema)
     if shape is None:
         if loaded.key:
             key = sql.SQL(", ").join(map(sql.Identifier, loaded.key))

@@ -1,7 +1,7 @@
 """A bucket of Google Cloud Storage, through google-cloud-storage.
 
-Imported only when a bucket is `gs://…`: the client takes a second to import. dagster-gcp's GCSResource is not used:
-it only calls `storage.Client(project=…)`, without a key file.
+Imported only when a bucket is `gs://…`: the client takes a second to import. dagster-gcp's GCSResource is not used here:
+it only calls `storage.Client(project=…)`, without a key file; `resource` has one for other projects.
 
 Every upload has a CRC32C, which Google verifies before it stores the object and the client compares again; downloads are
 verified likewise. After errors, requests are repeated only when a precondition makes the repetition safe.
@@ -65,24 +65,7 @@ class GcsBucket(Bucket):
         Raises:
             PermanentError: there are no credentials, or the key file is not one.
         """
-        try:
-            if os.environ.get(EMULATOR):
-                credentials = AnonymousCredentials()
-            elif key_file:
-                credentials = service_account.Credentials.from_service_account_file(str(key_file), scopes=[SCOPE])
-            else:
-                credentials = None
-            return cls(storage.Client(project=None, credentials=credentials), name)
-        except (auth.GoogleAuthError, OSError, ValueError) as error:  # its own text may quote the key
-            if key_file:
-                raise PermanentError(
-                    f"gs://{name}: the key file {key_file} is not a readable service account key "
-                    f"({type(error).__name__}); correct TAXI_GCP_KEY_FILE."
-                ) from None
-            raise PermanentError(
-                f"gs://{name} needs credentials and there are none that can be used: run `gcloud auth "
-                "application-default login`, or name a service account's key file in TAXI_GCP_KEY_FILE."
-            ) from None
+        return cls(client(f"gs://{name}", None, key_file), name)
 
     def uri(self, name: str = "") -> str:
         """`gs://bucket/name`."""
@@ -189,6 +172,34 @@ class GcsBucket(Bucket):
             case api.GoogleAPICallError():
                 return PermanentError(f"{uri}: Google Cloud Storage refused the request ({brief}: {error.message}).")
         return TransientError(f"{bucket} cannot be reached for {uri} ({brief}); see to the network and run it again.")
+
+
+def client(what: str, project: str | None, key_file: Path | str | None) -> storage.Client:
+    """Return a client with the key file's account, else Application Default Credentials; anonymous at an emulator.
+
+    `what` is used for messages.
+
+    Raises:
+        PermanentError: there are no credentials, or the key file is not one.
+    """
+    try:
+        if os.environ.get(EMULATOR):
+            credentials = AnonymousCredentials()
+        elif key_file:
+            credentials = service_account.Credentials.from_service_account_file(str(key_file), scopes=[SCOPE])
+        else:
+            credentials = None
+        return storage.Client(project=project, credentials=credentials)
+    except (auth.GoogleAuthError, OSError, ValueError) as error:  # its own text may quote the key
+        if key_file:
+            raise PermanentError(
+                f"{what}: the key file {key_file} is not a readable service account key ({type(error).__name__}); correct "
+                "TAXI_GCP_KEY_FILE."
+            ) from None
+        raise PermanentError(
+            f"{what} needs credentials and there are none that can be used: run `gcloud auth application-default login`, "
+            "or name a service account's key file in TAXI_GCP_KEY_FILE."
+        ) from None
 
 
 class _Parts(io.RawIOBase):

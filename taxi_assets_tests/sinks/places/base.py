@@ -144,7 +144,7 @@ def on_the_first(batch: pa.RecordBatch) -> pa.RecordBatch:
 
 
 MAKE: dict[str, Callable[[str], Any]] = {
-    "postgres": lambda where: PostgresIOManager(where, patience=60),
+    "postgres": lambda where: PostgresIOManager(url=where, patience=60),
     "object": lambda where: ParquetObjectIOManager(location=where, template="nyc/{kind}_tripdata_{month}.parquet"),
     "days": lambda where: DayFoldersIOManager(location=where, prefix="nyc/{kind}_by_day"),
     "daily": _FirstOfMonth,

@@ -1,0 +1,63 @@
+"""The trips of all datasets under common names: what they have in common, and the expression of each in each dataset."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from taxi_assets.core.table import TIMESTAMP, Column
+from taxi_assets.core.view import View
+from taxi_assets.datasets.schema import TaxiKind
+
+TRIP_COLUMNS = (
+    Column("dataset", "string", "yellow, green, fhv or fhvhv."),
+    Column("pickup_datetime", TIMESTAMP, "When the trip began, New York wall clock."),
+    Column("dropoff_datetime", TIMESTAMP, "When the trip ended, New York wall clock."),
+    Column("pulocationid", "int16", "Taxi zone of the pickup."),
+    Column("dolocationid", "int16", "Taxi zone of the drop-off."),
+    Column("distance", "double", "Miles."),
+    Column("passengers", "int16", "Passengers, entered by the driver."),
+    Column("fare", "double", "Fare before tolls, tips, taxes and fees, US dollars."),
+    Column("tip", "double", "Tip, US dollars; of taxis, by card."),
+    Column("tolls", "double", "Tolls, US dollars."),
+    Column(
+        "total",
+        "double",
+        "Charged to the passenger, cash tips apart, US dollars; of high-volume trips, the sum of its parts.",
+    ),
+    Column("driver_pay", "double", "Paid to the driver, without tolls and tips, US dollars."),
+    Column("company", "string", "License number: of the company (fhvhv), or of the base that sent the vehicle (fhv)."),
+)
+"""The columns of the view `trips`, in order."""
+
+
+def trips(kinds: Sequence[TaxiKind]) -> View:
+    """The view over the tables of some datasets."""
+    return View(
+        "trips",
+        TRIP_COLUMNS,
+        "The trips of all datasets that are loaded, under common names; null where a dataset has no such thing.",
+        parts=tuple((kind.table, _values(kind)) for kind in kinds),
+    )
+
+
+def _values(kind: TaxiKind) -> dict[str, str]:
+    measures = kind.measures
+    first, *others = measures.total or ("",)
+    named = {
+        "distance": measures.distance,
+        "passengers": measures.passengers,
+        "fare": measures.fare,
+        "tip": measures.tip,
+        "tolls": measures.tolls,
+        "total": " + ".join([first, *(f"COALESCE({part}, 0)" for part in others)]),
+        "driver_pay": measures.driver_pay,
+        "company": measures.company,
+    }
+    return {
+        "dataset": f"'{kind.name}'",
+        "pickup_datetime": kind.pickup,
+        "dropoff_datetime": kind.dropoff,
+        "pulocationid": "pulocationid",
+        "dolocationid": "dolocationid",
+        **{name: value for name, value in named.items() if value},
+    }

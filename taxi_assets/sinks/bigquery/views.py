@@ -1,0 +1,60 @@
+"""Views in a BigQuery dataset."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from taxi_assets.core.errors import PermanentError
+from taxi_assets.core.view import View
+from taxi_assets.sinks.bigquery.client import REQUEST_SECONDS, explained
+from taxi_assets.sinks.bigquery.table import SQL_TYPES
+from taxi_assets.sinks.views import ViewPlace
+
+if TYPE_CHECKING:
+    from google.api_core.retry import Retry
+    from google.cloud import bigquery
+
+
+@dataclass(frozen=True)
+class BigQueryViews(ViewPlace):
+    """Keeps views in a dataset, `project.dataset`."""
+
+    dataset: str
+    connect: Callable[[], bigquery.Client]
+    retry: Retry
+
+    def where(self, view: View) -> str:
+        """The view."""
+        return f"{self.dataset}.{view.name}"
+
+    def replace(self, views: Sequence[View]) -> list[str]:
+        """By one statement each."""
+        with explained(f"views of {self.dataset}"), self.connect() as client:
+            return [view.name for view in views if self._replace(client, view)]
+
+    def _replace(self, client: bigquery.Client, view: View) -> bool:
+        names = [table.name for table, _ in view.parts if self._get(client, table.name)]
+        query = view.over(names).select(SQL_TYPES, lambda table: f"`{self.dataset}.{table.name}`")
+        found = self._get(client, view.name)
+        if not query or (found and found.view_query == query):
+            return False
+        if found and found.table_type != "VIEW":
+            raise PermanentError(
+                f"{self.where(view)} is not a view: rename it, or name another dataset in TAXI_DATASET."
+            )
+        statement = (
+            f"CREATE OR REPLACE VIEW `{self.where(view)}` OPTIONS (description = {json.dumps(view.description)}) AS\n"
+        )
+        client.query(statement + query, retry=self.retry, timeout=REQUEST_SECONDS).result()
+        return True
+
+    def _get(self, client: bigquery.Client, name: str) -> bigquery.Table | None:
+        from google.api_core.exceptions import NotFound
+
+        try:
+            return client.get_table(f"{self.dataset}.{name}", retry=self.retry, timeout=REQUEST_SECONDS)
+        except NotFound:
+            return None
