@@ -9,8 +9,8 @@ resource "google_bigquery_dataset" "this" {
   dataset_id                 = var.dataset
   location                   = var.region
   description                = "New York's taxi trips, month by month since 2009."
-  delete_contents_on_destroy = false
-  max_time_travel_hours      = "168" # the previous version of a month can be queried for seven days
+  delete_contents_on_destroy = !var.deletion_protection # loads make tables that Terraform does not know
+  max_time_travel_hours      = "168"                    # the previous version of a month can be queried for seven days
   depends_on                 = [google_project_service.this]
 }
 

@@ -34,4 +34,5 @@ resource "google_service_networking_connection" "sql" {
   network                 = google_compute_network.this.id
   service                 = "servicenetworking.googleapis.com"
   reserved_peering_ranges = [google_compute_global_address.sql.name]
+  deletion_policy         = "ABANDON" # Google keeps the peering for hours or days after the instance; it goes with the network
 }

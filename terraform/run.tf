@@ -17,6 +17,7 @@ locals {
     DAGSTER_HOME           = "/opt/taxi/deploy/gcp"
     DAGSTER_GCP_PROJECT    = var.project_id
     DAGSTER_GCP_REGION     = var.region
+    DAGSTER_MAX_RUNS       = tostring(local.max_runs)
     DAGSTER_LOGS_BUCKET    = google_storage_bucket.this["logs"].name
     TAXI_PROFILE           = "gcp"
     TAXI_HOME              = "/tmp/taxi"

@@ -80,9 +80,10 @@ resource "google_sql_database_instance" "this" {
 }
 
 resource "google_sql_database" "this" {
-  for_each = local.databases
-  name     = each.key
-  instance = google_sql_database_instance.this.name
+  for_each        = local.databases
+  name            = each.key
+  instance        = google_sql_database_instance.this.name
+  deletion_policy = "ABANDON" # it is deleted with the instance; alone it could not be, while somebody is connected
 }
 
 resource "google_sql_user" "this" {
@@ -90,10 +91,19 @@ resource "google_sql_user" "this" {
   instance            = google_sql_database_instance.this.name
   password_wo         = var.database_password
   password_wo_version = var.database_password_version
+  deletion_policy     = "ABANDON" # it owns tables, so Postgres would refuse
 }
 
 # Secrets of the containers: one URL per database, read from Secret Manager when a container starts. Dagster's URL names the
 # driver: with SQLAlchemy 2.1's default, psycopg 3, dagster-postgres cannot store an event (its NOTIFY takes no parameter).
+# Runs at once, by the connections that the machine serves (Cloud SQL's default for max_connections): four a run (one for the
+# trips, three of Dagster's storage), after 20 for the daemon (3), the webserver (3 pools of 3, by the option that
+# deploy/gcp/release gives it), a release, and the server's own.
+locals {
+  connections = lookup({ db-f1-micro = 25, db-g1-small = 50 }, var.database.tier, 100) # custom machines have 100 or more
+  max_runs    = floor((local.connections - 20) / 4)
+}
+
 # The secrets and the grants on them do not wait for the instance, which takes ten minutes: a grant takes minutes to work, and
 # Cloud Run checks it when it creates a service.
 locals {

@@ -50,6 +50,20 @@ resource "google_storage_bucket" "this" {
     }
   }
 
+  # Journals are deleted as soon as a month of day folders is in place, and are as large as the month.
+  dynamic "lifecycle_rule" {
+    for_each = each.value.versions ? [1] : []
+    content {
+      action {
+        type = "Delete"
+      }
+      condition {
+        days_since_noncurrent_time = 1
+        matches_prefix             = ["_journal/"]
+      }
+    }
+  }
+
   dynamic "lifecycle_rule" {
     for_each = each.value.delete_after_days[*]
     content {

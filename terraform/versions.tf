@@ -6,11 +6,11 @@ terraform {
   required_providers {
     google = {
       source  = "hashicorp/google"
-      version = ">= 6.50, < 9"
+      version = ">= 6.50, < 7"
     }
     google-beta = {
       source  = "hashicorp/google-beta"
-      version = ">= 6.50, < 9"
+      version = ">= 6.50, < 7"
     }
     random = {
       source  = "hashicorp/random"

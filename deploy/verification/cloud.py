@@ -43,6 +43,7 @@ def cloud_run(stack: Stack) -> str:
         "DAGSTER_POSTGRES_URL": f"postgresql+psycopg2://dagster:{stack.password}@postgres:5432/dagster",
         "DAGSTER_GCP_PROJECT": "p",
         "DAGSTER_GCP_REGION": "us-central1",
+        "DAGSTER_MAX_RUNS": "7",
         "DAGSTER_LOGS_BUCKET": "taxi",
         "TAXI_POSTGRES_URL": f"postgresql://trips:{stack.password}@postgres:5432/trips",
         "TAXI_PROFILE": "gcp",

@@ -61,6 +61,7 @@ with dg.DagsterInstance.get() as instance, WorkspaceProcessContext(instance, tar
     instance.launch_run(run.run_id, workspace)
     (request,) = requests
     (container,) = request.overrides.container_overrides
+    assert instance.get_concurrency_config().run_queue_config.max_concurrent_runs == 7
     launched = instance.get_run_by_id(run.run_id)
     answers = []
     def get_execution(self, request):
@@ -98,6 +99,7 @@ def cloud(tmp_path: Path, gcs: GcsServer) -> Generator[dict[str, str]]:
             "DAGSTER_POSTGRES_URL": url.replace("postgresql:", "postgresql+psycopg2:", 1),  # as terraform/sql.tf does
             "DAGSTER_GCP_PROJECT": "p",
             "DAGSTER_GCP_REGION": "us-central1",
+            "DAGSTER_MAX_RUNS": "7",
             "DAGSTER_LOGS_BUCKET": gcs.new_bucket(),
             "STORAGE_EMULATOR_HOST": gcs.url,
             "TAXI_HOME": str(tmp_path / "taxi"),

@@ -16,7 +16,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from taxi_assets.core.month import Month
 from taxi_assets.datasets.schema import KINDS
+from taxi_assets.lake.io_manager import LakeIOManager
 from taxi_assets.settings import Settings
 from taxi_assets_tests.deploy import terraform_policies as policies
 from taxi_assets_tests.deploy.terraform_fixtures import (
@@ -80,6 +82,14 @@ def test_the_warehouse_tables_are_what_the_sink_would_make(plan: Plan) -> None:
         partitioning = tables[kind.table.name]["time_partitioning"][0]
         assert (partitioning["type"], partitioning["field"]) == ("MONTH", kind.pickup)
         assert tables[kind.table.name]["clustering"] == list(kind.table.clustering)
+
+
+def test_what_expires_are_the_folders_in_which_the_lake_keeps_raw_months(plan: Plan) -> None:
+    ((_, lake),) = planned(plan, policies.LAKE)
+    (prefixes,) = [p for rule in lake["lifecycle_rule"] if (p := rule["condition"][0]["matches_prefix"])]
+    path = LakeIOManager(folder="lake", asset="raw_trips").path
+    kinds = [KINDS[name] for name in VARIABLES["kinds"]]
+    assert set(prefixes) == {f"{path(kind.table, Month(2021, 1)).parent.name}/" for kind in kinds}
 
 
 def test_every_container_has_what_dagsters_instance_names(plan: Plan) -> None:

@@ -121,14 +121,17 @@ def test_a_job_that_failed_is_followed_by_the_next_attempt_of_the_run(sink, made
     assert holds(sink, trips)
 
 
+RATE = {"reason": "rateLimitExceeded", "message": "Exceeded rate limits: too many table update operations"}
+
+
+def failed(answer: dict) -> dict:
+    """The answer about a job, as if it had failed for the rate of its table."""
+    return answer | {"status": {"state": "DONE", "errorResult": RATE, "errors": [RATE]}}
+
+
 def fails_for_its_rate(*endings: str):
     """Trouble: jobs whose ids end so have failed as BigQuery lets them fail when their table changes too often."""
-    error = {"reason": "rateLimitExceeded", "message": "Exceeded rate limits: too many table update operations"}
-
-    def fail(answer: dict) -> dict:
-        return answer | {"status": {"state": "DONE", "errorResult": error, "errors": [error]}}
-
-    return lambda request: fail if unquote(job_of(request)).endswith(endings) else None
+    return lambda request: failed if unquote(job_of(request)).endswith(endings) else None
 
 
 def job_of(request: Request) -> str:
@@ -142,6 +145,15 @@ def test_a_load_job_that_fails_for_the_rate_of_its_table_is_submitted_again(made
     wire.disturb = fails_for_its_rate("-1", "-2")
     assert sink.replace(YELLOW.table, trips, a_run("burst"))["job_id"].endswith("-burst-3")
     assert holds(sink, trips)
+
+
+def test_a_record_whose_insert_fails_for_the_rate_of_its_table_is_inserted_again(made, wire):
+    sink, trips = bigquery_sink(wire.endpoint, resubmit_seconds=0.3), made()
+    sink.replace(YELLOW.table, made("2021-02"), a_run())  # creates the table of records
+    inserts = lambda request: "INSERT" in str(request.body.get("configuration", {}).get("query"))  # noqa: E731
+    wire.disturb = first(1, failed, of=inserts)
+    sink.replace(YELLOW.table, trips, a_run())
+    assert sink.manifests(YELLOW.table)[JANUARY].sums == trips.manifest.sums
 
 
 def test_a_load_job_that_fails_for_the_rate_of_its_table_every_time_is_a_transient_error(made, wire):

@@ -54,7 +54,7 @@ def accepts(port: int) -> bool:
 def test_a_load_leaves_no_setting_on_the_connection_of_the_pool(pooled_url: str, tmp_path: Path) -> None:
     names = ("statement_timeout", "lock_timeout")
     before = [rows_of(pooled_url, f"SHOW {name}") for name in names]
-    sink, trips = PostgresIOManager(pooled_url), month_of_trips(tmp_path, "2021-01", 500)
+    sink, trips = PostgresIOManager(url=pooled_url), month_of_trips(tmp_path, "2021-01", 500)
     for run in ("first", "second"):
         sink.replace(YELLOW.table, trips, WriteContext(run, "token", lambda _: None, {}))
     assert same_trips(sink.read(YELLOW.table, trips.month), trips)

@@ -21,6 +21,11 @@ run "default" {
   command = plan
 
   assert {
+    condition     = local.env.DAGSTER_MAX_RUNS == "20"
+    error_message = "The default machine serves 100 connections."
+  }
+
+  assert {
     condition     = google_cloud_run_v2_worker_pool.daemon.scaling[0].manual_instance_count == 1
     error_message = "There must be exactly one daemon."
   }
@@ -51,6 +56,17 @@ run "default" {
   assert {
     condition     = [for rule in google_storage_bucket.this["lake"].lifecycle_rule : tolist(one(rule.condition).matches_prefix) if one(rule.action).type == "Delete"] == [tolist(["yellow_raw_trips/"])]
     error_message = "Of the lake only raw months may expire."
+  }
+}
+
+run "smallest_machine" {
+  command = plan
+  variables {
+    database = { tier = "db-g1-small" }
+  }
+  assert {
+    condition     = local.env.DAGSTER_MAX_RUNS == "7"
+    error_message = "A machine that serves 50 connections takes seven runs of four, beside 20 for everything else."
   }
 }
 
@@ -96,6 +112,14 @@ run "may_be_torn_down" {
   command = plan
   variables {
     deletion_protection = false
+  }
+  assert {
+    condition     = google_bigquery_dataset.this.delete_contents_on_destroy
+    error_message = "Loads make tables that Terraform does not know, and destroy would stop at the dataset."
+  }
+  assert {
+    condition     = google_sql_user.this.deletion_policy == "ABANDON" && google_service_networking_connection.sql.deletion_policy == "ABANDON" && alltrue([for database in google_sql_database.this : database.deletion_policy == "ABANDON"])
+    error_message = "A role that owns tables, a database in use and the peering cannot be deleted before the instance."
   }
   assert {
     condition = !google_sql_database_instance.this.deletion_protection && !google_bigquery_table.trips["yellow"].deletion_protection && google_storage_bucket.this["data"].force_destroy && !google_cloud_run_v2_service.webserver.deletion_protection && !google_cloud_run_v2_worker_pool.daemon.deletion_protection && alltrue(
