@@ -44,6 +44,6 @@ def postmasters(server: EmbeddedPostgres) -> list[psutil.Process]:
     found = []
     for process in psutil.process_iter(["cmdline"]):
         arguments = process.info["cmdline"] or []
-        if str(server.data) in arguments and "postgres" in arguments[0]:
+        if str(server.data) in arguments and Path(arguments[0]).name.startswith("postgres"):
             found.append(process)
     return found

@@ -17,6 +17,7 @@ from pathlib import Path
 import dagster as dg
 import requests
 
+from taxi_assets.datasets.codes import CODE_VIEWS
 from taxi_assets.sinks.postgres.embedded import EmbeddedPostgres
 from taxi_assets_tests.integration.test_webserver import ask, ended
 from taxi_assets_tests.postgres_fixtures import postgres_server, postgres_url, rows_of
@@ -166,7 +167,12 @@ def test_it_behaves_among_others(tmp_path, postgres_url, monkeypatch, capsys):
                 assert ended(ui, queued) == "FAILURE"
                 again = reexecuted(ui, queued)
                 assert ended(ui, again) == "SUCCESS"
-                assert materialized(tmp_path, again) == {"postgres_table", "month_report"}
+                assert materialized(tmp_path, again) == {
+                    "postgres_table",
+                    "month_report",
+                    "trips",
+                    *(view.name for view in CODE_VIEWS),
+                }
                 assert ended(ui, team) == "SUCCESS"
                 assert rows_of(postgres_url, "SELECT sum(amount) FROM team.sales") == [(7.5,)]
 

@@ -78,8 +78,12 @@ class Server:
 
     def limit(self, cursor: psycopg.Cursor) -> None:
         """Limit the time of a statement in this transaction only: behind a pooler, the connection is another client's next."""
-        timeout = str(round(self._statement_timeout * 1000))
-        cursor.execute("SELECT set_config('statement_timeout', %s, true)", [timeout])
+        from psycopg import sql
+
+        timeout = sql.Literal(round(self._statement_timeout * 1000))
+        cursor.execute(
+            sql.SQL("SET LOCAL statement_timeout = {}").format(timeout)
+        )  # a query would fix the isolation level
 
     def _connect(self, what: str) -> psycopg.Connection:
         import psycopg
