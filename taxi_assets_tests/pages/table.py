@@ -97,6 +97,7 @@ TABLE: tuple[tuple[str, How], ...] = (
     (r'psql "', Run(stdin="SELECT count(*) FROM ny_taxi.yellow_cab_data")),
     (r"echo 'TAXI_POSTGRES_URL=", Run({"postgresql://user:password@host:5432/database": "{postgres}"})),
     # not runnable in a copy of the project
+    (r"(?s)SELECT base_name", Elsewhere("needs a lookup of bases: integration/test_taxi_zones.py")),
     (r"docker |for database in trips dagster;|new=\$\(openssl|sed -i |echo TAXI_EXECUTOR=celery", STACK),
     (r"git pull", Elsewhere("needs a newer release")),
     (r"ssh ", Elsewhere("needs another machine")),
