@@ -11,6 +11,7 @@ import fnmatch
 import json
 import signal
 import sys
+from importlib import import_module
 from pathlib import Path
 
 from benchmarks import floors, ours, report, targets
@@ -19,6 +20,8 @@ from benchmarks.peers.cases import cases as peer_cases
 from benchmarks.workspace import DEFAULT_FOLDER, ROWS, Workspace
 
 REPEAT = 5
+MODES = ("scale", "backfill", "high_volume")
+"""Options that measure something else instead: each a module."""
 
 
 def say(line: str) -> None:
@@ -58,19 +61,15 @@ def main(arguments: list[str] | None = None) -> int:
         print("\n".join(f"{case.name:<26} {case.what}" for case in every))
         return 0
     recorded = report.recorded()
-    if asked.scale or asked.backfill or asked.high_volume:
-        from benchmarks import backfill, high_volume, scale
-
-        modes = {"scale": asked.scale, "backfill": asked.backfill, "high_volume": asked.high_volume}
-        name = next(mode for mode, wanted in modes.items() if wanted)
-        module = {"scale": scale, "backfill": backfill, "high_volume": high_volume}[name]
-        section = module.measure(asked.folder, asked.rows, asked.repeat or 1, say)
+    name = next((mode for mode in MODES if getattr(asked, mode)), "main")
+    if name in MODES:
+        section = import_module(f"benchmarks.{name}").measure(asked.folder, asked.rows, asked.repeat or 1, say)
     else:
         rows = asked.rows or (recorded.get("main", {}).get("rows") if asked.check else None) or ROWS
         samples = measure(Workspace(asked.folder, rows), chosen(every, asked.only), asked.repeat or REPEAT)
         if asked.json:
             asked.json.write_text(json.dumps(as_json(samples), indent=1))
-        name, section = "main", report.main_section(samples, every, rows)
+        section = report.main_section(samples, every, rows)
     print(report.SECTIONS[name](section))
     if asked.record:
         report.record(name, section)

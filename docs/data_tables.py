@@ -161,7 +161,7 @@ def nulls() -> str:
 
 def trip_columns() -> str:
     """The columns of the view `trips`, and where each dataset has them."""
-    values = {table.kind: expressions for table, expressions in trips([*KINDS.values()]).parts}
+    values = {table.kind: expressions for table, expressions in trips().parts}
 
     def shown(kind: str, name: str) -> str:
         expression = re.sub(r"COALESCE\(([a-z_]+), 0\)", r"\1", values[kind].get(name, ""))

@@ -14,7 +14,7 @@ class PatientCloudRunRunLauncher(CloudRunRunLauncher):
     """Takes a run for running while Cloud Run does not say what became of its execution.
 
     The base class reports UNKNOWN after one 5xx of Cloud Run's API, and Dagster then marks the run as failed and retries it
-    while its container goes on. `max_runtime_seconds` ends runs about which nothing is ever learned.
+    while its container continues. `max_runtime_seconds` ends runs about which nothing is ever learned.
     """
 
     def check_run_worker_health(self, run: dg.DagsterRun):

@@ -8,7 +8,6 @@ from taxi_assets.core.errors import TaxiError
 from taxi_assets.core.failures import RETRY, explained
 from taxi_assets.core.table import Table
 from taxi_assets.datasets.codes import CODE_VIEWS
-from taxi_assets.datasets.schema import KINDS
 from taxi_assets.datasets.trips import trips
 from taxi_assets.keys import CODE_VERSION, OWNERS, WAREHOUSE_POOL, key
 from taxi_assets.settings import Settings
@@ -22,7 +21,7 @@ DATABASES = {"postgres": "postgres_table", "warehouse": "bq_table"}
 
 def view_assets(settings: Settings) -> dg.AssetsDefinition:
     """The views' assets. Every load of a month materializes them, which changes nothing when all tables are in them."""
-    views = {view.name: view for view in (trips([*KINDS.values()]), *CODE_VIEWS)}
+    views = {view.name: view for view in (trips(), *CODE_VIEWS)}
     tables = [key(kind, sink) for kind in settings.taxi_kinds for sink in DATABASES.values()]
 
     @dg.multi_asset(

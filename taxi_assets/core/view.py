@@ -44,26 +44,16 @@ class View:
             types: the SQL type of each Arrow type.
             quoted: writes a table's name.
         """
-        parts = [(values, f"\nFROM {quoted(table)}") for table, values in self.parts]
-        parts += [
-            (
-                {
-                    column.name: f"CAST({_literal(value)} AS {types[column.type]})"
-                    for column, value in zip(self.columns, row, strict=True)
-                },
-                "",
-            )
-            for row in self.rows
-        ]
-        return "\nUNION ALL\n".join(
-            "SELECT\n"
-            + ",\n".join(
-                f"  {values.get(column.name) or f'CAST(NULL AS {types[column.type]})'} AS {column.name}"
-                for column in self.columns
-            )
-            + source
-            for values, source in parts
-        )
+        queries = [f"{self._query(values, types)}\nFROM {quoted(table)}" for table, values in self.parts]
+        for row in self.rows:
+            literals = zip(self.columns, map(_literal, row), strict=True)
+            queries.append(self._query({c.name: f"CAST({text} AS {types[c.type]})" for c, text in literals}, types))
+        return "\nUNION ALL\n".join(queries)
+
+    def _query(self, values: Mapping[str, str], types: Mapping[str, str]) -> str:
+        """The columns with the expressions that they have, and null for the others."""
+        shown = (f"  {values.get(c.name) or f'CAST(NULL AS {types[c.type]})'} AS {c.name}" for c in self.columns)
+        return "SELECT\n" + ",\n".join(shown)
 
     def comment(self, query: str) -> str:
         """The description with a digest of the query, by which `query` is known to be that of the view that exists."""

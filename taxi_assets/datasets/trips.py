@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from taxi_assets.core.table import TIMESTAMP, Column
 from taxi_assets.core.view import View
-from taxi_assets.datasets.schema import TaxiKind
+from taxi_assets.datasets.schema import KINDS, TaxiKind
 
 TRIP_COLUMNS = (
     Column("dataset", "string", "yellow, green, fhv or fhvhv."),
@@ -30,13 +28,13 @@ TRIP_COLUMNS = (
 """The columns of the view `trips`, in order."""
 
 
-def trips(kinds: Sequence[TaxiKind]) -> View:
-    """The view over the tables of some datasets."""
+def trips() -> View:
+    """The view over the tables of all datasets."""
     return View(
         "trips",
         TRIP_COLUMNS,
         "The trips of all datasets that are loaded, under common names; null where a dataset has no such thing.",
-        parts=tuple((kind.table, _values(kind)) for kind in kinds),
+        parts=tuple((kind.table, _values(kind)) for kind in KINDS.values()),
     )
 
 

@@ -46,13 +46,18 @@ HEADERS = {
 """The publisher's headers, of taxis those of 2019-2021 (2020-01 yellow and 2020-03 green CSV files)."""
 
 
+LATER = {
+    "yellow": (REQUEST_SOURCE_SINCE, "request_source"),
+    "green": (REQUEST_SOURCE_SINCE, "request_source"),
+    "fhvhv": (sample_for_hire.CBD_SINCE, "cbd_congestion_fee"),
+}
+"""The column that was added last, and since when."""
+
+
 def header(kind: TaxiKind, month: Month) -> str:
     """Return the header of a generated month."""
-    later = {"fhvhv": (sample_for_hire.CBD_SINCE, ",cbd_congestion_fee")} | dict.fromkeys(
-        ("yellow", "green"), (REQUEST_SOURCE_SINCE, ",request_source")
-    )
-    since, column = later.get(kind.name, (month.next, ""))
-    return HEADERS[kind.name] + (column if month >= since else "")
+    since, column = LATER.get(kind.name, (None, ""))
+    return f"{HEADERS[kind.name]},{column}" if since and month >= since else HEADERS[kind.name]
 
 
 DEFECTS = {
@@ -214,7 +219,7 @@ def _csv(trips: dict[str, np.ndarray], defects: dict[str, np.ndarray], kind: Tax
         if name not in trips:
             return pa.nulls(len(unknown), pa.string())
         blank = unknown if name in BLANKED.get(kind.name, ()) else None
-        printed = printed_by_kind.get(name)
+        printed = bases if name == "dispatching_base_num" else PRINTED.get(name)
         if printed is not None:
             return printed.take(pa.array(trips[name] % len(printed), mask=blank))
         if name.endswith("_datetime"):
@@ -222,7 +227,6 @@ def _csv(trips: dict[str, np.ndarray], defects: dict[str, np.ndarray], kind: Tax
         return pa.array(trips[name], mask=blank).cast(pa.string())
 
     bases = sample_for_hire.DISPATCHING.get(kind.name)
-    printed_by_kind = PRINTED if bases is None else {**PRINTED, "dispatching_base_num": bases}
     columns = {name: column(name) for name in header(kind, month).lower().split(",")}
     number = kind.measures.distance or "dolocationid"
     columns[number] = _replace(columns[number], defects["word_in_number"], lambda _: "two")

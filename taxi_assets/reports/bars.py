@@ -17,8 +17,7 @@ REASON_WORDS = {rule.reason: rule.description.replace("`", "") for rule in RULES
 """The description of every reason for a rejection."""
 
 REQUEST_SOURCES = {
-    "HV0003": ("Uber", "HV0003"),
-    "HV0005": ("Lyft", "HV0005"),
+    **{code: (COMPANIES[code], code) for code in ("HV0003", "HV0005")},
     "A": ("A (not documented)", ""),
     "": ("Street hail", ""),
 }

@@ -20,7 +20,3 @@ class ViewPlace(ABC):
         Raises:
             TransientError, PermanentError: what was there is unchanged, or some of the views have changed.
         """
-
-    @abstractmethod
-    def where(self, view: View) -> str:
-        """The location of the view, for display."""

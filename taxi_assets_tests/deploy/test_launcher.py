@@ -127,7 +127,7 @@ def launched(cloud: dict[str, str], folder: Path) -> tuple[str, list[str], str, 
 
 def test_what_the_launcher_asks_for_runs_in_a_container_of_its_own(cloud: dict[str, str], tmp_path: Path) -> None:
     job, arguments, execution, healths = launched(cloud, tmp_path)
-    assert healths == ["RUNNING", "FAILED", "UNKNOWN"], "a run goes on while Google does not say what became of it"
+    assert healths == ["RUNNING", "FAILED", "UNKNOWN"], "a run continues while Google does not say what became of it"
     assert (job, execution) == ("projects/p/locations/us-central1/jobs/taxi-run", "taxi-run-x1")
     done = _python(EXECUTE, *arguments, environment={**cloud, "TAXI_SOURCE": "sample"})
     assert (done.returncode, "RUN_SUCCESS" in done.stderr) == (0, True), done.stderr[-3000:]

@@ -54,7 +54,7 @@ def frame(place: Place, request: pytest.FixtureRequest, tmp_path) -> pd.DataFram
         frames.append(found)
     zones = Dimension.of(ZONES, sample_zones(), {"sha256": "a", "generated": True})
     sink.dimensions.replace(ZONES, zones, WriteContext("run", "token", lambda _: None, {}))
-    sink.views.replace([trips([*KINDS.values()]), *CODE_VIEWS])
+    sink.views.replace([trips(), *CODE_VIEWS])
     together = pd.concat(frames, ignore_index=True)
     return together.merge(sample_zones().to_pandas(), left_on="pulocationid", right_on="locationid", how="left")
 

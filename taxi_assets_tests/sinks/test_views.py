@@ -21,7 +21,7 @@ from taxi_assets_tests.postgres_fixtures import postgres_server, rows_of, run_sq
 from taxi_assets_tests.sinks.place_fixtures import place
 from taxi_assets_tests.sinks.places.base import MAKE, Place
 
-VIEW = trips([*KINDS.values()])
+VIEW = trips()
 
 
 @pytest.fixture(params=["postgres", "duckdb", "bigquery"])

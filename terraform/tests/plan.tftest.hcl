@@ -85,7 +85,7 @@ run "every_dataset" {
   }
   assert {
     condition     = local.env.TAXI_KINDS == "fhv,fhvhv,green,yellow"
-    error_message = "The containers must be told every dataset."
+    error_message = "The containers must have every dataset in TAXI_KINDS."
   }
 }
 

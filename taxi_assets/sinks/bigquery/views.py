@@ -26,28 +26,21 @@ class BigQueryViews(ViewPlace):
     connect: Callable[[], bigquery.Client]
     retry: Retry
 
-    def where(self, view: View) -> str:
-        """The view."""
-        return f"{self.dataset}.{view.name}"
-
     def replace(self, views: Sequence[View]) -> list[str]:
         """By one statement each."""
         with explained(f"views of {self.dataset}"), self.connect() as client:
             return [view.name for view in views if self._replace(client, view)]
 
     def _replace(self, client: bigquery.Client, view: View) -> bool:
+        where = f"{self.dataset}.{view.name}"
         names = [table.name for table, _ in view.parts if self._get(client, table.name)]
         query = view.over(names).select(SQL_TYPES, lambda table: f"`{self.dataset}.{table.name}`")
         found = self._get(client, view.name)
         if not query or (found and found.view_query == query):
             return False
         if found and found.table_type != "VIEW":
-            raise PermanentError(
-                f"{self.where(view)} is not a view: rename it, or name another dataset in TAXI_DATASET."
-            )
-        statement = (
-            f"CREATE OR REPLACE VIEW `{self.where(view)}` OPTIONS (description = {json.dumps(view.description)}) AS\n"
-        )
+            raise PermanentError(f"{where} is not a view: rename it, or name another dataset in TAXI_DATASET.")
+        statement = f"CREATE OR REPLACE VIEW `{where}` OPTIONS (description = {json.dumps(view.description)}) AS\n"
         client.query(statement + query, retry=self.retry, timeout=REQUEST_SECONDS).result()
         return True
 

@@ -24,10 +24,6 @@ class DuckDBViews(ViewPlace):
     file: DuckDBFile
     dataset: str
 
-    def where(self, view: View) -> str:
-        """The view and its file."""
-        return self._own(Table(view.name)).where
-
     def replace(self, views: Sequence[View]) -> list[str]:
         """In one transaction."""
         with self.file.open("views") as connection, transaction(connection):

@@ -27,10 +27,6 @@ class PostgresViews(ViewPlace):
     server: Server
     schema: str
 
-    def where(self, view: View) -> str:
-        """The view."""
-        return f"{self.schema}.{view.name}"
-
     def replace(self, views: Sequence[View]) -> list[str]:
         """In one transaction; a reader has the old definitions or the new ones."""
         with self.server.transaction("views") as cursor:
@@ -49,7 +45,7 @@ class PostgresViews(ViewPlace):
             oid, kind, *_ = found
             if kind != _VIEW:
                 raise PermanentError(
-                    f"{self.where(view)} is not a view: rename it (ALTER TABLE {self.where(view)} RENAME TO "
+                    f"{own.name} is not a view: rename it (ALTER TABLE {own.name} RENAME TO "
                     f"{view.name}_old), or name another schema in TAXI_POSTGRES_SCHEMA."
                 )
             if cursor.execute("SELECT obj_description(%s)", [oid]).fetchone() == (view.comment(query),):
