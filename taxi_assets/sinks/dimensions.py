@@ -16,6 +16,7 @@ import dagster as dg
 from taxi_assets.core.dimension import Dimension
 from taxi_assets.core.errors import PermanentError, TaxiError
 from taxi_assets.core.failures import explained
+from taxi_assets.core.run_tags import DAGSTER_BACKFILL
 from taxi_assets.core.table import Table
 from taxi_assets.sinks.contract import PARTITION_TAGS, WriteContext, table_of, wants_frame
 
@@ -25,7 +26,7 @@ RECORDS = "dimension_manifests"
 
 def loads_months(tags: Mapping[str, str]) -> bool:
     """Return whether a run with these tags is of a month, of a range of months, or of a backfill of them."""
-    return not tags.keys().isdisjoint((*PARTITION_TAGS, "dagster/backfill"))
+    return not tags.keys().isdisjoint((*PARTITION_TAGS, DAGSTER_BACKFILL))
 
 
 class DimensionPlace(ABC):
