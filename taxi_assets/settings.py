@@ -19,12 +19,13 @@ from taxi_assets.core.errors import PermanentError
 from taxi_assets.core.home import HomeSettings, project_folder
 from taxi_assets.datasets.rules import CleaningRules
 from taxi_assets.datasets.schema import KINDS, TaxiKind
-from taxi_assets.publisher.published import redact
-from taxi_assets.publisher.source import PUBLISHERS, address_scheme
+from taxi_assets.publisher.file_settings import FileSettings
+from taxi_assets.publisher.source import PUBLISHERS, address_scheme, require_source
 
 
-class Settings(HomeSettings, CleaningRules):
-    """All settings, one field per variable: `source` is TAXI_SOURCE. Those of the cleaning rules are in `datasets.rules`."""
+class Settings(HomeSettings, CleaningRules, FileSettings):
+    """All settings, one field per variable: `source` is TAXI_SOURCE. Those of the cleaning rules are in `datasets.rules`, and
+    those about other tools' files in `publisher.file_settings`."""
 
     profile: Literal["local", "gcp"] = Field(
         "local",
@@ -36,7 +37,7 @@ class Settings(HomeSettings, CleaningRules):
         "tlc",
         repr=False,  # an address may contain a password or a token
         description="Where months come from: `tlc`, `datatalks`, `sample`, or an https address or path "
-        "with {month} (and {kind}) in it.",
+        "with {month}, or {year} and {month_number} (and {kind}) in it; a path may be a folder of part files.",
     )
     sample_rows: int = Field(100_000, ge=1, description="Rows of a generated month (TAXI_SOURCE=sample).")
     zones: str | None = Field(
@@ -49,11 +50,6 @@ class Settings(HomeSettings, CleaningRules):
         None,
         repr=False,  # as above
         description="Path or https address of a CSV with the bases of for-hire vehicles (base_number, base_name); unset: none.",
-    )
-    new_columns: Literal["keep", "add", "refuse"] = Field(
-        "keep",
-        description="What to do with a published column that this version does not know: `keep` its values in the raw month "
-        "only, `add` it to every sink as well, or `refuse` the month.",
     )
     executor: Literal["in_process", "multiprocess", "celery"] = Field(
         "in_process",
@@ -173,10 +169,7 @@ class Settings(HomeSettings, CleaningRules):
         if value in (*PUBLISHERS, "sample"):
             return value
         require_url_or_path(value)
-        if "{month}" not in value:
-            allowed = f"{', '.join(PUBLISHERS)}, sample, or a path or URL that contains {{month}}"
-            raise ValueError(f"must be {allowed}; got {redact(value)!r}")
-        address_scheme(value)
+        require_source(value)
         return value
 
     @field_validator("zones", "fhv_bases")

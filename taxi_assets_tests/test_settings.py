@@ -41,7 +41,8 @@ def test_overrides_win_over_the_environment_and_dot_env(monkeypatch, tmp_path):
         (
             "source",
             "nowhere",
-            "TAXI_SOURCE must be tlc, datatalks, sample, or a path or URL that contains {month}; got 'nowhere'",
+            "TAXI_SOURCE must be tlc, datatalks, sample, or a path or URL that contains {month}, or {year} and "
+            "{month_number}; got 'nowhere'",
         ),
         ("source", "https://me:s3cret@host/x", "got 'https://***@host/x'"),
         ("source", "ftp://host/{month}.csv", "TAXI_SOURCE: ftp:// is not supported; use https://"),

@@ -70,7 +70,7 @@ def load_raw_month(
     fetched_at = time.monotonic()
     label = "GENERATED sample, not real trips" if fetched.generated else f"from {fetched.published.location}"
     context.log.info(
-        f"{month}: {fetched.path.stat().st_size / 1e6:,.1f} MB {label}"
+        f"{month}: {fetched.size / 1e6:,.1f} MB {label}"
         f"{'' if fetched.downloaded or fetched.generated else ', read in place'}."
     )
 
@@ -78,7 +78,7 @@ def load_raw_month(
         progress(lambda: f"{month}: {rows:,} rows read{share(done, total)}")
 
     unreadable = 0
-    opened = open_trips(fetched.path, kind, month, report, settings.new_columns)
+    opened = open_trips(fetched.path, kind, month, report, settings.read_options)
     with stage(settings.staging_folder, month, opened.schema, kind.raw_table, f"{kind.name}-raw", "lz4") as writer:
         for batch in opened.batches:
             unreadable += batch.num_rows - batch.column("reject_reason").null_count
@@ -91,7 +91,7 @@ def load_raw_month(
             "sha256": fetched.sha256,
             "generated": fetched.generated,
             "code_version": CODE_VERSION,
-            "published_bytes": fetched.path.stat().st_size,
+            "published_bytes": fetched.size,
             "unreadable": unreadable,
             "columns": opened.columns,
         }

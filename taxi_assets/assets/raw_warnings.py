@@ -12,7 +12,8 @@ from taxi_assets.core.month import Month
 from taxi_assets.core.month_file import MonthFile
 from taxi_assets.datasets.encodings import KNOWN_CODES
 from taxi_assets.datasets.schema import TaxiKind
-from taxi_assets.publisher.columns import NewColumns, new_columns_of, recorded_columns
+from taxi_assets.publisher.columns import new_columns_of, recorded_columns
+from taxi_assets.publisher.options import NewColumns
 from taxi_assets.settings import Settings
 
 if TYPE_CHECKING:

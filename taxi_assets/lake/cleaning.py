@@ -23,7 +23,7 @@ from taxi_assets.datasets.rules import RULES, CleaningRules
 from taxi_assets.datasets.schema import REJECT_COLUMNS, TaxiKind
 from taxi_assets.lake import raw_month
 from taxi_assets.lake.raw_month import loaded_columns
-from taxi_assets.publisher.columns import NewColumns
+from taxi_assets.publisher.options import NewColumns
 
 ORIGIN = ("source", "location", "version", "sha256", "published_bytes", "generated", "code_version", "columns")
 """What of a raw month's manifest is also in that of the clean month, and so in every sink's."""

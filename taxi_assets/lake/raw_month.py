@@ -18,8 +18,9 @@ import pyarrow.types as pt
 
 from taxi_assets.core.month_file import MonthFile
 from taxi_assets.datasets.schema import REJECT_COLUMNS, TaxiKind
-from taxi_assets.publisher.columns import NewColumns, canonical_name, new_columns_of, to_load
+from taxi_assets.publisher.columns import canonical_name, new_columns_of, to_load
 from taxi_assets.publisher.conform import conform
+from taxi_assets.publisher.options import NewColumns
 from taxi_assets.publisher.rows import published_value, value_detail
 
 _POSTGRES_SYSTEM_COLUMNS = ("ctid", "xmin", "xmax", "cmin", "cmax", "tableoid")

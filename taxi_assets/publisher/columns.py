@@ -8,15 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, Literal
 
 from taxi_assets.datasets.eras import ALIASES, ERAS, FOR_HIRE_ALIASES, IGNORED, METER, era_of, normalized
 from taxi_assets.datasets.schema import KINDS, TaxiKind
+from taxi_assets.publisher.options import PUBLISHED_FILES, NewColumns, ReadOptions
 from taxi_assets.publisher.source_file import SourceFile
 
-NewColumns = Literal["keep", "add", "refuse"]
-"""What happens to a column unknown to this version (TAXI_NEW_COLUMNS): it is kept in the raw month only, it is also added
-to every sink, or the file is rejected."""
+NO_ALIASES: Mapping[str, str] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class MatchedColumns:
     `header` has their published names, blanks included. `known` maps canonical names, and `new` the names of columns in
     the raw month, to positions in the header. A new column is unknown to this version, or the second one of a known name.
     `missing` are the canonical names of columns that other files of the month's era have and this one does not, `ignored` the
-    published names of those that hold no trip data.
+    published names of those that hold no trip data, `problems` what stands in the way of reading the file.
     """
 
     header: Sequence[str]
@@ -34,6 +34,7 @@ class MatchedColumns:
     new: Mapping[str, int]
     missing: Sequence[str]
     ignored: Sequence[str] = ()
+    problems: Sequence[str] = ()
 
     def record(self, types: Mapping[str, str], changed_types: Mapping[str, list[str]]) -> dict[str, Any]:
         """Return the record of the file's columns in a raw month's manifest, as JSON values.
@@ -79,87 +80,101 @@ def to_load(kind: TaxiKind, new: Mapping[str, Mapping[str, str]], policy: NewCol
     ]
 
 
-def canonical_name(published: str, kind: TaxiKind) -> str:
+def canonical_name(published: str, kind: TaxiKind, aliases: Mapping[str, str] = NO_ALIASES) -> str:
     """Return the canonical name of a published column; the normalized name if it has no alias."""
     name = normalized(published)
+    name = aliases.get(name, name)
     return (ALIASES if kind.meter else FOR_HIRE_ALIASES).get(name, name).replace(METER, kind.meter)
 
 
+def is_trip_column(folder: str, names: Sequence[str], kind: TaxiKind) -> bool:
+    """Return whether a Hive partition's column is one of a trip that the file itself has not."""
+    name = canonical_name(folder, kind)
+    return name in kind.schema.names and name not in {canonical_name(each, kind) for each in names}
+
+
 def match_columns(
-    file: SourceFile, names: Sequence[str], publication: Literal["csv", "parquet"], new_columns: NewColumns = "keep"
+    file: SourceFile,
+    names: Sequence[str],
+    publication: Literal["csv", "parquet"],
+    options: ReadOptions = PUBLISHED_FILES,
 ) -> MatchedColumns:
     """Match a file's header.
 
+    Its problems: a required column is missing; with `refuse`, a column is unknown or duplicated.
+
     Raises:
-        PermanentError: a required column is missing, or the file belongs to another dataset; with `refuse` also when a
-            column is unknown or duplicated.
+        PermanentError: the file belongs to another dataset.
     """
-    kind, known, new = file.kind, dict[str, int](), dict[str, int]()
-    if other := _other_kind(kind, names):
-        raise file.error(other)
+    kind, known, new, problems = file.kind, dict[str, int](), dict[str, int](), list[str]()
+    if (kinds := kinds_of(names, options)) and kind not in kinds:
+        raise file.error(of_another_kind(kind, kinds, "columns"))
     era = era_of(kind.name, publication, str(file.month))
     published = era.header if era else ()
     expected = [canonical_name(name, kind) for name in published]
-    ignored = [i for i, name in enumerate(names) if IGNORED.fullmatch(normalized(name))]
+    ignored = [i for i, name in enumerate(names) if IGNORED.fullmatch(normalized(name)) or options.ignores(name)]
     positions = [i for i in range(len(names)) if i not in ignored]
     # of two columns of one name, the one in the publisher's spelling is the known one, else the first
     for position in sorted(positions, key=lambda i: names[i] not in published):
-        name = canonical_name(names[position], kind)
+        name = canonical_name(names[position], kind, options.aliases)
         if name in kind.schema.names and name not in known:
             known[name] = position
             continue
-        if new_columns == "refuse" and (name not in known or expected.count(name) < 2):  # as in FHV of 2018
-            raise file.error(_why_refused(names, position, known.get(name), name))
+        if options.new_columns == "refuse" and (name not in known or expected.count(name) < 2):  # as in FHV of 2018
+            problems.append(_why_refused(names, position, known.get(name), name))
         number, unique = 1, names[position]
         while unique in new or unique.lower() in kind.raw_schema.names:
             number += 1
             unique = f"{names[position]}_{number}"
         new[unique] = position
     if missing := [column.name for column in kind.columns if column.required and column.name not in known]:
-        raise file.error(
-            f"has no column for {', '.join(missing)} (its header is {_short(', '.join(names), 300)!r}); if the publisher "
-            "renamed it, add the new name to ALIASES in taxi_assets.datasets.eras"
+        problems.insert(
+            0,
+            f"has no column for {', '.join(missing)} (its header is {_short(', '.join(names), 300)!r}); if it has another name "
+            f"there, set TAXI_COLUMN_ALIASES=<that name>={missing[0]}",
         )
     missing = [name for name in expected if name not in known]
-    return MatchedColumns(names, known, new, missing, [names[i] for i in ignored if names[i].strip()])
+    return MatchedColumns(names, known, new, missing, [names[i] for i in ignored if names[i].strip()], problems)
 
 
-def _other_kind(kind: TaxiKind, names: Sequence[str]) -> str | None:
-    """Return the error for a header that belongs to another dataset, or None.
+def kinds_of(names: Sequence[str], options: ReadOptions = PUBLISHED_FILES) -> list[TaxiKind]:
+    """Return the datasets that a header can belong to; none if it has not the columns of any.
 
     It belongs to the dataset that published it. If none did, to the datasets of whose required columns it has all, and of those
-    to the one with the most: a high-volume file has those of FHV, too. Where one is missing, the name of the pickup tells
-    yellow from green.
+    to the one with the most: a high-volume file has those of FHV, too; where they have the same, to the one that knows more of
+    its columns. Where a required one is missing, the name of the pickup tells yellow from green.
     """
     lower = {normalized(name) for name in names}
     published = {era.kind for era in ERAS if {normalized(name) for name in era.header} == lower}
-    required = {
-        other: len(needed)
-        for other in KINDS.values()
-        if (needed := {column.name for column in other.columns if column.required})
-        <= {canonical_name(name, other) for name in names}
-    }
-    found = (
-        [KINDS[name] for name in published]
-        or [other for other, count in required.items() if count == max(required.values())]
-        or [other for other in KINDS.values() if other.meter and lower & {other.pickup, other.dropoff}]
-    )
-    if not found or kind in found:
-        return None
-    titles, names_ = " or ".join(other.title for other in found), [other.name for other in found]
+    found = {}
+    for kind in KINDS.values():
+        columns = {canonical_name(name, kind, options.aliases) for name in names}
+        required = {column.name for column in kind.columns if column.required}
+        if required <= columns:
+            found[kind] = (len(required), len(columns.intersection(kind.schema.names)))
     return (
-        f"is a {titles} file by its columns; load it as {' or '.join(names_)} trips, with TAXI_KINDS={names_[0]} (make run "
-        f"KIND={names_[0]}), or set TAXI_SOURCE to the {kind.name} file"
+        [KINDS[name] for name in published]
+        or [kind for kind, counts in found.items() if counts == max(found.values())]
+        or [kind for kind in KINDS.values() if kind.meter and lower & {kind.pickup, kind.dropoff}]
+    )
+
+
+def of_another_kind(kind: TaxiKind, found: Sequence[TaxiKind], by: Literal["columns", "values"]) -> str:
+    """Return the error for a file of other datasets than `kind`."""
+    titles, names = " or ".join(other.title for other in found), [other.name for other in found]
+    return (
+        f"is a {titles} file by its {by}; load it as {' or '.join(names)} trips, with TAXI_KINDS={names[0]} (make run "
+        f"KIND={names[0]}), or set TAXI_SOURCE to the {kind.name} file"
     )
 
 
 def _why_refused(names: Sequence[str], position: int, first: int | None, name: str) -> str:
     if first is not None:
         both = " and ".join(repr(_short(names[i])) for i in sorted((first, position)))
-        return f"has two columns for {name} ({both}); remove one of them"
+        return f"has two columns for {name} ({both}); remove one of them, or set TAXI_NEW_COLUMNS=keep to load one"
     return (
-        f"has a column that is not known, {_short(names[position])!r}; set TAXI_NEW_COLUMNS=keep to load the month without "
-        f"it or add to load it too, or add one line to ALIASES (or to IGNORED) in taxi_assets.datasets.eras"
+        f"has a column that is not known, {_short(names[position])!r}; set TAXI_NEW_COLUMNS=keep to load the month without it or "
+        "add to load it too, or add it to TAXI_COLUMN_ALIASES or TAXI_IGNORED_COLUMNS"
     )
 
 

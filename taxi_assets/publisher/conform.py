@@ -13,6 +13,8 @@ import pyarrow.compute as pc
 import pyarrow.types as pt
 
 from taxi_assets.datasets.encodings import CODES, LICENSE, LICENSES, NULL_TEXTS
+from taxi_assets.publisher.notation import PUBLISHED, Notation
+from taxi_assets.publisher.times import PUBLISHED_TIMES, TimeFormat
 
 TIMESTAMP_LENGTH = 19
 """Characters of `2021-01-31 23:59:59`. Arrow also reads shorter forms (`2021-01-31`, `2021-01-31 23`), which are
@@ -36,13 +38,16 @@ def is_readable_type(source: pa.DataType, target: pa.DataType) -> bool:
     return pt.is_integer(source) or pt.is_floating(source) or pt.is_decimal(source)
 
 
-def conform(name: str, target: pa.DataType, values: pa.Array) -> tuple[pa.Array, pa.Array | None]:
+def conform(
+    name: str, target: pa.DataType, values: pa.Array, notation: Notation = PUBLISHED
+) -> tuple[pa.Array, pa.Array | None]:
     """Convert one canonical column's published values.
 
     Args:
         name: canonical name, for columns with codes.
         target: int16, float64, timestamp[us] or string.
         values: of any type; if the type is not readable as `target` (a list, a boolean), every value is unreadable.
+        notation: of texts.
 
     Returns:
         The values as `target`, null where the published one is absent or unreadable; and a mask of the unreadable
@@ -64,6 +69,10 @@ def conform(name: str, target: pa.DataType, values: pa.Array) -> tuple[pa.Array,
         values = values.cast(pa.float64())
     if pt.is_string(target) or (pt.is_integer(target) and is_text(values.type)):
         return _coded(name, target, values)
+    if pt.is_timestamp(target) and is_text(values.type) and notation.times != PUBLISHED_TIMES:
+        return _read_times(values, notation.times)
+    if pt.is_floating(target) and is_text(values.type) and notation.decimal_comma:
+        values = pc.replace_substring(pc.replace_substring(values, ".", "|"), ",", ".")
     return _convert(values, target)
 
 
@@ -99,6 +108,18 @@ def _code(value: Any, table: dict[str, str], target: pa.DataType, licenses: bool
     return number if -(2 ** (target.bit_width - 1)) <= number < 2 ** (target.bit_width - 1) else _UNREADABLE
 
 
+def _read_times(values: pa.Array, times: TimeFormat) -> tuple[pa.Array, pa.Array | None]:
+    read, bad = times.read(values)
+    if not pc.any(bad, min_count=0).as_py():
+        return read, None
+    return times.read(_without_null_texts(values))
+
+
+def _without_null_texts(values: pa.Array) -> pa.Array:
+    values = pc.ascii_trim(values, characters=" \t")
+    return pc.if_else(pc.is_in(pc.ascii_upper(values), pa.array(NULL_TEXTS)), None, values)
+
+
 def _convert(values: pa.Array, target: pa.DataType) -> tuple[pa.Array, pa.Array | None]:
     """Cast all values; if that fails, without blanks and null texts; if that fails, without the invalid values."""
     try:
@@ -106,8 +127,7 @@ def _convert(values: pa.Array, target: pa.DataType) -> tuple[pa.Array, pa.Array 
     except pa.ArrowInvalid:
         pass
     if is_text(values.type):
-        values = pc.ascii_trim(values, characters=" \t")
-        values = pc.if_else(pc.is_in(pc.ascii_upper(values), pa.array(NULL_TEXTS)), None, values)
+        values = _without_null_texts(values)
     distinct = values.unique().drop_null()
     invalid = _invalid(distinct, target)
     if not invalid:

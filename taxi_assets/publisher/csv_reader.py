@@ -12,7 +12,6 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
@@ -20,9 +19,10 @@ import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
 
 from taxi_assets.core.errors import PermanentError
-from taxi_assets.publisher.columns import MatchedColumns, NewColumns, match_columns
 from taxi_assets.publisher.conform import plain_text, valid_text
+from taxi_assets.publisher.csv_layout import Layout, recognize_csv
 from taxi_assets.publisher.lines import LINE_BYTES, Block, LineStream, split_line
+from taxi_assets.publisher.options import ReadOptions
 from taxi_assets.publisher.rows import (
     OpenedFile,
     ParsedRows,
@@ -40,32 +40,18 @@ PIECE_BYTES = 64 << 10
 """A block that Arrow cannot split is halved down to this, about 500 trips, before it is split line by line."""
 
 
-@dataclass
-class Layout:
-    """How lines are split: the raw month's schema, the file's columns, and the number of (empty) extra fields that rows
-    have beyond the header."""
-
-    schema: pa.Schema
-    columns: MatchedColumns
-    extra: int
-    separator: bytes = b","
-    plain_numbers: bool = True
-    """Set to False when a block shows that numbers have another notation (codes of 2009, pandas' `1.0`)."""
-
-
-def open_csv(file: SourceFile, new_columns: NewColumns, progress: ReadProgress | None) -> OpenedFile:
+def open_csv(file: SourceFile, options: ReadOptions, progress: ReadProgress | None) -> OpenedFile:
     """Open the file; errors as in `reader.open_trips`. A new column is text."""
     stream = LineStream(file)
     try:
-        header, first_line = stream.read_header()
-        columns = match_columns(file, header, "csv", new_columns)
+        layout = recognize_csv(file, stream, options)
     except PermanentError:
         stream.close()
         raise
-    schema = pa.schema([*file.kind.raw_schema, *(pa.field(name, pa.string()) for name in columns.new)])
-    extra = first_line.split(stream.separator)[len(header) :]  # two empty fields in 2016-07 to 12, and in green 2013-08
-    layout = Layout(schema, columns, 0 if any(extra) else len(extra), stream.separator)
-    return OpenedFile(schema, columns.record(dict.fromkeys(columns.new, "string"), {}), _rows(layout, stream, progress))
+    if layout.problems:
+        stream.close()
+    record = {**layout.columns.record(dict.fromkeys(layout.columns.new, "string"), {}), "written": layout.described()}
+    return OpenedFile(layout.schema, record, _rows(layout, stream, progress), layout.problems)
 
 
 def _rows(layout: Layout, stream: LineStream, progress: ReadProgress | None) -> Iterator[pa.RecordBatch]:
@@ -97,13 +83,13 @@ def read_block(layout: Layout, block: Block) -> pa.RecordBatch:
             continue
         if split is None:
             break
-        batch = raw_rows(layout.schema, *split)
+        batch = raw_rows(layout.schema, *split, layout.notation)
         if not numbers and not split[1] and batch.column("reject_reason").null_count == batch.num_rows:
             layout.plain_numbers = False
         return batch
     if halves := _halves(block):
         return pa.concat_batches([read_block(layout, half) for half in halves])
-    return raw_rows(layout.schema, *split_by_line(layout, block))
+    return raw_rows(layout.schema, *split_by_line(layout, block), layout.notation)
 
 
 def _halves(block: Block) -> list[Block]:
@@ -114,8 +100,14 @@ def _halves(block: Block) -> list[Block]:
         return []
     first = data.count(b"\n", 0, cut)
     return [
-        Block(data[:cut], block.first_line, first, min(block.longest, cut)),
-        Block(data[cut:], block.first_line + first, block.lines - first, min(block.longest, len(data) - cut)),
+        Block(data[:cut], block.first_line, first, min(block.longest, cut), block.partition),
+        Block(
+            data[cut:],
+            block.first_line + first,
+            block.lines - first,
+            min(block.longest, len(data) - cut),
+            block.partition,
+        ),
     ]
 
 
@@ -132,7 +124,7 @@ def split_at_once(layout: Layout, block: Block, numbers: bool = False) -> tuple[
         return None
     if numbers and (b"x" in data or b"X" in data):
         raise pa.ArrowInvalid("Arrow would read 0x10 as a number")
-    width = len(layout.columns.header)
+    width = layout.width
     extra = range(width, width + layout.extra)
     malformed: list[int] = []
 
@@ -142,7 +134,8 @@ def split_at_once(layout: Layout, block: Block, numbers: bool = False) -> tuple[
 
     types = {str(i): _type_read(layout, name) if numbers else pa.string() for name, i in layout.columns.known.items()}
     types |= {str(i): pa.string() for i in (*layout.columns.new.values(), *extra)}
-    table = _split_plain(data, layout.separator, width + layout.extra, types, skip if data.isascii() else None)
+    types = {name: type_ for name, type_ in types.items() if int(name) < width + layout.extra}
+    table = _split_plain(data, layout, types, skip if data.isascii() else None)
     if table.num_rows + len(malformed) != block.lines or any(table[str(i)].null_count != table.num_rows for i in extra):
         return None
     if numbers and any(pc.any(pc.is_inf(column)).as_py() for column in table.columns if column.type == pa.float64()):
@@ -161,7 +154,7 @@ def split_at_once(layout: Layout, block: Block, numbers: bool = False) -> tuple[
             return None
         rejects.append(Reject(*fields, block.first_line + place, source_text(line)))
     places = np.delete(np.arange(block.lines), malformed)
-    columns = _columns(layout, lambda i: table[str(i)].chunk(0))
+    columns = _columns(layout, block, table.num_rows, lambda i: table[str(i)].chunk(0))
     return ParsedRows(*columns, block.first_line + places, lambda row: source_text(line_at(int(places[row])))), rejects
 
 
@@ -202,22 +195,25 @@ def split_by_line(layout: Layout, block: Block) -> tuple[ParsedRows, list[Reject
         else:
             rejects.append(Reject(*fields, number, source_text(line)))
     # as text without a check that it is UTF-8, like Arrow's CSV reader
-    columns = _columns(layout, lambda i: pa.array([row[i] or None for row in rows], pa.binary()).view(pa.string()))
+    columns = _columns(
+        layout, block, len(rows), lambda i: pa.array([row[i] or None for row in rows], pa.binary()).view(pa.string())
+    )
     return ParsedRows(*columns, np.array(numbers, np.int64), lambda row: source_text(lines[row])), rejects
 
 
 def _fields(layout: Layout, line: bytes) -> list[bytes] | tuple[str, str]:
     """Return the line's fields without quotation marks; or the reason and detail why the line is unreadable."""
-    header = layout.columns.header
+    header, width = layout.columns.header, layout.width
     if len(line) > LINE_BYTES:
         return "unreadable_length", f"{len(line)} bytes"
     fields = split_line(line, layout.separator)
     if fields is None:
         return "unreadable_quotes", "unbalanced quotation marks"
-    if len(fields) < len(header) or b"".join(fields[len(header) :]).strip():
-        return "unreadable_field_count", f"{len(fields)} of {len(header)} fields"
+    if len(fields) < width or b"".join(fields[width:]).strip():
+        return "unreadable_field_count", f"{len(fields)} of {width} fields"
     if b'"' in line or b"\r" in line:  # no valid value contains a separator or a carriage return
-        wrong = [i for i in layout.columns.known.values() if layout.separator in fields[i] or b"\r" in fields[i]]
+        known = [i for i in layout.columns.known.values() if i < width]
+        wrong = [i for i in known if layout.separator in fields[i] or b"\r" in fields[i]]
         if wrong:
             return "unreadable_value", "; ".join(value_detail(header[i], plain_text(fields[i])) for i in wrong)
     return fields
@@ -225,34 +221,46 @@ def _fields(layout: Layout, line: bytes) -> list[bytes] | tuple[str, str]:
 
 def _split_plain(
     data: bytes,
-    separator: bytes,
-    width: int,
+    layout: Layout,
     types: dict[str, pa.DataType],
     on_malformed: Callable[[pa_csv.InvalidRow], str] | None,
 ) -> pa.Table:
     """Split whole lines without quotes into columns of one chunk, named by position; an empty field is null.
 
     Raises:
-        pa.ArrowInvalid: a value is not of its column's type; or a line does not have `width` fields, and there is no
+        pa.ArrowInvalid: a value is not of its column's type; or a line does not have the layout's fields, and there is no
             `on_malformed` that skips it.
     """
     return pa_csv.read_csv(
         pa.py_buffer(data),
-        pa_csv.ReadOptions(use_threads=False, block_size=len(data) + 1, column_names=[str(i) for i in range(width)]),
-        pa_csv.ParseOptions(delimiter=separator.decode(), quote_char=False, invalid_row_handler=on_malformed),
+        pa_csv.ReadOptions(
+            use_threads=False,
+            block_size=len(data) + 1,
+            column_names=[str(i) for i in range(layout.width + layout.extra)],
+        ),
+        pa_csv.ParseOptions(delimiter=layout.separator.decode(), quote_char=False, invalid_row_handler=on_malformed),
         pa_csv.ConvertOptions(
             column_types=types,
             include_columns=list(types),
             null_values=[""],
             strings_can_be_null=True,
             check_utf8=False,
+            decimal_point="," if layout.notation.decimal_comma and layout.separator != b"," else ".",
         ),
     ).combine_chunks()
 
 
 def _columns(
-    layout: Layout, column: Callable[[int], pa.Array]
+    layout: Layout, block: Block, rows: int, field: Callable[[int], pa.Array]
 ) -> tuple[dict[str, tuple[str, pa.Array]], dict[str, pa.Array]]:
-    """Return the known and the new columns of `ParsedRows`; `column` returns the texts or numbers at a position."""
+    """Return the known and the new columns of `ParsedRows`; `field` returns the texts or numbers at a position."""
+
+    def column(i: int) -> pa.Array:
+        return (
+            field(i)
+            if i < layout.width
+            else pa.repeat(pa.scalar(block.partition[layout.columns.header[i]], pa.string()), rows)
+        )
+
     known = {name: (layout.columns.header[i], column(i)) for name, i in layout.columns.known.items()}
     return known, {name: valid_text(column(i)) for name, i in layout.columns.new.items()}

@@ -8,14 +8,14 @@ from __future__ import annotations
 import csv
 import io
 import zlib
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Iterator, Mapping
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 from isal import igzip, isal_zlib
 
 from taxi_assets.publisher.rows import TEXT_BYTES, Reject, source_text
-from taxi_assets.publisher.source_file import SourceFile
+from taxi_assets.publisher.source_file import Part, SourceFile
 
 BLOCK_BYTES = 4 << 20
 """Bytes read at a time: 20,000 to 45,000 trips. Twice as many are not faster and take 110 MB more memory."""
@@ -35,31 +35,49 @@ MAX_BYTES = 20 << 30
 
 
 class Block(NamedTuple):
-    """`lines` whole lines from `first_line` (counted from 1) on, the longest with `longest` bytes; or one line that is
-    too long to be read."""
+    """`lines` whole lines from `first_line` (counted from 1 through all parts) on, the longest with `longest` bytes; or one line
+    that is too long to be read. `partition` are the columns that the folders of their part name."""
 
     data: bytes
     first_line: int
     lines: int
     longest: int
+    partition: Mapping[str, str | None]
     overlong: Reject | None = None
 
 
 class LineStream:
-    """Reads a file's header line, and then its other lines in blocks. Every error is a PermanentError."""
+    """Reads the header line of a source, and then the lines of all its parts in blocks. Every error is a PermanentError."""
 
     def __init__(self, file: SourceFile) -> None:
         self._file = file
-        self._decompressed = 0
-        self._compressed = file.format() == "gzip"
-        self._disk = file.path.open("rb", buffering=0)
-        self._stream = (
-            igzip.IGzipFile(fileobj=self._disk) if self._compressed else io.BufferedReader(self._disk, 1 << 20)
-        )
-        self.bytes_total = file.path.stat().st_size
-        self._line = 2
+        self._parts = iter(file.parts)
+        self.bytes_total = sum(part.size for part in file.parts)
+        self._decompressed = self._closed_bytes = 0
+        self._line = 1
+        self._header: bytes | None = None
+        self._disk: BinaryIO = io.BytesIO()
         self.separator = SEPARATORS[0]
-        """What separates fields: of `SEPARATORS` the one that the header has most of."""
+        """What separates fields: of `SEPARATORS` the one that the first line has most of."""
+        self._open(next(self._parts))
+
+    def _open(self, part: Part) -> None:
+        """Continue with a part: its first block without the byte order mark."""
+        self._closed_bytes += self._disk.tell()
+        self.close()
+        self._part = part
+        compressed = self._file.format(part)
+        if compressed == "parquet":
+            raise self._file.error("is a Parquet file among CSV files; name a folder of one month's files", part)
+        self._disk, content = part.open()
+        gzipped = compressed == "gzip"
+        self._stream = igzip.IGzipFile(fileobj=content) if gzipped else io.BufferedReader(content, 1 << 20)
+        self._rest = self._read()
+        if not self._rest:
+            raise self._file.error("is empty when decompressed; download the month again", part)
+        if gzipped:
+            self._file.check_text(self._rest[:512])
+        self._rest = self._rest.removeprefix(b"\xef\xbb\xbf")
 
     def close(self) -> None:
         """Close the file."""
@@ -67,41 +85,50 @@ class LineStream:
 
     @property
     def bytes_read(self) -> int:
-        """Bytes of the (compressed) file read so far."""
-        return self._disk.tell()
+        """Bytes of the (compressed) source read so far."""
+        return self._closed_bytes + self._disk.tell()
 
-    def read_header(self) -> tuple[list[str], bytes]:
-        """Return the header's names, blanks included, and the first row without its line end.
-
-        Blank lines in between are skipped (2009 to 2014, 2017 and 2018 have one).
-        """
-        data = self._read()
-        if not data:
-            raise self._file.error("is empty when decompressed; download the month again")
-        if self._compressed:
-            self._file.check_text(data[:512])
-        header, _, self._rest = data.removeprefix(b"\xef\xbb\xbf").partition(b"\n")
-        if len(header) > HEADER_BYTES:
+    def read_header(self) -> list[str]:
+        """Return the first line's fields: the header's names, blanks included."""
+        line = self._rest.partition(b"\n")[0]
+        if len(line) > HEADER_BYTES:
             raise self._file.error(
                 f"has no header (its first line is longer than {HEADER_BYTES >> 10} KiB); download the month again"
             )
-        text = header.rstrip(b"\r")
-        self.separator = max(SEPARATORS, key=text.count)
+        self._header = line.rstrip(b"\r")
+        self.separator = max(SEPARATORS, key=self._header.count)
         try:
-            names = next(csv.reader([_decoded(text)], delimiter=self.separator.decode(), strict=True), [])
+            return next(csv.reader([_decoded(self._header)], delimiter=self.separator.decode(), strict=True), [])
         except csv.Error as error:
             raise self._file.error(f"has an invalid header ({error}); download the month again") from None
-        blank = self._rest[: len(self._rest) - len(self._rest.lstrip(b"\r\n"))]
-        self._line += blank.count(b"\n")
+
+    def has_no_header(self) -> None:
+        """Take the first line of each part for a row."""
+        self._header = None
+
+    def first_lines(self, count: int) -> list[bytes]:
+        """Return the first lines that are not blank, without line ends; the header is the first."""
+        lines = self._rest[: count * LINE_BYTES].split(b"\n", 2 * count)[: 2 * count]
+        return [text for line in lines if (text := line.rstrip(b"\r"))][:count]
+
+    def _skip_header(self) -> None:
+        if self._header is None:
+            return
+        header, _, self._rest = self._rest.partition(b"\n")
+        if header.rstrip(b"\r") != self._header:
+            raise self._file.error(f"has another header than {self._file.parts[0].path.name}", self._part)
+        blank = self._rest[
+            : len(self._rest) - len(self._rest.lstrip(b"\r\n"))
+        ]  # one line in 2009 to 2014, 2017 and 2018
         self._rest = self._rest[blank.rfind(b"\n") + 1 :]
-        return names, self._rest[:LINE_BYTES].partition(b"\n")[0].rstrip(b"\r")
+        self._line += 1 + blank.count(b"\n")
 
     def _read(self) -> bytes:
         """Return the next bytes, at most BLOCK_BYTES; none at the end."""
         try:
             data = self._stream.read(BLOCK_BYTES)
         except (OSError, EOFError, zlib.error, isal_zlib.IsalError) as error:  # ty: ignore[invalid-exception-caught]
-            raise self._file.damaged(error) from None
+            raise self._file.damaged(error, self._part) from None
         self._decompressed += len(data)
         if self._decompressed > MAX_BYTES or self._decompressed > max(EXPANSION_FROM, EXPANSION * self.bytes_read):
             raise self._file.error(
@@ -111,7 +138,15 @@ class LineStream:
         return data
 
     def blocks(self) -> Iterator[Block]:
-        """Yield the lines after the header."""
+        """Yield the lines of every part after its header."""
+        self._skip_header()
+        yield from self._blocks_of_part()
+        for part in self._parts:
+            self._open(part)
+            self._skip_header()
+            yield from self._blocks_of_part()
+
+    def _blocks_of_part(self) -> Iterator[Block]:
         rest, self._rest = self._rest, b""
         more = True
         while more:
@@ -124,7 +159,7 @@ class LineStream:
                 rest = rest[cut:]
             if len(rest) > LINE_BYTES:
                 reject, rest = self._skip_line(rest)
-                yield Block(b"", reject.line, 1, LINE_BYTES, reject)
+                yield Block(b"", reject.line, 1, LINE_BYTES, self._part.partition, reject)
 
     def _whole_lines(self, data: bytes) -> Iterator[Block]:
         ends = np.flatnonzero(np.frombuffer(data, np.uint8) == ord("\n")) + 1
@@ -136,7 +171,7 @@ class LineStream:
             part = data[starts[first] : ends[last - 1]]
             longest = int((ends[first:last] - starts[first:last]).max())
             if longest > 2 or part.strip(b"\r\n"):  # else every line is blank, and blank lines are no rows
-                yield Block(part, self._line, last - first, longest)
+                yield Block(part, self._line, last - first, longest, self._part.partition)
             self._line += last - first
 
     def _skip_line(self, start: bytes) -> tuple[Reject, bytes]:

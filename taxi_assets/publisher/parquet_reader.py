@@ -15,81 +15,154 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pyarrow.types as pt
 
-from taxi_assets.core.errors import PermanentError
 from taxi_assets.datasets.eras import era_of
-from taxi_assets.publisher.columns import MatchedColumns, NewColumns, canonical_name, match_columns
-from taxi_assets.publisher.conform import is_readable_type, is_text
+from taxi_assets.publisher.columns import MatchedColumns, canonical_name, is_trip_column, match_columns
+from taxi_assets.publisher.conform import is_readable_type, is_text, plain_text
+from taxi_assets.publisher.notation import PUBLISHED, Notation, recognize_notation
+from taxi_assets.publisher.options import ReadOptions
 from taxi_assets.publisher.rows import OpenedFile, ParsedRows, ReadProgress, published_value, raw_rows, source_text
-from taxi_assets.publisher.source_file import SourceFile
+from taxi_assets.publisher.source_file import Part, SourceFile
+from taxi_assets.publisher.times import NEW_YORK_ZONES, without_zone, zone_problem
 
 BATCH_ROWS, BATCH_VALUES = 131_072, 1_500_000
 """Most rows of a batch, and most values: high-volume trips have 25 columns, many of text."""
 
+PROBE_ROWS = 100
 _DAMAGE = (OSError, ValueError, pa.ArrowException)
 
 
-def open_parquet(file: SourceFile, new_columns: NewColumns, progress: ReadProgress | None) -> OpenedFile:
+def open_parquet(file: SourceFile, options: ReadOptions, progress: ReadProgress | None) -> OpenedFile:
     """Open the file; errors as in `reader.open_trips`."""
-    try:
-        parquet = pq.ParquetFile(file.path, buffer_size=1 << 20, pre_buffer=False, coerce_int96_timestamp_unit="us")
-        schema = parquet.schema_arrow
-    except _DAMAGE as error:
-        raise file.damaged(error) from None
-    try:
-        columns = match_columns(file, schema.names, "parquet", new_columns)
-        for column in file.kind.columns:
-            if column.required:
-                _check_type(file, schema.field(columns.known[column.name]), file.kind.schema.field(column.name).type)
-    except PermanentError:
-        parquet.close()
-        raise
+    with _open(file, file.parts[0]) as first:
+        schema = first.schema_arrow
+        names = [*schema.names, *(n for n in file.parts[0].partition if is_trip_column(n, schema.names, file.kind))]
+        columns = match_columns(file, names, "parquet", options)
+        notation, problems = _notation(file, first, columns, options)
+    published = [(name, schema.field(i)) for name, i in columns.known.items() if i < len(schema.names)]
+    problems += filter(None, (_type_problem(file, name, field) for name, field in published))
+    if zoned := [
+        field for _, field in published if _has_zone(field.type) and not _has_readable_zone(field.type, options)
+    ]:
+        problems.append(zone_problem(zoned[0].name, str(zoned[0].type)))
     fields = [pa.field(name, _plain_type(schema.field(i).type)) for name, i in columns.new.items()]
     raw_schema = pa.schema([*file.kind.raw_schema, *fields])
     record = columns.record({f.name: str(f.type) for f in fields}, _changed_types(file, schema, columns))
-    return OpenedFile(raw_schema, record, _rows(file, parquet, raw_schema, columns, progress))
+    record["written"] = {"format": "Parquet", "times": str(notation.times), "decimal_comma": notation.decimal_comma}
+    rows = _rows(file, raw_schema, columns, notation, options, progress)
+    return OpenedFile(raw_schema, record, rows, [*columns.problems, *problems])
+
+
+def _open(file: SourceFile, part: Part) -> pq.ParquetFile:
+    if file.format(part) != "parquet":
+        raise file.error("is no Parquet file, among Parquet files; name a folder of one month's files", part)
+    try:
+        parquet = pq.ParquetFile(
+            part.seekable(), buffer_size=1 << 20, pre_buffer=False, coerce_int96_timestamp_unit="us"
+        )
+        _ = parquet.schema_arrow
+    except _DAMAGE as error:
+        raise file.damaged(error, part) from None
+    return parquet
 
 
 def _rows(
-    file: SourceFile, parquet: pq.ParquetFile, schema: pa.Schema, columns: MatchedColumns, progress: ReadProgress | None
+    file: SourceFile,
+    schema: pa.Schema,
+    columns: MatchedColumns,
+    notation: Notation,
+    options: ReadOptions,
+    progress: ReadProgress | None,
 ) -> Iterator[pa.RecordBatch]:
-    with parquet:
-        size, rows = file.path.stat().st_size, 0
-        for batch in _batches(file, parquet):
-            names = batch.schema.names
-            known = {name: (names[i], batch.column(i)) for name, i in columns.known.items()}
-            new = {name: batch.column(i).cast(schema.field(name).type) for name, i in columns.new.items()}
-            lines = np.arange(rows + 1, rows + batch.num_rows + 1)
-            yield raw_rows(schema, ParsedRows(known, new, lines, lambda row, batch=batch: _row_text(batch, row)))
-            rows += batch.num_rows
-            if progress:
-                progress(size * rows // max(rows, parquet.metadata.num_rows), size, rows)
-        if rows != parquet.metadata.num_rows:
+    total, rows, size = sum(part.size for part in file.parts), 0, 0
+    for part in file.parts:
+        first_row = rows
+        with _open(file, part) as parquet:
+            width = len(parquet.schema_arrow.names)
+            if [*parquet.schema_arrow.names] != [*columns.header[:width]]:
+                raise file.error(f"has other columns than {file.parts[0].path.name}", part)
+            count = parquet.metadata.num_rows
+            for batch in _batches(file, part, parquet):
+
+                def column(i: int, batch: pa.RecordBatch = batch, part: Part = part, width: int = width) -> pa.Array:
+                    if i >= width:
+                        return pa.repeat(pa.scalar(part.partition[columns.header[i]], pa.string()), batch.num_rows)
+                    values = batch.column(i)
+                    return (
+                        without_zone(values, options.zoned_times)
+                        if _has_readable_zone(values.type, options)
+                        else values
+                    )
+
+                known = {name: (columns.header[i], column(i)) for name, i in columns.known.items()}
+                new = {name: batch.column(i).cast(schema.field(name).type) for name, i in columns.new.items()}
+                lines = np.arange(rows + 1, rows + batch.num_rows + 1)
+                parsed = ParsedRows(known, new, lines, lambda row, batch=batch: _row_text(batch, row))
+                yield raw_rows(schema, parsed, notation=notation)
+                rows += batch.num_rows
+                if progress:
+                    progress(size + part.size * (rows - first_row) // max(rows - first_row, count), total, rows)
+        size += part.size
+        if rows - first_row != count:
             raise file.error(
-                f"is damaged: {parquet.metadata.num_rows} rows according to its footer, {rows} found; download the month "
-                "again"
+                f"is damaged: {count} rows according to its footer, {rows - first_row} found; download the month again",
+                part,
             )
 
 
-def _batches(file: SourceFile, parquet: pq.ParquetFile) -> Iterator[pa.RecordBatch]:
+def _batches(file: SourceFile, part: Part, parquet: pq.ParquetFile) -> Iterator[pa.RecordBatch]:
     """Yield batches of all columns; two may have the same name."""
     try:
         width = max(parquet.metadata.num_columns, 1)
         yield from parquet.iter_batches(max(min(BATCH_ROWS, BATCH_VALUES // width), 1))
     except _DAMAGE as error:
-        raise file.damaged(error) from None
+        raise file.damaged(error, part) from None
 
 
-def _check_type(file: SourceFile, published: pa.Field, target: pa.DataType) -> None:
-    if is_readable_type(published.type, target):
-        return
-    if pt.is_timestamp(published.type):
-        raise file.error(
-            f"has a time zone in {published.name!r} ({published.type}), so its times are ambiguous: published times are "
-            "New York wall clock without a zone"
-        )
-    raise file.error(
-        f"has values of type {published.type} in {published.name!r}, where {target} is expected; if the publisher "
-        "changed it, add the type to taxi_assets.publisher.conform"
+def _notation(
+    file: SourceFile, parquet: pq.ParquetFile, columns: MatchedColumns, options: ReadOptions
+) -> tuple[Notation, list[str]]:
+    """Recognize how columns of text write times and numbers."""
+    schema, part = parquet.schema_arrow, file.parts[0]
+    text = {n: i for n, i in columns.known.items() if i < len(schema.names) and is_text(schema.field(i).type)}
+    types = [file.kind.schema.field(name).type for name in text]
+    if not any(pt.is_timestamp(type_) or pt.is_floating(type_) for type_ in types):
+        return PUBLISHED, []
+    try:
+        batch = next(parquet.iter_batches(PROBE_ROWS), None)
+    except _DAMAGE as error:
+        raise file.damaged(error, part) from None
+
+    def texts(values: pa.Array) -> list[str]:
+        return [plain_text(value).strip() for value in values.cast(pa.binary()).to_pylist() if value is not None]
+
+    def every_text(position: int) -> Iterator[pa.Array]:
+        for each in file.parts:
+            with _open(file, each) as whole:
+                for found in _batches(file, each, whole):
+                    yield found.column(position).cast(pa.string())
+
+    samples = {name: texts(batch.column(i)) for name, i in text.items()} if batch else {}
+    return recognize_notation(file.kind, columns, samples, options, every_text)
+
+
+def _has_readable_zone(type_: pa.DataType, options: ReadOptions) -> bool:
+    return _has_zone(type_) and bool(options.zoned_times or type_.tz in NEW_YORK_ZONES)
+
+
+def _has_zone(type_: pa.DataType) -> bool:
+    return pt.is_timestamp(type_) and type_.tz is not None
+
+
+def _type_problem(file: SourceFile, name: str, published: pa.Field) -> str | None:
+    """Return why the type of a required column stands in the way."""
+    target = file.kind.schema.field(name).type
+    required = name in {column.name for column in file.kind.columns if column.required}
+    zoned = _has_zone(published.type) and pt.is_timestamp(target)
+    if not required or zoned or is_readable_type(published.type, target):
+        return None
+    return (
+        f"has values of type {published.type} in {published.name!r}, where {target} is expected; write it as "
+        f"{'a timestamp' if pt.is_timestamp(target) else 'a number'} or text"
     )
 
 

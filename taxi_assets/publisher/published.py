@@ -58,6 +58,11 @@ class Fetched:
     downloaded: bool
     generated: bool = False
 
+    @property
+    def size(self) -> int:
+        """Bytes on disk."""
+        return self.path.stat().st_size if self.published.size is None else self.published.size
+
 
 def redact(address: str) -> str:
     """Return the address without user, password, query and fragment, for messages and metadata.

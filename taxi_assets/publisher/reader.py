@@ -13,8 +13,8 @@ import pyarrow as pa
 
 from taxi_assets.core.month import Month
 from taxi_assets.datasets.schema import TaxiKind
-from taxi_assets.publisher.columns import NewColumns
 from taxi_assets.publisher.csv_reader import open_csv
+from taxi_assets.publisher.options import PUBLISHED_FILES, ReadOptions
 from taxi_assets.publisher.parquet_reader import open_parquet
 from taxi_assets.publisher.rows import OpenedFile, ReadProgress
 from taxi_assets.publisher.source_file import SourceFile
@@ -28,9 +28,9 @@ def open_trips(
     kind: TaxiKind,
     month: Month,
     progress: ReadProgress | None = None,
-    new_columns: NewColumns = "keep",
+    options: ReadOptions = PUBLISHED_FILES,
 ) -> OpenedFile:
-    """Open a published file: CSV, gzipped CSV or Parquet, whatever its name is.
+    """Open a file: CSV, gzipped CSV or Parquet, whatever its name is, one in a zip archive, or a folder of parts.
 
     Memory is bounded (about 150 MB). Every published row is yielded once, in order. In a readable row the four
     REJECT_COLUMNS are null. In an unreadable row every other column is null, and `reject_reason` (one of `rows.REASONS`),
@@ -41,25 +41,36 @@ def open_trips(
     Args:
         path, kind, month: the file, its dataset, and the month for errors; trips of other months are yielded, too.
         progress: called after each batch.
-        new_columns: `refuse` rejects a file with an unknown column, or with two columns of one name.
+        options: the settings about files.
 
     Returns:
         The schema, the columns, and batches of 20,000 to 131,072 rows (the last one may have fewer).
 
     Raises:
-        PermanentError: the whole file is rejected. Errors in its format, header, columns or types are raised here;
-            damage found later is raised while iterating, and the batches yielded until then must be discarded.
+        PermanentError: the whole file is rejected. Errors in its format, header, columns or types are raised here, all at
+            once; damage found later is raised while iterating, and the batches yielded until then must be discarded.
     """
     file = SourceFile(path, kind, month)
-    opened = (open_parquet if file.format() == "parquet" else open_csv)(file, new_columns, progress)
+    opened = open_file(file, options, progress)
+    if opened.problems:
+        raise file.error(". It ".join(opened.problems))
     return opened._replace(batches=_with_readable_start(file, opened.batches))
 
 
+def open_file(file: SourceFile, options: ReadOptions, progress: ReadProgress | None = None) -> OpenedFile:
+    """Open a file as `open_trips` does, but return what stands in the way of reading its rows."""
+    return (open_parquet if file.format() == "parquet" else open_csv)(file, options, progress)
+
+
 def read_trips(
-    path: Path, kind: TaxiKind, month: Month, progress: ReadProgress | None = None, new_columns: NewColumns = "keep"
+    path: Path,
+    kind: TaxiKind,
+    month: Month,
+    progress: ReadProgress | None = None,
+    options: ReadOptions = PUBLISHED_FILES,
 ) -> Iterator[pa.RecordBatch]:
     """Yield the batches of a published file; see `open_trips`."""
-    yield from open_trips(path, kind, month, progress, new_columns).batches
+    yield from open_trips(path, kind, month, progress, options).batches
 
 
 def _with_readable_start(file: SourceFile, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:

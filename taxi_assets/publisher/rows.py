@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,6 +14,7 @@ import pyarrow.types as pt
 
 from taxi_assets.datasets.schema import REJECT_COLUMNS
 from taxi_assets.publisher.conform import conform, is_text, plain_text
+from taxi_assets.publisher.notation import PUBLISHED, Notation
 
 REASONS = {
     "unreadable_field_count": "The line has fewer or more fields than the header; empty ones beyond it do not count.",
@@ -42,13 +43,15 @@ class Reject(NamedTuple):
 
 
 class OpenedFile(NamedTuple):
-    """A published file with a valid header: the schema of its rows, its columns, and the rows."""
+    """A published file: the schema of its rows, its columns, and the rows."""
 
     schema: pa.Schema
     """The kind's raw schema and then the file's new columns."""
     columns: dict[str, Any]
     """The file's columns as JSON values: `columns.MatchedColumns.record`."""
     batches: Iterator[pa.RecordBatch]
+    problems: Sequence[str] = ()
+    """What stands in the way of reading it."""
 
 
 class ParsedRows(NamedTuple):
@@ -62,7 +65,9 @@ class ParsedRows(NamedTuple):
     """Returns the source_text of the row at a position; called for unreadable rows only."""
 
 
-def raw_rows(schema: pa.Schema, parsed: ParsedRows, rejects: Iterable[Reject] = ()) -> pa.RecordBatch:
+def raw_rows(
+    schema: pa.Schema, parsed: ParsedRows, rejects: Iterable[Reject] = (), notation: Notation = PUBLISHED
+) -> pa.RecordBatch:
     """Conform rows to the raw month's schema; unreadable ones and `rejects` are inserted in line order.
 
     New columns are not converted.
@@ -71,7 +76,7 @@ def raw_rows(schema: pa.Schema, parsed: ParsedRows, rejects: Iterable[Reject] = 
     columns: dict[str, pa.Array] = dict(parsed.new)
     faults: dict[str, np.ndarray] = {}
     for name, (_, values) in parsed.known.items():
-        columns[name], bad = conform(name, schema.field(name).type, values)
+        columns[name], bad = conform(name, schema.field(name).type, values, notation)
         if bad is not None:
             faults[name] = bad.to_numpy(zero_copy_only=False)
     readable = _batch(schema, columns, len(lines))

@@ -7,6 +7,7 @@ formats are in `reader`.
 from __future__ import annotations
 
 import datetime as dt
+import hashlib
 import re
 from abc import ABC, abstractmethod
 from dataclasses import replace
@@ -21,6 +22,8 @@ from taxi_assets.datasets.schema import REQUEST_SOURCE_SINCE, TaxiKind
 from taxi_assets.publisher.local_copy import sha256_of
 from taxi_assets.publisher.lookups import ZONES, ZONES_FILE, download_lookup
 from taxi_assets.publisher.published import Fetched, Published, host, redact, split_credentials
+from taxi_assets.publisher.source_file import files_of
+from taxi_assets.publisher.template import FIELDS, filled, names_month, unknown_fields
 
 if TYPE_CHECKING:
     from taxi_assets.publisher.download import DownloadPolicy, DownloadProgress
@@ -85,18 +88,27 @@ def trip_source(setting: str, sample_rows: int, base: Path, policy: DownloadPoli
         return SampleSource(sample_rows)
     if setting in PUBLISHERS:
         return WebSource(setting, *PUBLISHERS[setting], policy=policy)
-    if "{month}" not in setting:
-        raise PermanentError(
-            f"TAXI_SOURCE must be {', '.join(PUBLISHERS)}, sample, or a path or URL that contains {{month}}; got "
-            f"{redact(setting)!r}."
-        )
     try:
-        scheme = address_scheme(setting)
+        scheme = require_source(setting)
     except ValueError as error:
-        raise PermanentError(f"TAXI_SOURCE: {error}.") from None
+        raise PermanentError(f"TAXI_SOURCE{' ' if str(error).startswith(('must', 'has')) else ': '}{error}.") from None
     if scheme in ("http", "https"):
         return WebSource(redact(setting), setting, policy=policy)
     return PathSource(unquote(urlsplit(setting).path) if scheme else setting, base)
+
+
+def require_source(setting: str) -> str | None:
+    """Return the scheme of an address or path with a month in it, as `address_scheme` does.
+
+    Raises:
+        ValueError: there is no month in it, or an unknown field, or another scheme.
+    """
+    if unknown := unknown_fields(redact(setting)):
+        raise ValueError(f"has {unknown[0]!r} in it, which is none of {', '.join(FIELDS)}")
+    if not names_month(setting):
+        allowed = f"{', '.join(PUBLISHERS)}, sample, or a path or URL that contains {{month}}, or {{year}} and {{month_number}}"
+        raise ValueError(f"must be {allowed}; got {redact(setting)!r}")
+    return address_scheme(setting)
 
 
 def address_scheme(setting: str, supported: str = "https://, a path, tlc, datatalks or sample") -> str | None:
@@ -127,7 +139,7 @@ class WebSource(TripSource):
         """Request the headers. A 403 may mean "no such file" (TLC's server) or "access denied": see `_check_access`."""
         if _cannot_exist(kind, month):
             return None
-        address, label = _filled(self._template, kind, month), f"{kind.name} {month}"
+        address, label = filled(self._template, kind, month), f"{kind.name} {month}"
         status, published = self._downloader.probe(address, label)
         if status == 403:
             self._check_access(kind, month)
@@ -140,7 +152,7 @@ class WebSource(TripSource):
 
     def _check_access(self, kind: TaxiKind, month: Month) -> None:
         """Raise TransientError if the server refuses the reference month as well, which is certainly published."""
-        address, label = _filled(self._template, kind, REFERENCE_MONTH), f"{kind.name} {month}"
+        address, label = filled(self._template, kind, REFERENCE_MONTH), f"{kind.name} {month}"
         also = ""
         if month != REFERENCE_MONTH:
             if self._downloader.probe(address, label).published:
@@ -153,7 +165,7 @@ class WebSource(TripSource):
 
     def fetch(self, kind: TaxiKind, month: Month, folder: Path, progress: DownloadProgress | None = None) -> Fetched:
         """Download the month unless the local copy is current."""
-        address, published = _filled(self._template, kind, month), self.probe(kind, month)
+        address, published = filled(self._template, kind, month), self.probe(kind, month)
         if published is None:
             raise _not_published(kind, month, redact(address))
         # .parquet, .csv.gz, .csv or nothing, as the address ends
@@ -175,16 +187,21 @@ class PathSource(TripSource):
         self.name, self._template = template, str(base / Path(template).expanduser())
 
     def probe(self, kind: TaxiKind, month: Month) -> Published | None:
-        """Return the file's size and modification time, which are its version; None when there is no file."""
+        """Return the size and the modification time of the file, or the files of a folder, which are its version; None when
+        there is no file."""
         path = self._path(kind, month)
         try:
-            if _cannot_exist(kind, month) or not path.is_file():
-                return None
-            facts = path.stat()
+            files = [] if _cannot_exist(kind, month) else files_of(path)
+            facts = [file.stat() for file in files]
         except OSError as error:
             raise _unreadable(kind, month, path, error) from None
-        modified = dt.datetime.fromtimestamp(facts.st_mtime, dt.UTC)
-        return Published(str(path), f"{facts.st_size}-{facts.st_mtime_ns}", facts.st_size, modified)
+        if not facts:
+            return None
+        versions = [f"{fact.st_size}-{fact.st_mtime_ns}" for fact in facts]
+        listing = "\n".join(f"{file} {version}" for file, version in zip(files, versions, strict=True))
+        version = versions[0] if files == [path] else f"{len(files)}-{hashlib.sha256(listing.encode()).hexdigest()}"
+        modified = dt.datetime.fromtimestamp(max(fact.st_mtime for fact in facts), dt.UTC)
+        return Published(str(path), version, sum(fact.st_size for fact in facts), modified)
 
     def fetch(self, kind: TaxiKind, month: Month, folder: Path, progress: DownloadProgress | None = None) -> Fetched:  # noqa: ARG002
         """Return the file itself."""
@@ -193,7 +210,7 @@ class PathSource(TripSource):
             missing = f"{kind.name} {month}: there is no file {path}; check TAXI_SOURCE."
             raise _not_published(kind, month, missing=missing)
         try:
-            sha256 = sha256_of(path)
+            sha256 = sha256_of(*files_of(path))
         except OSError as error:
             raise _unreadable(kind, month, path, error) from None
         if self.probe(kind, month) != published:
@@ -201,7 +218,7 @@ class PathSource(TripSource):
         return Fetched(path, published, sha256, downloaded=False)
 
     def _path(self, kind: TaxiKind, month: Month) -> Path:
-        return Path(_filled(self._template, kind, month)).resolve()
+        return Path(filled(self._template, kind, month)).resolve()
 
 
 class SampleSource(TripSource):
@@ -241,10 +258,6 @@ class SampleSource(TripSource):
         write_sample_zones(path)
         published = Published("generated", None, path.stat().st_size, None)
         return Fetched(path, published, sha256_of(path), downloaded=False, generated=True)
-
-
-def _filled(template: str, kind: TaxiKind, month: Month) -> str:
-    return template.replace("{month}", str(month)).replace("{kind}", kind.name)
 
 
 def _unreadable(kind: TaxiKind, month: Month, path: Path, error: OSError) -> PermanentError:

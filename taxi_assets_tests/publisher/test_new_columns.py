@@ -22,7 +22,8 @@ from taxi_assets.datasets.rules import CleaningRules
 from taxi_assets.datasets.schema import GREEN, NEW_COLUMN_TYPES, YELLOW, Column, TaxiKind
 from taxi_assets.lake import raw_month
 from taxi_assets.lake.cleaning import clean_month
-from taxi_assets.publisher.columns import NewColumns, canonical_name
+from taxi_assets.publisher.columns import canonical_name
+from taxi_assets.publisher.options import NewColumns, ReadOptions
 from taxi_assets.publisher.reader import open_trips
 from taxi_assets_tests.published_files import HEADER, NAMES, csv_file, line, read
 
@@ -184,7 +185,7 @@ def test_the_newest_layout_is_known_and_the_next_one_is_kept(current: Path, tmp_
     with pytest.raises(
         PermanentError, match="has a column that is not known, 'driver_age_band'; set TAXI_NEW_COLUMNS=keep"
     ):
-        open_trips(current / "yellow_tripdata_2026-07.parquet", YELLOW, JULY, new_columns="refuse")
+        open_trips(current / "yellow_tripdata_2026-07.parquet", YELLOW, JULY, options=ReadOptions("refuse"))
 
 
 def test_a_column_that_a_later_version_knows_is_taken_from_the_raw_month(newest: MonthFile, tmp_path: Path) -> None:

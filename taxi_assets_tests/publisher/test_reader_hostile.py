@@ -10,6 +10,7 @@ import pytest
 
 from taxi_assets.core.errors import PermanentError
 from taxi_assets.datasets.schema import GREEN, YELLOW, TaxiKind
+from taxi_assets.publisher.options import ReadOptions
 from taxi_assets.publisher.reader import read_trips
 from taxi_assets.publisher.rows import REASONS
 from taxi_assets_tests.published_files import HEADER, MONTH, NAMES, ROW, csv_file, line, parquet, read, unreadable
@@ -38,7 +39,7 @@ REFUSED_TEXTS: dict[str, tuple[bytes, str]] = {
         gzip.compress(b"\n<?xml version='1.0'?><Error><Code>AccessDenied</Code></Error>"),
         f"is a web page (an error or a login page?) instead of trip records; {AGAIN}",
     ),
-    "zip": (b"PK\x03\x04" + bytes(100), "is a zip archive; unpack it."),
+    "zip": (b"PK\x03\x04" + bytes(100), f"is damaged or truncated (File is not a zip file); {AGAIN}"),
     "zstd": (b"\x28\xb5\x2f\xfd" + bytes(100), "is compressed with zstd; decompress it."),
     "gzip in gzip": (gzip.compress(gzip.compress(CSV)), "was compressed twice; decompress it once."),
     "utf-16": (CSV.decode().encode("utf-16"), "is UTF-16 text; save it as UTF-8."),
@@ -52,30 +53,30 @@ REFUSED_TEXTS: dict[str, tuple[bytes, str]] = {
     ),
     "two equal columns": (
         renamed("extra", "mta_tax"),
-        "has two columns for mta_tax ('mta_tax' and 'mta_tax'); remove one of them.",
+        "has two columns for mta_tax ('mta_tax' and 'mta_tax'); remove one of them, or set TAXI_NEW_COLUMNS=keep to load one.",
     ),
     "two spellings of a column": (
         renamed("extra", "MTA_tax "),
-        "has two columns for mta_tax ('MTA_tax ' and 'mta_tax'); remove one of them.",
+        "has two columns for mta_tax ('MTA_tax ' and 'mta_tax'); remove one of them, or set TAXI_NEW_COLUMNS=keep to load one.",
     ),
     "unknown column": (
         renamed("extra", "night_fee"),
         "has a column that is not known, 'night_fee'; set TAXI_NEW_COLUMNS=keep to load the month without it or add to "
-        "load it too, or add one line to ALIASES (or to IGNORED) in taxi_assets.datasets.eras.",
+        "load it too, or add it to TAXI_COLUMN_ALIASES or TAXI_IGNORED_COLUMNS.",
     ),
     "required column missing": (
         renamed("fare_amount", "Unnamed: 0"),
         f"has no column for fare_amount (its header is "
-        f"{HEADER.replace(',', ', ').replace('fare_amount', 'Unnamed: 0')!r}); if the publisher "
-        "renamed it, add the new name to ALIASES in taxi_assets.datasets.eras.",
+        f"{HEADER.replace(',', ', ').replace('fare_amount', 'Unnamed: 0')!r}); if it has another "
+        "name there, set TAXI_COLUMN_ALIASES=<that name>=fare_amount.",
     ),
     "quoted header cut": (
         b'"' + CSV,
         f"has an invalid header (unexpected end of data); {AGAIN}",
     ),
     "no row readable": (
-        CSV.replace(b"2019-06-01 00:55:13", b"06/01/2019 12:55:13 AM"),
-        "has no readable row among its first 1 (line 2: unreadable_value, tpep_pickup_datetime '06/01/2019 12:55:13 AM'"
+        CSV.replace(b"2019-06-01 00:55:13", b"1 June 2019"),
+        "has no readable row among its first 1 (line 2: unreadable_value, tpep_pickup_datetime '1 June 2019'"
         "): its format is not the publisher's; use the published file.",
     ),
 }
@@ -87,7 +88,7 @@ def test_a_file_without_trips_is_refused_before_any_row_is_yielded(case: str, tm
     path = tmp_path / "yellow_tripdata_2019-06.csv.gz"
     path.write_bytes(content)
     with pytest.raises(PermanentError) as refusal:
-        next(read_trips(path, YELLOW, MONTH, new_columns="refuse"))
+        next(read_trips(path, YELLOW, MONTH, options=ReadOptions("refuse")))
     assert str(refusal.value) == f"{MONTH}: {path} {sentence}"
 
 
@@ -140,7 +141,7 @@ def test_a_parquet_file_without_rows_is_refused(tmp_path: Path) -> None:
     [
         (
             pa.array([MONTH.start], pa.timestamp("us", "UTC")),
-            r"has a time zone in 'tpep_pickup_datetime' \(timestamp",
+            r"has times with a zone \(timestamp\[us, tz=UTC\] in 'tpep_pickup_datetime'\); set TAXI_ZONED_TIMES=",
         ),
         (
             pa.array([MONTH.start.date()]),

@@ -224,13 +224,13 @@ def test_any_text_in_a_field_is_read_alike_in_both_ways_of_splitting(text: str, 
     assume(not set(text) & set(',\n\r"'))
     header = HEADER.split(",")
     columns = match_columns(SourceFile(Path("a.csv"), YELLOW, MONTH), header, "csv")
-    layout = Layout(YELLOW.raw_schema, columns, 0)
+    layout = Layout(YELLOW.raw_schema, columns, len(header), 0)
     data = f"{line()}\n{line(**{column: text})}\n{line()},\n1,2\n{line()}\n".encode()
-    block = Block(data, 2, 5, len(data))
+    block = Block(data, 2, 5, len(data), {})
     by_line = raw_rows(YELLOW.raw_schema, *split_by_line(layout, block))
     assert by_line.num_rows == 5
     assert read_block(layout, block).equals(by_line)
-    block = Block(data.replace(b",\n1,2", b"\n1,2"), 2, 5, len(data))
+    block = Block(data.replace(b",\n1,2", b"\n1,2"), 2, 5, len(data), {})
     by_line = raw_rows(YELLOW.raw_schema, *split_by_line(layout, block))
     assert read_block(layout, block).equals(by_line)
     if text.isascii():  # only then does Arrow report the malformed line

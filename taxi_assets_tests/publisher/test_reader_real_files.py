@@ -77,9 +77,9 @@ REFUSED = {
     "`git lfs pull` in its repository, or download the month again.",
     "yellow_parquet/yellow_tripdata_2024-04.footer-only.parquet": "is damaged or truncated (Invalid column "
     "metadata (corrupt file?)); download the month again.",
-    "yellow_csv_samples/yellow_2017_22699_mixed_dates.csv": "has no readable row among its first 22699 (line 2: "
-    "unreadable_value, tpep_pickup_datetime '03/25/2017 8:55:43 AM'; tpep_dropoff_datetime '03/25/2017 9:09:47 AM'): "
-    "its format is not the publisher's; use the published file.",
+    "yellow_csv_samples/yellow_2017_22699_mixed_dates.csv": "has dates in two formats ('03/25/2017 8:55:43 AM' and "
+    "'04/11/2017 14:53' in 'tpep_pickup_datetime'): a spreadsheet read some, and may have exchanged their day and month; use "
+    "the file as it was before.",
 }
 
 MEANING = {

@@ -17,6 +17,7 @@ from taxi_assets.publisher.download import DownloadPolicy
 from taxi_assets.publisher.lookups import ZONES, named_lookup
 from taxi_assets.publisher.reader import read_trips
 from taxi_assets.publisher.source import WebSource, trip_source
+from taxi_assets.publisher.template import filled
 from taxi_assets.publisher.zone_lookup import read_zones, sample_zones
 from taxi_assets_tests.misbehaving_server import Fault, Offer, misbehaving_server
 
@@ -85,11 +86,11 @@ class TestAddresses:
     def test_the_publishers_addresses(self):
         assert trip_source("tlc", 1, Path("/")).name == "tlc"
         months, zones = sources.PUBLISHERS["tlc"]
-        assert sources._filled(months, GREEN, JANUARY) == (
+        assert filled(months, GREEN, JANUARY) == (
             "https://d37ci6vzurychx.cloudfront.net/trip-data/green_tripdata_2021-01.parquet"
         )
         assert zones == "https://d37ci6vzurychx.cloudfront.net/misc/taxi_zone_lookup.csv"
-        assert sources._filled(sources.PUBLISHERS["datatalks"][0], YELLOW, JANUARY) == (
+        assert filled(sources.PUBLISHERS["datatalks"][0], YELLOW, JANUARY) == (
             "https://github.com/DataTalksClub/nyc-tlc-data/releases/download/yellow/yellow_tripdata_2021-01.csv.gz"
         )
 
@@ -305,10 +306,13 @@ class TestSetting:
     @pytest.mark.parametrize(
         ("setting", "words"),
         [
-            ("tcl", "TAXI_SOURCE must be tlc, datatalks, sample, or a path or URL that contains {month}; got 'tcl'."),
+            (
+                "tcl",
+                "or a path or URL that contains {month}, or {year} and {month_number}; got 'tcl'.",
+            ),
             ("s3://bucket/{month}", "TAXI_SOURCE: s3:// is not supported"),
             ("https://u:p/w@host/{month}", "https://***@host/{month} is not an http(s) address; check TAXI_SOURCE"),
-            ("https://u:pw@host/x", "contains {month}; got 'https://***@host/x'."),
+            ("https://u:pw@host/x", "{month_number}; got 'https://***@host/x'."),
         ],
     )
     def test_an_invalid_one_is_refused_at_once(self, setting, words, tmp_path):

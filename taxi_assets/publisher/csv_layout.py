@@ -1,0 +1,153 @@
+"""Recognizes how a CSV is written, in its first lines: its columns, its separator, its times and numbers.
+
+`csv_reader` then requires it of every line.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv as pa_csv
+
+from taxi_assets.core.errors import PermanentError
+from taxi_assets.datasets.eras import ERAS
+from taxi_assets.datasets.schema import KINDS, TaxiKind
+from taxi_assets.publisher.columns import MatchedColumns, canonical_name, is_trip_column, match_columns, of_another_kind
+from taxi_assets.publisher.conform import plain_text
+from taxi_assets.publisher.lines import LineStream, split_line
+from taxi_assets.publisher.notation import PUBLISHED, Notation, recognize_notation
+from taxi_assets.publisher.options import ReadOptions
+from taxi_assets.publisher.rows import ParsedRows, raw_rows
+from taxi_assets.publisher.source_file import SourceFile
+from taxi_assets.publisher.times import is_time
+
+PROBE_LINES = 100
+_FITTING = 0.9
+"""Share of the first lines that must fit an order of columns, where there is no header."""
+
+
+@dataclass
+class Layout:
+    """How a file's lines are split and read: the raw month's schema, the file's columns, the number of its fields, and of
+    (empty) extra fields that rows have beyond them, and how it writes values."""
+
+    schema: pa.Schema
+    columns: MatchedColumns
+    width: int
+    extra: int
+    separator: bytes = b","
+    notation: Notation = PUBLISHED
+    header: bool = True
+    problems: Sequence[str] = ()
+    plain_numbers: bool = True
+    """Set to False when a block shows that numbers have another notation (codes of 2009, pandas' `1.0`)."""
+
+    def described(self) -> dict[str, Any]:
+        """Return how the file is written, as JSON values."""
+        times, comma = str(self.notation.times), self.notation.decimal_comma
+        return {
+            "format": "CSV",
+            "separator": self.separator.decode(),
+            "header": self.header,
+            "times": times,
+            "decimal_comma": comma,
+        }
+
+
+def recognize_csv(file: SourceFile, stream: LineStream, options: ReadOptions) -> Layout:
+    """Recognize the layout of a file that was opened, before its first block is read.
+
+    Raises:
+        PermanentError: the file belongs to another dataset, or has no header and its values fit no published order of columns,
+            or several.
+    """
+    names = stream.read_header()
+    lines = [split_line(line, stream.separator) for line in stream.first_lines(PROBE_LINES + 1)]
+    has_header = not any(is_time(name.strip()) for name in names)
+    if not has_header:
+        stream.has_no_header()
+    rows = [row for row in lines[has_header:] if row is not None]
+    if not has_header:
+        names = _published_order(file, rows, options)
+    folders = [name for name in file.parts[0].partition if is_trip_column(name, names, file.kind)]
+    columns = match_columns(file, [*names, *folders], "csv", options)
+    notation, problems = _notation(file, columns, rows, options)
+    extra = (rows or [[]])[0][len(names) :]  # two empty fields in 2016-07 to 12, and in green 2013-08
+    return Layout(
+        pa.schema([*file.kind.raw_schema, *(pa.field(name, pa.string()) for name in columns.new)]),
+        columns,
+        len(names),
+        0 if any(extra) else len(extra),
+        stream.separator,
+        notation,
+        has_header,
+        [*columns.problems, *problems],
+    )
+
+
+def _notation(
+    file: SourceFile, columns: MatchedColumns, rows: Sequence[list[bytes]], options: ReadOptions
+) -> tuple[Notation, list[str]]:
+    samples = {name: [plain_text(row[i]).strip() for row in rows if i < len(row)] for name, i in columns.known.items()}
+    return recognize_notation(file.kind, columns, samples, options, lambda position: _every_text(file, position))
+
+
+def _every_text(file: SourceFile, position: int) -> Iterator[pa.Array]:
+    """Yield all values of a column, as far as Arrow can split the lines."""
+    stream = LineStream(file)
+    try:
+        width = len(stream.read_header())
+        for block in stream.blocks():
+            try:
+                yield pa_csv.read_csv(
+                    pa.py_buffer(block.data),
+                    pa_csv.ReadOptions(block_size=len(block.data) + 1, column_names=[str(i) for i in range(width)]),
+                    pa_csv.ParseOptions(delimiter=stream.separator.decode(), invalid_row_handler=lambda _: "skip"),
+                    pa_csv.ConvertOptions(column_types={str(position): pa.string()}, include_columns=[str(position)]),
+                )[0].combine_chunks()
+            except pa.ArrowInvalid:
+                continue
+    finally:
+        stream.close()
+
+
+def _published_order(file: SourceFile, rows: Sequence[list[bytes]], options: ReadOptions) -> Sequence[str]:
+    """Return the names of the columns of a file without a header: the one published order that its values fit."""
+    orders = {
+        (era.kind, tuple(canonical_name(name, KINDS[era.kind]) for name in era.header)): era for era in ERAS
+    }  # the latest of several eras with one order
+    fitting = [era for era in orders.values() if _fits(file, KINDS[era.kind], era.header, rows, options)]
+    ours = [era for era in fitting if era.kind == file.kind.name]
+    if len(ours) == 1:
+        return ours[0].header
+    if len(ours) > 1:
+        months = " and ".join(f"{era.first} ({era.publication})" for era in ours)
+        raise file.error(f"has no header, and its values fit the columns of {months}; add the header line")
+    if fitting:
+        raise file.error(of_another_kind(file.kind, [*{KINDS[era.kind]: None for era in fitting}], "values"))
+    raise file.error("has no header, and its values fit no order of columns that was published; add the header line")
+
+
+def _fits(
+    file: SourceFile, kind: TaxiKind, header: Sequence[str], rows: Sequence[list[bytes]], options: ReadOptions
+) -> bool:
+    """Return whether nearly all rows are readable with the columns of a header."""
+    source = SourceFile(file.path, kind, file.month)
+    try:
+        columns = match_columns(source, header, "csv", options)
+    except PermanentError:
+        return False
+    whole = [row for row in rows if len(row) >= len(header) and not b"".join(row[len(header) :]).strip()]
+    if len(whole) < _FITTING * len(rows):
+        return False
+    notation, _ = _notation(source, columns, whole, options)
+    known = {
+        name: (header[i], pa.array([row[i] or None for row in whole], pa.binary())) for name, i in columns.known.items()
+    }
+    read = raw_rows(kind.raw_schema, ParsedRows(known, {}, np.arange(len(whole)), lambda _: ""), notation=notation)
+    pickups = read.column(kind.pickup)
+    return len(pickups) - pickups.null_count >= _FITTING * len(rows)
