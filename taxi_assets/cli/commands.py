@@ -23,6 +23,7 @@ from taxi_assets.automation.sensors import kind_option
 from taxi_assets.cli.audit import audit_months
 from taxi_assets.cli.backfill import backfill, backfill_lock, default_jobs, months_between
 from taxi_assets.cli.execute import changed_a_month, execute
+from taxi_assets.cli.inspect import inspect
 from taxi_assets.cli.interrupts import INTERRUPTED, Interrupts
 from taxi_assets.cli.open_files import users_of
 from taxi_assets.cli.sinks import failed_load, require_sinks
@@ -252,6 +253,7 @@ COMMANDS: Mapping[str, Callable[[Namespace, Interrupts], int]] = {
     "status": _status,
     "audit": _audit,
     "summary": _summary,
+    "inspect": inspect,
     "postgres-url": _postgres_url,
     "stop": _stop,
     "clean-data": _clean_data,

@@ -86,6 +86,20 @@ def parser() -> argparse.ArgumentParser:
         "Query every sink for a month's rows, and print the counts and the reasons of rejected rows. The exit code is 1 if a "
         "sink differs from clean_trips.",
     )
+    inspect = command(
+        "inspect",
+        "show what a file of trips is, without loading it",
+        "Read a file (CSV, Parquet, zip) or a folder of part files, and print its dataset, format, columns and what they are "
+        "loaded as, its rows, first and last pickup, and rejects by reason. If something stands in the way of loading it, the "
+        "exit code is 1, and the setting that helps is named.",
+    )
+    inspect.add_argument("file", help="a file, or a folder of part files")
+    inspect.add_argument(
+        "--month", metavar="YYYY-MM", help="the month that it is loaded as (default: that of most trips)"
+    )
+    inspect.add_argument(
+        "--kind", choices=list(KINDS), help="the dataset that it is loaded as (default: by its columns)"
+    )
     backfill.add_argument("--from", dest="first", metavar="YYYY-MM", help="first month (required)")
     backfill.add_argument("--to", dest="last", metavar="YYYY-MM", help="last month (required)")
     backfill.add_argument("--jobs", type=int, help="months loaded at a time (default: half the number of CPUs)")

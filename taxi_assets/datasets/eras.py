@@ -64,6 +64,16 @@ IGNORED = re.compile(
 published in 2010-02 and 2010-03), and what dlt, a course's flow and BigQuery's public tables add on where a row came from."""
 
 
+TOOLS = {
+    "written by pandas, with row numbers": (re.compile(r"__index_level_\d+__|unnamed:_\d+"),),
+    "written by dlt": (re.compile("_dlt_load_id|_dlt_id"),),
+    "a Kestra flow of the course": (re.compile("unique_row_id"),),
+    "BigQuery's public table": (re.compile("data_file_(year|month)|imp_surcharge"),),
+    "a Mage pipeline": (re.compile("(pu|do)_location_id"),),
+}
+"""Tools by columns that they write."""
+
+
 def normalized(name: str) -> str:
     """Return a published name in lower case, without surrounding blanks, and with underscores for those between words."""
     return "_".join(name.lower().split())

@@ -19,7 +19,7 @@ import pyarrow.types as pt
 from taxi_assets.core.month_file import MonthFile
 from taxi_assets.datasets.schema import REJECT_COLUMNS, TaxiKind
 from taxi_assets.publisher.columns import canonical_name, new_columns_of, to_load
-from taxi_assets.publisher.conform import conform
+from taxi_assets.publisher.conform import conform, decimal_to_double
 from taxi_assets.publisher.options import NewColumns
 from taxi_assets.publisher.rows import published_value, value_detail
 
@@ -120,7 +120,7 @@ def sink_values(values: pa.Array, type_: pa.DataType) -> pa.Array:
         )
         return pa.array([_text(value) for value in texts], pa.string())
     if pt.is_floating(type_):
-        values = values.cast(type_)
+        values = decimal_to_double(values) if pt.is_decimal(values.type) else values.cast(type_)
         return pc.if_else(pc.is_nan(values), None, values)
     return values.cast(type_, safe=not pt.is_timestamp(type_))  # nanoseconds are cut
 

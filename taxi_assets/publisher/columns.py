@@ -142,20 +142,23 @@ def kinds_of(names: Sequence[str], options: ReadOptions = PUBLISHED_FILES) -> li
 
     It belongs to the dataset that published it. If none did, to the datasets of whose required columns it has all, and of those
     to the one with the most: a high-volume file has those of FHV, too; where they have the same, to the one that knows more of
-    its columns. Where a required one is missing, the name of the pickup tells yellow from green.
+    its columns. Where a required one is missing, the name of the pickup tells yellow from green, or else to
+    the one that knows the most of its columns, and at least half of them.
     """
     lower = {normalized(name) for name in names}
     published = {era.kind for era in ERAS if {normalized(name) for name in era.header} == lower}
-    found = {}
+    complete, known = {}, {}
     for kind in KINDS.values():
         columns = {canonical_name(name, kind, options.aliases) for name in names}
         required = {column.name for column in kind.columns if column.required}
+        known[kind] = len(columns.intersection(kind.schema.names))
         if required <= columns:
-            found[kind] = (len(required), len(columns.intersection(kind.schema.names)))
+            complete[kind] = (len(required), known[kind])
     return (
         [KINDS[name] for name in published]
-        or [kind for kind, counts in found.items() if counts == max(found.values())]
+        or [kind for kind, counts in complete.items() if counts == max(complete.values())]
         or [kind for kind in KINDS.values() if kind.meter and lower & {kind.pickup, kind.dropoff}]
+        or [kind for kind, count in known.items() if count == max(known.values()) and 2 * count > len(names)]
     )
 
 

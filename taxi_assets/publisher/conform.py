@@ -65,7 +65,9 @@ def conform(
         )  # without a check that it is UTF-8, which `plain_text` escapes
     elif pt.is_boolean(values.type):
         values = values.cast(pa.int8())
-    elif pt.is_decimal(values.type) or pt.is_float16(values.type):
+    elif pt.is_decimal(values.type):
+        values = decimal_to_double(values)
+    elif pt.is_float16(values.type):
         values = values.cast(pa.float64())
     if pt.is_string(target) or (pt.is_integer(target) and is_text(values.type)):
         return _coded(name, target, values)
@@ -166,6 +168,11 @@ def _cast(values: pa.Array, target: pa.DataType) -> pa.Array:
                 raise pa.ArrowInvalid("infinite")
             values = pc.if_else(finite, values, None)
     return values.cast(target)
+
+
+def decimal_to_double(values: pa.Array) -> pa.Array:
+    """Convert decimals to the nearest doubles; Arrow's direct cast makes 765.5500000000001 of 765.55."""
+    return values.cast(pa.string()).cast(pa.float64())
 
 
 def is_text(kind: pa.DataType) -> bool:

@@ -14,8 +14,8 @@ import pyarrow as pa
 import pyarrow.csv as pa_csv
 
 from taxi_assets.core.errors import PermanentError
-from taxi_assets.datasets.eras import ERAS
-from taxi_assets.datasets.schema import KINDS, TaxiKind
+from taxi_assets.datasets.eras import ERAS, Era
+from taxi_assets.datasets.schema import KINDS
 from taxi_assets.publisher.columns import MatchedColumns, canonical_name, is_trip_column, match_columns, of_another_kind
 from taxi_assets.publisher.conform import plain_text
 from taxi_assets.publisher.lines import LineStream, split_line
@@ -118,9 +118,11 @@ def _every_text(file: SourceFile, position: int) -> Iterator[pa.Array]:
 def _published_order(file: SourceFile, rows: Sequence[list[bytes]], options: ReadOptions) -> Sequence[str]:
     """Return the names of the columns of a file without a header: the one published order that its values fit."""
     orders = {
-        (era.kind, tuple(canonical_name(name, KINDS[era.kind]) for name in era.header)): era for era in ERAS
+        (era.kind, *(canonical_name(name, KINDS[era.kind]) for name in era.header)): era
+        for era in ERAS
+        if _fits(file, era, rows, options)
     }  # the latest of several eras with one order
-    fitting = [era for era in orders.values() if _fits(file, KINDS[era.kind], era.header, rows, options)]
+    fitting = [*orders.values()]
     ours = [era for era in fitting if era.kind == file.kind.name]
     if len(ours) == 1:
         return ours[0].header
@@ -132,16 +134,16 @@ def _published_order(file: SourceFile, rows: Sequence[list[bytes]], options: Rea
     raise file.error("has no header, and its values fit no order of columns that was published; add the header line")
 
 
-def _fits(
-    file: SourceFile, kind: TaxiKind, header: Sequence[str], rows: Sequence[list[bytes]], options: ReadOptions
-) -> bool:
-    """Return whether nearly all rows are readable with the columns of a header."""
+def _fits(file: SourceFile, era: Era, rows: Sequence[list[bytes]], options: ReadOptions) -> bool:
+    """Return whether nearly all rows are readable with the columns of an era."""
+    kind, header = KINDS[era.kind], era.header
     source = SourceFile(file.path, kind, file.month)
     try:
         columns = match_columns(source, header, "csv", options)
     except PermanentError:
         return False
-    whole = [row for row in rows if len(row) >= len(header) and not b"".join(row[len(header) :]).strip()]
+    widths = {len(header), len(header) + era.surplus_fields}
+    whole = [row for row in rows if len(row) in widths and not b"".join(row[len(header) :]).strip()]
     if len(whole) < _FITTING * len(rows):
         return False
     notation, _ = _notation(source, columns, whole, options)

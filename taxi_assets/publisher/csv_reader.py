@@ -51,7 +51,7 @@ def open_csv(file: SourceFile, options: ReadOptions, progress: ReadProgress | No
     if layout.problems:
         stream.close()
     record = {**layout.columns.record(dict.fromkeys(layout.columns.new, "string"), {}), "written": layout.described()}
-    return OpenedFile(layout.schema, record, _rows(layout, stream, progress), layout.problems)
+    return OpenedFile(layout.schema, record, _rows(layout, stream, progress), layout.columns, layout.problems)
 
 
 def _rows(layout: Layout, stream: LineStream, progress: ReadProgress | None) -> Iterator[pa.RecordBatch]:

@@ -38,6 +38,7 @@ def open_parquet(file: SourceFile, options: ReadOptions, progress: ReadProgress 
         names = [*schema.names, *(n for n in file.parts[0].partition if is_trip_column(n, schema.names, file.kind))]
         columns = match_columns(file, names, "parquet", options)
         notation, problems = _notation(file, first, columns, options)
+        written_by = first.metadata.created_by
     published = [(name, schema.field(i)) for name, i in columns.known.items() if i < len(schema.names)]
     problems += filter(None, (_type_problem(file, name, field) for name, field in published))
     if zoned := [
@@ -47,9 +48,14 @@ def open_parquet(file: SourceFile, options: ReadOptions, progress: ReadProgress 
     fields = [pa.field(name, _plain_type(schema.field(i).type)) for name, i in columns.new.items()]
     raw_schema = pa.schema([*file.kind.raw_schema, *fields])
     record = columns.record({f.name: str(f.type) for f in fields}, _changed_types(file, schema, columns))
-    record["written"] = {"format": "Parquet", "times": str(notation.times), "decimal_comma": notation.decimal_comma}
+    record["written"] = {
+        "format": "Parquet",
+        "by": written_by,
+        "times": str(notation.times),
+        "decimal_comma": notation.decimal_comma,
+    }
     rows = _rows(file, raw_schema, columns, notation, options, progress)
-    return OpenedFile(raw_schema, record, rows, [*columns.problems, *problems])
+    return OpenedFile(raw_schema, record, rows, columns, [*columns.problems, *problems])
 
 
 def _open(file: SourceFile, part: Part) -> pq.ParquetFile:

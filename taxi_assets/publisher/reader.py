@@ -92,5 +92,5 @@ def _with_readable_start(file: SourceFile, batches: Iterator[pa.RecordBatch]) ->
     first = held[0].slice(0, 1).to_pylist()[0]
     raise file.error(
         f"has no readable row among its first {rows} (line {first['source_line']}: {first['reject_reason']}, "
-        f"{first['reject_detail']}): its format is not the publisher's; use the published file"
+        f"{first['reject_detail']}): its format is none that is known; `taxi-assets inspect` shows how it was read"
     )

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.types as pt
 
 from taxi_assets.datasets.schema import REJECT_COLUMNS
+from taxi_assets.publisher.columns import MatchedColumns
 from taxi_assets.publisher.conform import conform, is_text, plain_text
 from taxi_assets.publisher.notation import PUBLISHED, Notation
 
@@ -50,6 +51,7 @@ class OpenedFile(NamedTuple):
     columns: dict[str, Any]
     """The file's columns as JSON values: `columns.MatchedColumns.record`."""
     batches: Iterator[pa.RecordBatch]
+    matched: MatchedColumns
     problems: Sequence[str] = ()
     """What stands in the way of reading it."""
 

@@ -35,13 +35,15 @@ _YEAR_LAST = re.compile(
 class TimeFormat:
     """One way to write times. The default is the publisher's.
 
-    `order` is that of year, month and day, `mark` is between them. `half` is what is before AM or PM on a 12-hour clock, a blank
-    or nothing; None: 24 hours. `zone` is the zone of one time, and `zoned` what is done about it.
+    `order` is that of year, month and day, `mark` is between them. `nanoseconds`: fractions have more than six digits, and the
+    others are zeros. `half` is what is before AM or PM on a 12-hour clock, a blank or nothing; None: 24 hours. `zone` is the zone
+    of one time, and `zoned` what is done about it.
     """
 
     order: Literal["ymd"] | DateOrder = "ymd"
     mark: str = "-"
     seconds: bool = True
+    nanoseconds: bool = False
     half: str | None = None
     zone: str = ""
     zoned: ZonedTimes = "wall_clock"
@@ -82,7 +84,7 @@ class TimeFormat:
             values = pc.utf8_slice_codeunits(values, 0, -len(self.zone))
         if self.mark != "-":
             values = pc.replace_substring(values, self.mark, "-", max_replacements=2)
-        if (pc.max(pc.binary_length(values)).as_py() or 0) > _MICROSECONDS:  # Arrow reads no zeros beyond them
+        if self.nanoseconds:  # Arrow reads no digits beyond microseconds
             values = pc.replace_substring_regex(values, r"([.][0-9]{6})0+", r"\1")
         times, wrong = cast_each(values, pa.timestamp("us", "UTC" if offset else None))
         if self.zone and self.zoned == "convert":
@@ -106,7 +108,6 @@ class TimeFormat:
 
 
 PUBLISHED_TIMES = TimeFormat()
-_MICROSECONDS = len("2019-06-05 00:55:13.123456")
 
 
 def cast_each(values: pa.Array, target: pa.DataType) -> tuple[pa.Array, pa.Array]:
@@ -152,7 +153,10 @@ def recognize_times(
     for text in texts:
         if found := _YEAR_FIRST.fullmatch(text):
             zone, zoned = found["zone"] or "", options.zoned_times
-            format_ = TimeFormat("ymd", found["mark"], bool(found["seconds"]), zone=zone, zoned=zoned or "wall_clock")
+            seconds = found["seconds"] or ""
+            format_ = TimeFormat(
+                "ymd", found["mark"], bool(seconds), len(seconds) > len(":00.123456"), None, zone, zoned or "wall_clock"
+            )
             return format_, [zone_problem(column, repr(text))] if zone and not zoned else []
         if found := _YEAR_LAST.fullmatch(text):
             known = options.date_order or _date_order(every_text())
@@ -169,7 +173,7 @@ def recognize_times(
 
 def _year_last(found: re.Match[str], order: DateOrder) -> TimeFormat:
     half = found["half"]
-    return TimeFormat(order, found["mark"], bool(found["seconds"]), None if half is None else half[:-2])
+    return TimeFormat(order, found["mark"], bool(found["seconds"]), False, None if half is None else half[:-2])
 
 
 def _mixed_problem(column: str, text: str, other: str) -> str:

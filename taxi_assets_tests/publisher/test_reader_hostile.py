@@ -77,7 +77,7 @@ REFUSED_TEXTS: dict[str, tuple[bytes, str]] = {
     "no row readable": (
         CSV.replace(b"2019-06-01 00:55:13", b"1 June 2019"),
         "has no readable row among its first 1 (line 2: unreadable_value, tpep_pickup_datetime '1 June 2019'"
-        "): its format is not the publisher's; use the published file.",
+        "): its format is none that is known; `taxi-assets inspect` shows how it was read.",
     ),
 }
 
