@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import io
+import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
 from typing import BinaryIO, NamedTuple
@@ -127,7 +128,7 @@ class LineStream:
         """Return the next bytes, at most BLOCK_BYTES; none at the end."""
         try:
             data = self._stream.read(BLOCK_BYTES)
-        except (OSError, EOFError, zlib.error, isal_zlib.IsalError) as error:  # ty: ignore[invalid-exception-caught]
+        except (OSError, EOFError, zipfile.BadZipFile, zlib.error, isal_zlib.IsalError) as error:  # ty: ignore[invalid-exception-caught]
             raise self._file.damaged(error, self._part) from None
         self._decompressed += len(data)
         if self._decompressed > MAX_BYTES or self._decompressed > max(EXPANSION_FROM, EXPANSION * self.bytes_read):

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import json
 import math
+import zipfile
+import zlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -28,7 +30,7 @@ BATCH_ROWS, BATCH_VALUES = 131_072, 1_500_000
 """Most rows of a batch, and most values: high-volume trips have 25 columns, many of text."""
 
 PROBE_ROWS = 100
-_DAMAGE = (OSError, ValueError, pa.ArrowException)
+_DAMAGE = (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error, pa.ArrowException)
 
 
 def open_parquet(file: SourceFile, options: ReadOptions, progress: ReadProgress | None) -> OpenedFile:

@@ -56,6 +56,7 @@ TABLE: tuple[tuple[str, How], ...] = (
     (r"make run MONTH=2021-01( ACCEPT_SMALLER=1)?$", Run()),
     (r"make run MONTH=2021-01 SOURCE=datatalks$", Run({"datatalks": "'{published}'"})),
     (r"make run MONTH=2021-01 SOURCE='files/", Run()),
+    (r"\.venv/bin/taxi-assets inspect files/", Run()),
     (r"make backfill FROM=2019-01 TO=2020-12 JOBS=2$", Run(TWO_MONTHS)),
     (
         r"make backfill( FROM=2019-01 TO=2020-12 \[JOBS=2\]( \[AGAIN=1\])?| FROM=M TO=[MN]( AGAIN=1)?)?$",
@@ -97,6 +98,7 @@ TABLE: tuple[tuple[str, How], ...] = (
     (r'psql "', Run(stdin="SELECT count(*) FROM ny_taxi.yellow_cab_data")),
     (r"echo 'TAXI_POSTGRES_URL=", Run({"postgresql://user:password@host:5432/database": "{postgres}"})),
     # not runnable in a copy of the project
+    (r"COPY \(SELECT ", Elsewhere("DuckDB: publisher/test_source_files.py")),
     (r"(?s)SELECT base_name", Elsewhere("needs a lookup of bases: integration/test_taxi_zones.py")),
     (r"docker |for database in trips dagster;|new=\$\(openssl|sed -i |echo TAXI_EXECUTOR=celery", STACK),
     (r"git pull", Elsewhere("needs a newer release")),
