@@ -1,6 +1,7 @@
 """Feeds damaged files to the reader until a time is up: `python benchmarks/fuzz_reader.py 120 [seed]`.
 
-Files of every era, and real ones from TAXI_TEST_DATA where it is set, are damaged at random. The reader must refuse
+Files of every era, as published and as other tools could have written them, and real ones from TAXI_TEST_DATA where it is
+set, are damaged at random, and read with one of several settings. The reader must refuse
 them in one sentence or account for every line; anything else is kept in a folder and told. It works in a child
 process, so that a crash of a native library is found too.
 """
@@ -9,12 +10,15 @@ from __future__ import annotations
 
 import datetime as dt
 import gzip
+import io
 import os
 import random
+import re
 import sys
 import tempfile
 import time
 import traceback
+import zipfile
 from collections import Counter
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
@@ -27,8 +31,10 @@ from taxi_assets.core.month import Month
 from taxi_assets.datasets.eras import ERAS, Era
 from taxi_assets.datasets.schema import KINDS
 from taxi_assets.publisher.columns import canonical_name
+from taxi_assets.publisher.options import ReadOptions
 from taxi_assets.publisher.reader import read_trips
 from taxi_assets.publisher.rows import REASONS
+from taxi_assets.publisher.times import is_time
 from taxi_assets_tests.published_files import era_csv, era_parquet, words
 
 TOKENS = [
@@ -90,7 +96,13 @@ def seeds(chance: random.Random, folder: Path) -> list[Seed]:
         else:
             content = era_parquet(era, names, rows, folder / "seed")
             found += [("parquet", era.kind, Month.parse(era.first), content)] * 2
+            found.append(("zip", era.kind, Month.parse(era.first), zipped("trips.parquet", content)))
+    for form, kind, month, content in [seed for seed in found if seed[0] == "csv"]:
+        shaped = reshaped(content, chance)
+        found += [(form, kind, month, shaped), ("zip", kind, month, zipped("trips.csv", shaped))]
     real = Path(os.environ.get("TAXI_TEST_DATA", "/nonexistent"))
+    for path in sorted(path for path in real.glob("../exports/*") if path.suffix in (".csv", ".parquet")):
+        found.append((path.suffix[1:], "yellow", Month(2019, 6), path.read_bytes()))
     for path in sorted(
         [
             *real.glob("yellow_csv_heads/*.csv"),
@@ -102,6 +114,40 @@ def seeds(chance: random.Random, folder: Path) -> list[Seed]:
         kind, _, month = path.stem.split("_", 2)
         found.append((form, kind, Month.parse(month[:7]), path.read_bytes()))
     return found
+
+
+def zipped(name: str, content: bytes) -> bytes:
+    """A zip archive of one file."""
+    with zipfile.ZipFile(packed := io.BytesIO(), "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr(name, content)
+    return packed.getvalue()
+
+
+def unzipped(content: bytes) -> tuple[str, bytes]:
+    """The one file of a zip archive."""
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        (name,) = archive.namelist()
+        return name, archive.read(name)
+
+
+def reshaped(content: bytes, chance: random.Random) -> bytes:
+    """A published CSV as another tool could have written it."""
+    form = chance.choice(("%m/%d/%Y %I:%M:%S %p", "%d.%m.%Y %H:%M", "%Y-%m-%dT%H:%M:%SZ", "%Y-%m-%d %H:%M"))
+
+    def time_(found: re.Match[bytes]) -> bytes:
+        return dt.datetime.fromisoformat(found[0].decode()).strftime(form).encode()
+
+    content = re.sub(rb"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d", time_, content)
+    content = content.replace(b",", chance.choice((b",", b";", b"\t")))
+    return content if chance.random() < 0.7 else content.partition(b"\n")[2]
+
+
+SETTINGS = [
+    ReadOptions(),
+    ReadOptions(date_order="mdy", zoned_times="wall_clock"),
+    ReadOptions(date_order="dmy", zoned_times="convert", decimal_comma=True),
+    ReadOptions("refuse", ignored=("e*",), aliases={"extra": "mta_tax"}),
+]
 
 
 def damage(content: bytes, chance: random.Random, start: int = 0) -> bytes:
@@ -135,15 +181,18 @@ def expected_rows(form: str, content: bytes) -> int | None:
     """Lines of data in a plain CSV, None where they cannot be counted without reading it."""
     if form != "csv" or content.startswith((b"\x1f\x8b", b"PAR1")):
         return None
-    return sum(1 for line in content.split(b"\n")[1:] if line.rstrip(b"\r"))
+    lines = content.removeprefix(b"\xef\xbb\xbf").split(b"\n")
+    names = re.split(rb"[,;\t|]", lines[0])
+    header = not any(is_time(name.decode("latin-1").strip(' "\r')) for name in names)
+    return sum(1 for line in lines[header:] if line.rstrip(b"\r"))
 
 
-def problem_with(path: Path, form: str, kind: str, month: Month, content: bytes) -> str | None:
+def problem_with(path: Path, form: str, kind: str, month: Month, content: bytes, options: ReadOptions) -> str | None:
     """What the reader did wrong with a file, or None."""
     began = time.monotonic()
     rows = 0
     try:
-        for batch in read_trips(path, KINDS[kind], month):
+        for batch in read_trips(path, KINDS[kind], month, options=options):
             batch.validate(full=True)
             rows += batch.num_rows
             rejected = batch.filter(batch.column("reject_reason").is_valid())
@@ -158,7 +207,7 @@ def problem_with(path: Path, form: str, kind: str, month: Month, content: bytes)
                 return "an unreadable row with values"
     except PermanentError as error:
         sentence = str(error)
-        if not sentence.startswith(f"{month}: {path} ") or "\n" in sentence or len(sentence) > 1500:
+        if not sentence.startswith(f"{month}: {path} ") or "\n" in sentence or len(sentence) > 2500:
             return f"an unclear sentence: {sentence}"
         return "a hang" if time.monotonic() - began > SLOW else None
     lines = expected_rows(form, content)
@@ -175,12 +224,15 @@ def work(files: list[Seed], folder: Path, until: float, seed: int, tell: Connect
         form, kind, month, intact = chance.choice(files)
         start = intact.find(b"\n") + 1 if form == "csv" and chance.random() < 0.7 else 0
         content = damage(intact, chance, start)
+        if form == "zip" and chance.random() < 0.7:
+            name, inside = unzipped(intact)
+            content = zipped(name, damage(inside, chance))
         if form == "gzip" and chance.random() < 0.5:
             content = gzip.compress(damage(gzip.decompress(intact), chance))
         path = folder / f"input.{form}"
         path.write_bytes(content)
         try:
-            problem = problem_with(path, form, kind, month, content)
+            problem = problem_with(path, form, kind, month, content, chance.choice(SETTINGS))
         except Exception:  # noqa: BLE001 - whatever else is raised is what is looked for
             problem = traceback.format_exc()
         tell.send((form, problem, content if problem else b""))

@@ -106,7 +106,8 @@ def match_columns(
     Raises:
         PermanentError: the file belongs to another dataset.
     """
-    kind, known, new, problems = file.kind, dict[str, int](), dict[str, int](), list[str]()
+    kind, known, new = file.kind, dict[str, int](), dict[str, int]()
+    problems, unknown = list[str](), list[str]()
     if (kinds := kinds_of(names, options)) and kind not in kinds:
         raise file.error(of_another_kind(kind, kinds, "columns"))
     era = era_of(kind.name, publication, str(file.month))
@@ -121,12 +122,17 @@ def match_columns(
             known[name] = position
             continue
         if options.new_columns == "refuse" and (name not in known or expected.count(name) < 2):  # as in FHV of 2018
-            problems.append(_why_refused(names, position, known.get(name), name))
+            if name in known:
+                problems.append(_two_columns(names, known[name], position, name))
+            else:
+                unknown.append(repr(_short(names[position])))
         number, unique = 1, names[position]
         while unique in new or unique.lower() in kind.raw_schema.names:
             number += 1
             unique = f"{names[position]}_{number}"
         new[unique] = position
+    if unknown:
+        problems.append(_not_known(unknown))
     if missing := [column.name for column in kind.columns if column.required and column.name not in known]:
         problems.insert(
             0,
@@ -171,13 +177,22 @@ def of_another_kind(kind: TaxiKind, found: Sequence[TaxiKind], by: Literal["colu
     )
 
 
-def _why_refused(names: Sequence[str], position: int, first: int | None, name: str) -> str:
-    if first is not None:
-        both = " and ".join(repr(_short(names[i])) for i in sorted((first, position)))
-        return f"has two columns for {name} ({both}); remove one of them, or set TAXI_NEW_COLUMNS=keep to load one"
+def _two_columns(names: Sequence[str], first: int, second: int, name: str) -> str:
+    both = " and ".join(repr(_short(names[i])) for i in sorted((first, second)))
+    return f"has two columns for {name} ({both}); remove one of them, or set TAXI_NEW_COLUMNS=keep to load one"
+
+
+def _not_known(names: Sequence[str]) -> str:
+    """Return what stands in the way of a file with columns that `refuse` does not allow."""
+    shown = ", ".join(names[:10]) + (f" and {len(names) - 10} more" if len(names) > 10 else "")
+    what, them = (
+        (f"a column that is not known, {shown}", "it")
+        if len(names) == 1
+        else (f"columns that are not known, {shown}", "them")
+    )
     return (
-        f"has a column that is not known, {_short(names[position])!r}; set TAXI_NEW_COLUMNS=keep to load the month without it or "
-        "add to load it too, or add it to TAXI_COLUMN_ALIASES or TAXI_IGNORED_COLUMNS"
+        f"has {what}; set TAXI_NEW_COLUMNS=keep to load the month without {them} or add to load {them} too, or add {them} to "
+        "TAXI_COLUMN_ALIASES or TAXI_IGNORED_COLUMNS"
     )
 
 

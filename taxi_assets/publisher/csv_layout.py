@@ -98,6 +98,10 @@ def _notation(
 
 def _every_text(file: SourceFile, position: int) -> Iterator[pa.Array]:
     """Yield all values of a column, as far as Arrow can split the lines."""
+
+    def skip(_: pa_csv.InvalidRow) -> str:  # Arrow calls it for lines in UTF-8 only
+        return "skip"
+
     stream = LineStream(file)
     try:
         width = len(stream.read_header())
@@ -106,8 +110,12 @@ def _every_text(file: SourceFile, position: int) -> Iterator[pa.Array]:
                 yield pa_csv.read_csv(
                     pa.py_buffer(block.data),
                     pa_csv.ReadOptions(block_size=len(block.data) + 1, column_names=[str(i) for i in range(width)]),
-                    pa_csv.ParseOptions(delimiter=stream.separator.decode(), invalid_row_handler=lambda _: "skip"),
-                    pa_csv.ConvertOptions(column_types={str(position): pa.string()}, include_columns=[str(position)]),
+                    pa_csv.ParseOptions(
+                        delimiter=stream.separator.decode(), invalid_row_handler=skip if block.data.isascii() else None
+                    ),
+                    pa_csv.ConvertOptions(
+                        column_types={str(position): pa.string()}, include_columns=[str(position)], check_utf8=False
+                    ),
                 )[0].combine_chunks()
             except pa.ArrowInvalid:
                 continue

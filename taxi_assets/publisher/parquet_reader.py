@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import json
 import math
-import zipfile
-import zlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -23,14 +21,14 @@ from taxi_assets.publisher.conform import is_readable_type, is_text, plain_text
 from taxi_assets.publisher.notation import PUBLISHED, Notation, recognize_notation
 from taxi_assets.publisher.options import ReadOptions
 from taxi_assets.publisher.rows import OpenedFile, ParsedRows, ReadProgress, published_value, raw_rows, source_text
-from taxi_assets.publisher.source_file import Part, SourceFile
+from taxi_assets.publisher.source_file import DAMAGE, Part, SourceFile
 from taxi_assets.publisher.times import NEW_YORK_ZONES, without_zone, zone_problem
 
 BATCH_ROWS, BATCH_VALUES = 131_072, 1_500_000
 """Most rows of a batch, and most values: high-volume trips have 25 columns, many of text."""
 
 PROBE_ROWS = 100
-_DAMAGE = (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error, pa.ArrowException)
+_DAMAGE = (*DAMAGE, pa.ArrowException)
 
 
 def open_parquet(file: SourceFile, options: ReadOptions, progress: ReadProgress | None) -> OpenedFile:
@@ -67,7 +65,7 @@ def _open(file: SourceFile, part: Part) -> pq.ParquetFile:
         parquet = pq.ParquetFile(
             part.seekable(), buffer_size=1 << 20, pre_buffer=False, coerce_int96_timestamp_unit="us"
         )
-        _ = parquet.schema_arrow
+        _ = parquet.schema_arrow, parquet.metadata.created_by
     except _DAMAGE as error:
         raise file.damaged(error, part) from None
     return parquet

@@ -120,7 +120,10 @@ def published_value(values: pa.Array, row: int) -> Any:
         value = value.dictionary_decode()
     if is_text(value.type):
         value = value.cast(pa.binary())
-    plain = value[0].as_py()
+    try:
+        plain = value[0].as_py()
+    except (OverflowError, ValueError):  # Python has no time after the year 9999
+        return f"{value.type} {value.cast(pa.int64())[0]}"
     return plain_text(plain) if isinstance(plain, bytes) else plain
 
 

@@ -7,9 +7,12 @@ read it.
 from __future__ import annotations
 
 import io
+import lzma
 import shutil
+import struct
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -22,6 +25,9 @@ from taxi_assets.core.month import Month
 from taxi_assets.datasets.schema import TaxiKind
 
 GZIP, PARQUET, ZIP = b"\x1f\x8b", b"PAR1", b"PK\x03\x04"
+
+DAMAGE = (OSError, EOFError, ValueError, RuntimeError, struct.error, zipfile.BadZipFile, zlib.error, lzma.LZMAError)
+"""What reading a damaged file, or a zip archive that is encrypted or compressed in another way, raises."""
 
 _EXPORT = "export its trips as CSV or Parquet"
 REJECTED = (
@@ -117,7 +123,7 @@ class SourceFile:
         try:
             with zipfile.ZipFile(part.path) as archive:
                 members = [each for each in archive.infolist() if not each.is_dir()]
-        except (zipfile.BadZipFile, OSError) as error:
+        except DAMAGE as error:
             raise self.damaged(error, part) from None
         names = [each.filename for each in members if not each.filename.startswith("__MACOSX/")]
         if "[Content_Types].xml" in names:
@@ -133,7 +139,9 @@ class SourceFile:
             disk, content = part.open()
             with disk, content:
                 return content.read(512)
-        except (OSError, zipfile.BadZipFile, NotImplementedError) as error:
+        except DAMAGE as error:
+            if part.member:
+                raise self.damaged(error, part) from None
             reason = getattr(error, "strerror", None) or error
             raise self.error(f"cannot be read ({reason}); download the month again", part) from None
 

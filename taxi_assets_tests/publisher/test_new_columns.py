@@ -183,7 +183,8 @@ def test_the_newest_layout_is_known_and_the_next_one_is_kept(current: Path, tmp_
     ]
     assert set(added["driver_age_band"].to_pylist()) == {"30-39"}
     with pytest.raises(
-        PermanentError, match="has a column that is not known, 'driver_age_band'; set TAXI_NEW_COLUMNS=keep"
+        PermanentError,
+        match="has columns that are not known, 'driver_age_band', 'surge_fee'; set TAXI_NEW_COLUMNS=keep",
     ):
         open_trips(current / "yellow_tripdata_2026-07.parquet", YELLOW, JULY, options=ReadOptions("refuse"))
 
