@@ -37,7 +37,7 @@ class Settings(HomeSettings, CleaningRules, FileSettings):
         "tlc",
         repr=False,  # an address may contain a password or a token
         description="Where months come from: `tlc`, `datatalks`, `sample`, or an https address or path "
-        "with {month}, or {year} and {month_number} (and {kind}) in it; a path may be a folder of part files.",
+        "(also gs://, s3://) with {month}, or {year} and {month_number} (and {kind}) in it; also a folder of part files.",
     )
     sample_rows: int = Field(100_000, ge=1, description="Rows of a generated month (TAXI_SOURCE=sample).")
     zones: str | None = Field(
@@ -177,7 +177,7 @@ class Settings(HomeSettings, CleaningRules, FileSettings):
     def _known_lookup(cls, value: str | None) -> str | None:
         if value:
             require_url_or_path(value)
-            address_scheme(value, "https:// or a path")
+            address_scheme(value, ("https", "http", "file"), "https:// or a path")
         return value
 
     @field_validator("bucket", "lake")

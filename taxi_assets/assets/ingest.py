@@ -31,7 +31,7 @@ from taxi_assets.keys import (
     op_name,
     prefix,
 )
-from taxi_assets.publisher.columns import new_columns_of, recorded_columns
+from taxi_assets.publisher.columns import new_columns_of, recorded_columns, written
 from taxi_assets.publisher.source import TripSource
 from taxi_assets.settings import Settings
 from taxi_assets.sinks.contract import requested_months
@@ -99,6 +99,7 @@ def load_raw_month(
     seconds = {"fetch_seconds": fetched_at - started, "read_seconds": time.monotonic() - fetched_at}
     _add_seconds(context, key(kind, "raw_trips"), month, **seconds)
     context.log.info(f"{month}: {file.rows:,} rows, {unreadable:,} of them unreadable.")
+    context.log.info(f"{month}: {written(opened.columns)}.")
     if ignored := opened.columns["ignored"]:
         context.log.info(f"{month}: columns without trip data are ignored: {', '.join(ignored)}.")
     return file

@@ -60,6 +60,15 @@ def recorded_columns(manifest: Mapping[str, Any]) -> dict[str, Any]:
     return {**empty, **(manifest.get("columns") or {})}
 
 
+def written(columns: Mapping[str, Any]) -> str:
+    """Return how a file was written, for the log."""
+    how = columns["written"]
+    header = "" if how.get("header", True) else ", without a header"
+    separated = f", separated by {how['separator']!r}" if "separator" in how else ""
+    comma = ", numbers with decimal commas" if how["decimal_comma"] else ""
+    return f"{how['format']}{header}{separated}, times {how['times']}{comma}"
+
+
 def new_columns_of(kind: TaxiKind, manifest: Mapping[str, Any]) -> dict[str, dict[str, str]]:
     """Return the `published` name and `type` of a raw month's new columns, by name in the raw month.
 

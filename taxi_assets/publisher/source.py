@@ -10,13 +10,13 @@ import datetime as dt
 import hashlib
 import re
 from abc import ABC, abstractmethod
+from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
-from zoneinfo import ZoneInfo
 
-from taxi_assets.core.errors import NotPublishedYet, PermanentError, TransientError
+from taxi_assets.core.errors import PermanentError, TransientError
 from taxi_assets.core.month import Month
 from taxi_assets.datasets.schema import REQUEST_SOURCE_SINCE, TaxiKind
 from taxi_assets.publisher.local_copy import sha256_of
@@ -24,15 +24,14 @@ from taxi_assets.publisher.lookups import ZONES, ZONES_FILE, download_lookup
 from taxi_assets.publisher.published import Fetched, Published, host, redact, split_credentials
 from taxi_assets.publisher.source_file import files_of
 from taxi_assets.publisher.template import FIELDS, filled, names_month, unknown_fields
+from taxi_assets.publisher.unpublished import cannot_exist, not_published
 
 if TYPE_CHECKING:
     from taxi_assets.publisher.download import DownloadPolicy, DownloadProgress
+    from taxi_assets.publisher.object_source import ObjectFolder
 
-NEW_YORK = ZoneInfo("America/New_York")
 REFERENCE_MONTH = Month(2019, 1)
 """Published long ago, everywhere and for both kinds: a 403 for it means that this client is refused."""
-LATE_MONTHS = 6
-"""A month younger than this may not be published yet: TLC's lag is 47 to 105 days, median 51 (Last-Modified of 23 months)."""
 
 _TLC = "https://d37ci6vzurychx.cloudfront.net"
 _DATATALKS = "https://github.com/DataTalksClub/nyc-tlc-data/releases/download"
@@ -94,6 +93,8 @@ def trip_source(setting: str, sample_rows: int, base: Path, policy: DownloadPoli
         raise PermanentError(f"TAXI_SOURCE{' ' if str(error).startswith(('must', 'has')) else ': '}{error}.") from None
     if scheme in ("http", "https"):
         return WebSource(redact(setting), setting, policy=policy)
+    if scheme in ("gs", "s3"):
+        return BucketSource(setting)
     return PathSource(unquote(urlsplit(setting).path) if scheme else setting, base)
 
 
@@ -111,8 +112,12 @@ def require_source(setting: str) -> str | None:
     return address_scheme(setting)
 
 
-def address_scheme(setting: str, supported: str = "https://, a path, tlc, datatalks or sample") -> str | None:
-    """Return the scheme of an address: `http`, `https` or `file`; None for a path. `supported` is for the error.
+def address_scheme(
+    setting: str,
+    schemes: Collection[str] = ("https", "http", "file", "gs", "s3"),
+    supported: str = "https://, gs://, s3://, a path, tlc, datatalks or sample",
+) -> str | None:
+    """Return the scheme of an address, one of `schemes`; None for a path. `supported` is for the error.
 
     Raises:
         ValueError: another scheme.
@@ -120,7 +125,7 @@ def address_scheme(setting: str, supported: str = "https://, a path, tlc, datata
     scheme, separator, _ = setting.partition("://")
     if not separator:
         return None
-    if scheme.lower() not in ("http", "https", "file"):
+    if scheme.lower() not in schemes:
         raise ValueError(f"{scheme.lower()}:// is not supported; use {supported}")
     return scheme.lower()
 
@@ -137,7 +142,7 @@ class WebSource(TripSource):
 
     def probe(self, kind: TaxiKind, month: Month) -> Published | None:
         """Request the headers. A 403 may mean "no such file" (TLC's server) or "access denied": see `_check_access`."""
-        if _cannot_exist(kind, month):
+        if cannot_exist(kind, month):
             return None
         address, label = filled(self._template, kind, month), f"{kind.name} {month}"
         status, published = self._downloader.probe(address, label)
@@ -167,10 +172,9 @@ class WebSource(TripSource):
         """Download the month unless the local copy is current."""
         address, published = filled(self._template, kind, month), self.probe(kind, month)
         if published is None:
-            raise _not_published(kind, month, redact(address))
+            raise not_published(kind, month, redact(address))
         # .parquet, .csv.gz, .csv or nothing, as the address ends
-        suffixes = re.findall(r"\.(?:csv|parquet|gz)\b", Path(urlsplit(address).path.lower()).name)[-2:]
-        target = folder / f"{kind.file_stem}_{month}{''.join(suffixes)}"
+        target = folder / f"{kind.file_stem}_{month}{_suffixes(address)}"
         return self._downloader.fetch(address, target, f"{kind.name} {month}", published, progress)
 
     def zones(self, folder: Path) -> Fetched | None:
@@ -178,6 +182,33 @@ class WebSource(TripSource):
         if self._zones is None:
             return None
         return download_lookup(self._downloader, self._zones, folder / ZONES_FILE, ZONES)
+
+
+class BucketSource(TripSource):
+    """Months in a bucket, at an address that contains the month: objects, or folders of parts."""
+
+    def __init__(self, template: str):
+        if "@" in urlsplit(template).netloc:
+            raise PermanentError(
+                "TAXI_SOURCE: an address of a bucket has no user or password; set the credentials in the environment."
+            )
+        self.name = self._template = template
+
+    def probe(self, kind: TaxiKind, month: Month) -> Published | None:
+        """Return the generation (Google) or the ETag (Amazon) of the object, or those of all in a folder, as its version."""
+        return None if cannot_exist(kind, month) else self._objects(kind, month).published()
+
+    def fetch(self, kind: TaxiKind, month: Month, folder: Path, progress: DownloadProgress | None = None) -> Fetched:
+        """Copy the object, or the objects of a folder."""
+        if cannot_exist(kind, month) or not (published := (objects := self._objects(kind, month)).published()):
+            raise not_published(kind, month, filled(self._template, kind, month))
+        target = folder / f"{kind.file_stem}_{month}.bucket{_suffixes(published.location)}"
+        return objects.fetch(published, target, progress)
+
+    def _objects(self, kind: TaxiKind, month: Month) -> ObjectFolder:
+        from taxi_assets.publisher.object_source import ObjectFolder
+
+        return ObjectFolder(filled(self._template, kind, month), f"{kind.name} {month}")
 
 
 class PathSource(TripSource):
@@ -191,7 +222,7 @@ class PathSource(TripSource):
         there is no file."""
         path = self._path(kind, month)
         try:
-            files = [] if _cannot_exist(kind, month) else files_of(path)
+            files = [] if cannot_exist(kind, month) else files_of(path)
             facts = [file.stat() for file in files]
         except OSError as error:
             raise _unreadable(kind, month, path, error) from None
@@ -208,7 +239,7 @@ class PathSource(TripSource):
         path, published = self._path(kind, month), self.probe(kind, month)
         if published is None:
             missing = f"{kind.name} {month}: there is no file {path}; check TAXI_SOURCE."
-            raise _not_published(kind, month, missing=missing)
+            raise not_published(kind, month, missing=missing)
         try:
             sha256 = sha256_of(*files_of(path))
         except OSError as error:
@@ -231,7 +262,7 @@ class SampleSource(TripSource):
 
     def probe(self, kind: TaxiKind, month: Month) -> Published | None:
         """Return the version of the generated bytes: version 2 has request_source."""
-        if _cannot_exist(kind, month):
+        if cannot_exist(kind, month):
             return None
         version = f"sample-v{2 if month >= REQUEST_SOURCE_SINCE else 1}-{self._rows}"
         return Published(f"generated, {self._rows} rows", version, None, None)
@@ -242,7 +273,7 @@ class SampleSource(TripSource):
 
         published = self.probe(kind, month)
         if published is None:
-            raise PermanentError(_cannot_exist(kind, month))
+            raise PermanentError(cannot_exist(kind, month))
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / f"{kind.file_stem}_{month}.sample-{self._rows}.csv.gz"
         write_sample(path, kind, month, self._rows)
@@ -260,29 +291,10 @@ class SampleSource(TripSource):
         return Fetched(path, published, sha256_of(path), downloaded=False, generated=True)
 
 
+def _suffixes(address: str) -> str:
+    """Return what a file is by its address, for its copy: `.csv.gz`."""
+    return "".join(re.findall(r"\.(?:csv|parquet|gz)\b", Path(urlsplit(address).path.lower()).name)[-2:])
+
+
 def _unreadable(kind: TaxiKind, month: Month, path: Path, error: OSError) -> PermanentError:
     return PermanentError(f"{kind.name} {month}: {path} cannot be read ({error.strerror}); check its permissions.")
-
-
-def _cannot_exist(kind: TaxiKind, month: Month) -> str | None:
-    """Return why no publisher can have the month, or None; no request is sent."""
-    if month.start > dt.datetime.now(NEW_YORK).replace(tzinfo=None):
-        return f"{kind.name} {month} is in the future; choose a past month."
-    first = Month(*kind.first_month)
-    return f"{kind.name} {month} is before {first}, the first published month." if month < first else None
-
-
-def _not_published(kind: TaxiKind, month: Month, address: str = "", missing: str = "") -> PermanentError:
-    """Return the error about a month that is not published at `address`, or whose local file is `missing`."""
-    if reason := _cannot_exist(kind, month):
-        return PermanentError(reason)
-    today = dt.datetime.now(NEW_YORK)
-    if (today.year - month.year) * 12 + today.month - month.month <= LATE_MONTHS:
-        return NotPublishedYet(
-            missing
-            or f"{kind.name} {month} is not published yet ({address}); the newest month is usually about two months old, so "
-            "run it again later."
-        )
-    return PermanentError(
-        missing or f"{kind.name} {month} is not published at {address}; check the month and TAXI_SOURCE."
-    )

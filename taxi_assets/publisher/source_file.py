@@ -16,7 +16,7 @@ import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, BinaryIO, Literal
 from urllib.parse import unquote
 
@@ -196,12 +196,16 @@ class SourceFile:
 
 
 def files_of(path: Path) -> list[Path]:
-    """Return the file, if there is one; of a folder those in it that are not empty, by name, without Spark's `_SUCCESS` and
-    hidden ones."""
+    """Return the file, if there is one; of a folder the parts in it that are not empty, in the order of their names."""
     if not path.is_dir():
         return [path] if path.is_file() else []
-    found = [file for file in sorted(path.rglob("*")) if file.is_file() and file.stat().st_size]
-    return [file for file in found if not any(name.startswith(("_", ".")) for name in file.relative_to(path).parts)]
+    found = (file for file in sorted(path.rglob("*")) if is_part(file.relative_to(path)))
+    return [file for file in found if file.is_file() and file.stat().st_size]
+
+
+def is_part(path: PurePath) -> bool:
+    """Return whether a file of a folder holds rows, by its path in it: not Spark's `_SUCCESS`, nor a hidden one."""
+    return not any(name.startswith(("_", ".")) for name in path.parts)
 
 
 def _partition(folder: str) -> tuple[str, str | None]:

@@ -18,6 +18,7 @@ from taxi_assets.publisher.lookups import ZONES, named_lookup
 from taxi_assets.publisher.reader import read_trips
 from taxi_assets.publisher.source import WebSource, trip_source
 from taxi_assets.publisher.template import filled
+from taxi_assets.publisher.unpublished import NEW_YORK
 from taxi_assets.publisher.zone_lookup import read_zones, sample_zones
 from taxi_assets_tests.misbehaving_server import Fault, Offer, misbehaving_server
 
@@ -30,7 +31,7 @@ CSV = b"VendorID,tpep_pickup_datetime\n1,2021-01-01 00:00:00\n"
 
 def ago(months: int) -> Month:
     """The month so many before the current one in New York; negative: after it."""
-    today = dt.datetime.now(sources.NEW_YORK)
+    today = dt.datetime.now(NEW_YORK)
     index = today.year * 12 + today.month - 1 - months
     return Month(index // 12, index % 12 + 1)
 
@@ -310,7 +311,7 @@ class TestSetting:
                 "tcl",
                 "or a path or URL that contains {month}, or {year} and {month_number}; got 'tcl'.",
             ),
-            ("s3://bucket/{month}", "TAXI_SOURCE: s3:// is not supported"),
+            ("ftp://bucket/{month}", "TAXI_SOURCE: ftp:// is not supported"),
             ("https://u:p/w@host/{month}", "https://***@host/{month} is not an http(s) address; check TAXI_SOURCE"),
             ("https://u:pw@host/x", "{month_number}; got 'https://***@host/x'."),
         ],
