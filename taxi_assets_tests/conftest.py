@@ -10,6 +10,15 @@ from types import SimpleNamespace
 import pytest
 
 from taxi_assets.core import folders
+from taxi_assets_tests.bigquery_fixtures import bigquery  # noqa: F401 - fixtures that a module imports are its own
+from taxi_assets_tests.gcs_fixtures import gcs, gcs_of_session  # noqa: F401
+from taxi_assets_tests.postgres_fixtures import (  # noqa: F401
+    every_postgres_server,
+    every_postgres_url,
+    own_postgres_server,
+    postgres_server,
+    postgres_url,
+)
 from taxi_assets_tests.processes import end_unwatched_tails, left_behind, until
 
 REPOSITORY = Path(__file__).resolve().parent.parent

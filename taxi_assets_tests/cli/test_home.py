@@ -12,10 +12,7 @@ import pytest
 
 from taxi_assets.cli.main import main
 from taxi_assets.sinks.postgres.embedded import EmbeddedPostgres
-from taxi_assets_tests.postgres_fixtures import own_postgres_server
 from taxi_assets_tests.processes import REPOSITORY, until
-
-__all__ = ["own_postgres_server"]
 
 OPEN_HISTORY = "import dagster as dg; instance = dg.DagsterInstance.get(); print('open', flush=True); input()"
 OPEN_FILE = "file = open('.taxi/notes'); print('open', flush=True); input()"

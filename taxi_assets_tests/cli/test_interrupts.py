@@ -24,10 +24,7 @@ from taxi_assets.datasets.schema import YELLOW
 from taxi_assets.sinks.postgres.embedded import EmbeddedPostgres
 from taxi_assets.status.run_history import RunHistory
 from taxi_assets_tests.misbehaving_server import Fault, Offer, misbehaving_server, wait_for_bytes
-from taxi_assets_tests.postgres_fixtures import postgres_server, postgres_url
 from taxi_assets_tests.processes import REPOSITORY, until
-
-__all__ = ["postgres_server", "postgres_url"]
 
 SECONDS = 3.0
 """Until a command has ended, on a busy machine."""

@@ -19,10 +19,8 @@ from taxi_assets.core.month import Month
 from taxi_assets.datasets.schema import YELLOW
 from taxi_assets.settings import load_settings
 from taxi_assets_tests.fake_publisher import FakePublisher, fake_publisher
-from taxi_assets_tests.postgres_fixtures import postgres_server, postgres_url, run_sql
+from taxi_assets_tests.postgres_fixtures import run_sql
 from taxi_assets_tests.processes import REPOSITORY, free_port
-
-__all__ = ["postgres_server", "postgres_url"]
 
 Taxi = Callable[..., tuple[int, str, str]]
 

@@ -1,4 +1,3 @@
-# ruff: noqa: F401, F811 - pytest finds fixtures by their imported names
 """A container's first command waits for the database, which it cannot reach at first (Direct VPC egress)."""
 
 from __future__ import annotations
@@ -9,7 +8,7 @@ import sys
 import time
 from pathlib import Path
 
-from taxi_assets_tests.postgres_fixtures import PostgresServer, own_postgres_server
+from taxi_assets_tests.postgres_fixtures import PostgresServer
 from taxi_assets_tests.processes import free_port
 
 COMMAND = [sys.executable, str(Path(__file__).resolve().parents[2] / "deploy/gcp/when-connected")]

@@ -9,8 +9,7 @@ import pytest
 from taxi_assets.cli.main import main
 from taxi_assets.core.failures import run_failures
 from taxi_assets.datasets.schema import YELLOW
-from taxi_assets.sinks.postgres.embedded import EmbeddedPostgres
-from taxi_assets_tests.graph import in_every_sink, instance, load, postgres  # noqa: F401
+from taxi_assets_tests.graph import Database, in_every_sink, instance, load, postgres  # noqa: F401
 from taxi_assets_tests.published_files import HEADER, line
 
 NEEDED = {"column_aliases": "fahrpreis=fare_amount", "date_order": "dmy", "decimal_comma": "true"}
@@ -29,7 +28,7 @@ def spreadsheet(folder: Path) -> None:
 
 def test_a_folder_of_spreadsheets_is_inspected_and_loaded_with_the_settings_that_it_needs(
     instance: dg.DagsterInstance,  # noqa: F811
-    postgres: EmbeddedPostgres,  # noqa: F811
+    postgres: Database,  # noqa: F811
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],

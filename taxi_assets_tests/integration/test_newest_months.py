@@ -24,7 +24,7 @@ import pytest
 from taxi_assets.datasets.schema import GREEN, YELLOW
 from taxi_assets.definitions import build_defs
 from taxi_assets.sinks.postgres.embedded import EmbeddedPostgres
-from taxi_assets_tests.graph import in_every_sink, instance, load, postgres  # noqa: F401
+from taxi_assets_tests.graph import Database, in_every_sink, instance, load, postgres  # noqa: F401
 from taxi_assets_tests.processes import REPOSITORY, free_port
 
 NEW = ("driver_age_band", "surge_fee")
@@ -105,7 +105,7 @@ def newest_day(bucket: Path) -> Path:
     return max((bucket / "yellow_tripdata_by_day").glob("*2026-07-*/*.parquet"))
 
 
-def columns_of_postgres(postgres: EmbeddedPostgres) -> list[str]:  # noqa: F811
+def columns_of_postgres(postgres: Database) -> list[str]:  # noqa: F811
     query = "SELECT column_name FROM information_schema.columns WHERE table_name = 'yellow_cab_data'"
     with psycopg.connect(postgres.url()) as connection:
         return [name for (name,) in connection.execute(query)]

@@ -19,10 +19,7 @@ import pytest
 from taxi_assets.cli.backfill import backfill_lock
 from taxi_assets.cli.main import main
 from taxi_assets.sinks.postgres.embedded import EmbeddedPostgres
-from taxi_assets_tests.postgres_fixtures import postgres_server, postgres_url
 from taxi_assets_tests.processes import REPOSITORY, until
-
-__all__ = ["postgres_server", "postgres_url"]
 
 BIN = Path(sys.executable).parent
 LAUNCH = """

@@ -7,17 +7,13 @@ import pytest
 from taxi_assets.datasets.schema import KINDS, TaxiKind
 from taxi_assets.reports.daily_summary import as_summary, require_reconciled, summary_sql
 from taxi_assets.sinks.contract import WriteContext
-from taxi_assets_tests.bigquery_fixtures import (  # noqa: F401
-    BigQueryServer,
-    bigquery,
-    bigquery_sink,
-)
+from taxi_assets_tests.bigquery_fixtures import BigQueryServer, bigquery_sink
 from taxi_assets_tests.cleaned_months import cleaned_sample
 from taxi_assets_tests.summaries import summarize
 
 
 @pytest.mark.parametrize("kind", KINDS.values(), ids=lambda kind: kind.name)
-def test_bigquery_and_duckdb_answer_the_same_summary(bigquery: BigQueryServer, kind: TaxiKind, tmp_path):  # noqa: F811
+def test_bigquery_and_duckdb_answer_the_same_summary(bigquery: BigQueryServer, kind: TaxiKind, tmp_path):
     month = cleaned_sample(tmp_path, kind=kind)
     sink = bigquery_sink(bigquery.endpoint)
     sink.replace(month.kind.table, bigquery.upload(month.clean), WriteContext(str(uuid.uuid4()), "token", print, {}))

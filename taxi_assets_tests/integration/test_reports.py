@@ -15,13 +15,12 @@ from taxi_assets.reports.daily_summary import KEY, SUMMARY_NAMES, summary_table
 from taxi_assets.settings import load_settings
 from taxi_assets.sinks.contract import WriteContext
 from taxi_assets.sinks.parquet_object.io_manager import ParquetObjectIOManager
-from taxi_assets.sinks.postgres.embedded import EmbeddedPostgres
 from taxi_assets.sinks.postgres.io_manager import PostgresIOManager
 from taxi_assets.sinks.several import SeveralSinks
 from taxi_assets.sinks.storage.local_bucket import LocalBucket
-from taxi_assets_tests.bigquery_fixtures import BUCKET, BigQueryServer, bigquery, bigquery_sink  # noqa: F401
+from taxi_assets_tests.bigquery_fixtures import BUCKET, BigQueryServer, bigquery_sink
 from taxi_assets_tests.cleaned_months import cleaned_sample
-from taxi_assets_tests.graph import instance, postgres
+from taxi_assets_tests.graph import Database, instance, postgres
 from taxi_assets_tests.summaries import summarize
 
 __all__ = ["instance", "postgres"]
@@ -56,7 +55,7 @@ def deadlines() -> dg.AssetSelection:
     return dg.AssetSelection.checks(*check_keys(YELLOW, load_settings()))
 
 
-def in_every_place(tmp_path: Path, postgres: EmbeddedPostgres) -> dict[str, list[tuple]]:
+def in_every_place(tmp_path: Path, postgres: Database) -> dict[str, list[tuple]]:
     """The summary's rows, read with each place's own client and none of our code."""
     with psycopg.connect(postgres.url()) as connection:
         held = {"postgres": connection.execute(f"SELECT {COLUMNS} FROM ny_taxi.yellow_daily_summary").fetchall()}
@@ -173,7 +172,7 @@ def test_a_profile_that_cannot_be_read_is_left_out_of_the_comparison(run, tmp_pa
     assert report.metadata["other_years"].value == "none loaded"
 
 
-def test_the_summary_is_loaded_into_bigquery_from_its_object(bigquery: BigQueryServer, tmp_path, postgres, monkeypatch):  # noqa: F811
+def test_the_summary_is_loaded_into_bigquery_from_its_object(bigquery: BigQueryServer, tmp_path, postgres, monkeypatch):
     monkeypatch.setenv("STORAGE_EMULATOR_HOST", bigquery.storage)
     sink, month = bigquery_sink(bigquery.endpoint), cleaned_sample(tmp_path, 3_000)
     objects = ParquetObjectIOManager(location=f"gs://{BUCKET}", template="{month}.parquet")

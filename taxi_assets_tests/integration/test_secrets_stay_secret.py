@@ -28,10 +28,8 @@ from taxi_assets.definitions import build_defs
 from taxi_assets.publisher.sample import write_sample
 from taxi_assets.settings import load_settings
 from taxi_assets_tests.alert_servers import mail_server, webhook
-from taxi_assets_tests.postgres_fixtures import PostgresServer, as_user, postgres_server, postgres_url, run_sql
+from taxi_assets_tests.postgres_fixtures import PostgresServer, as_user, run_sql
 from taxi_assets_tests.processes import REPOSITORY, free_port
-
-__all__ = ["postgres_server", "postgres_url"]
 
 PLAIN, ENCODED = "Zq7Marker", "%5Aq7Marker"
 FORMS = ("q7Marker", base64.b64encode(f"u:{PLAIN}".encode()).decode().rstrip("="))

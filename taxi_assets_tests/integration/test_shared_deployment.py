@@ -20,10 +20,8 @@ import requests
 from taxi_assets.datasets.codes import CODE_VIEWS
 from taxi_assets.sinks.postgres.embedded import EmbeddedPostgres
 from taxi_assets_tests.integration.test_webserver import ask, ended
-from taxi_assets_tests.postgres_fixtures import postgres_server, postgres_url, rows_of
+from taxi_assets_tests.postgres_fixtures import rows_of
 from taxi_assets_tests.processes import REPOSITORY, free_port, running, until
-
-__all__ = ["postgres_server", "postgres_url"]
 
 TEAM = """
 import dagster as dg

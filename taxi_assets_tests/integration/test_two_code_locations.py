@@ -10,9 +10,6 @@ import pytest
 
 from taxi_assets.definitions import build_defs
 from taxi_assets.settings import Settings
-from taxi_assets_tests.postgres_fixtures import postgres_server, postgres_url
-
-__all__ = ["postgres_server", "postgres_url"]
 
 
 def materialize(settings: Settings) -> dg.ExecuteInProcessResult:

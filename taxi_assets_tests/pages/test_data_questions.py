@@ -17,10 +17,10 @@ from taxi_assets.datasets.trips import trips
 from taxi_assets.datasets.zones import ZONES
 from taxi_assets.publisher.zone_lookup import sample_zones
 from taxi_assets.sinks.contract import WriteContext
-from taxi_assets_tests.bigquery_fixtures import PROJECT, bigquery
+from taxi_assets_tests.bigquery_fixtures import PROJECT
 from taxi_assets_tests.cleaned_months import cleaned_sample
 from taxi_assets_tests.conftest import REPOSITORY
-from taxi_assets_tests.postgres_fixtures import postgres_server, rows_of
+from taxi_assets_tests.postgres_fixtures import rows_of
 from taxi_assets_tests.sinks.place_fixtures import place
 from taxi_assets_tests.sinks.places.base import MAKE, Place
 

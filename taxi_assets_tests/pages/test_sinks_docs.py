@@ -1,4 +1,3 @@
-# ruff: noqa: F401, F811 - pytest finds fixtures by their imported names
 """docs/sinks.md does what it says, in a project of its own, and imports nothing of taxis."""
 
 import os
@@ -7,7 +6,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-from taxi_assets_tests.postgres_fixtures import postgres_server, postgres_url
 from taxi_assets_tests.processes import REPOSITORY
 
 PAGE = REPOSITORY / "docs" / "sinks.md"

@@ -15,7 +15,7 @@ from taxi_assets.core.errors import PermanentError, TransientError
 from taxi_assets.core.month import Month
 from taxi_assets.datasets.schema import YELLOW
 from taxi_assets.publisher.source import trip_source
-from taxi_assets_tests.gcs_fixtures import GcsServer, gcs, gcs_of_session  # noqa: F401
+from taxi_assets_tests.gcs_fixtures import GcsServer
 from taxi_assets_tests.published_files import HEADER, MONTH, ROW, parquet, read
 
 CSV = f"{HEADER}\n{ROW}\n".encode()

@@ -1,4 +1,3 @@
-# ruff: noqa: F401, F811 - pytest finds fixtures by their imported names
 """Some of the random histories, with real sinks: Postgres, DuckDB, an object and day folders in a directory."""
 
 from __future__ import annotations
@@ -8,7 +7,6 @@ import random
 
 import pytest
 
-from taxi_assets_tests.postgres_fixtures import postgres_server, postgres_url
 from taxi_assets_tests.simulation.history import random_history, simulate
 from taxi_assets_tests.simulation.real import RealWorld
 

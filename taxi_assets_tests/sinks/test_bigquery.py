@@ -16,12 +16,7 @@ from google.cloud import bigquery as google
 from taxi_assets.core.errors import PermanentError
 from taxi_assets.datasets.schema import GREEN, YELLOW, Column
 from taxi_assets.sinks.parquet_object.io_manager import ParquetObjectIOManager
-from taxi_assets_tests.bigquery_fixtures import (
-    BUCKET,
-    PROJECT,
-    bigquery,
-    bigquery_sink,
-)
+from taxi_assets_tests.bigquery_fixtures import BUCKET, PROJECT, bigquery_sink
 from taxi_assets_tests.bigquery_sink_fixtures import (
     FEBRUARY,
     JANUARY,

@@ -14,12 +14,7 @@ from taxi_assets.core.errors import PermanentError, TransientError
 from taxi_assets.core.staging import stage
 from taxi_assets.datasets.schema import YELLOW
 from taxi_assets.reports.daily_summary import summary_table
-from taxi_assets_tests.bigquery_fixtures import (
-    PROJECT,
-    Request,
-    bigquery,
-    bigquery_sink,
-)
+from taxi_assets_tests.bigquery_fixtures import PROJECT, Request, bigquery_sink
 from taxi_assets_tests.bigquery_sink_fixtures import (
     JANUARY,
     a_run,

@@ -16,10 +16,7 @@ import pytest
 
 from taxi_assets.core.month import Month
 from taxi_assets.datasets.schema import GREEN, YELLOW
-from taxi_assets_tests.bigquery_fixtures import bigquery
-from taxi_assets_tests.gcs_fixtures import gcs_of_session
 from taxi_assets_tests.months import same_manifest
-from taxi_assets_tests.postgres_fixtures import postgres_server
 from taxi_assets_tests.sinks.contract import (
     EVERYWHERE,
     KILLS,

@@ -23,8 +23,8 @@ from taxi_assets.sinks.bigquery.dimensions import BigQueryDimensions
 from taxi_assets.sinks.dimensions import DimensionPlace
 from taxi_assets.sinks.duckdb.io_manager import DuckDBIOManager
 from taxi_assets.sinks.postgres.io_manager import PostgresIOManager
-from taxi_assets_tests.bigquery_fixtures import PROJECT, bigquery, bigquery_sink
-from taxi_assets_tests.postgres_fixtures import postgres_server, rows_of, run_sql
+from taxi_assets_tests.bigquery_fixtures import PROJECT, bigquery_sink
+from taxi_assets_tests.postgres_fixtures import rows_of, run_sql
 from taxi_assets_tests.processes import free_port
 from taxi_assets_tests.sinks.dimension_places import (
     PLACES,

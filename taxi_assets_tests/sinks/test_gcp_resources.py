@@ -1,4 +1,3 @@
-# ruff: noqa: F401, F811 - pytest finds fixtures by their imported names
 """The resources `gcs` and `bigquery` serve assets of other projects, annotated with dagster-gcp's classes, at the emulators."""
 
 import dagster as dg
@@ -10,7 +9,7 @@ from taxi_assets.definitions import build_defs
 from taxi_assets.settings import Settings
 from taxi_assets.sinks.bigquery.resource import Warehouse
 from taxi_assets.sinks.storage.resource import Storage
-from taxi_assets_tests.bigquery_fixtures import BUCKET, PROJECT, BigQueryServer, bigquery
+from taxi_assets_tests.bigquery_fixtures import BUCKET, PROJECT, BigQueryServer
 
 
 @dg.asset

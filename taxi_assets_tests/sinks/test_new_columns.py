@@ -1,4 +1,3 @@
-# ruff: noqa: F401 - pytest finds fixtures by their imported names
 """Every sink takes columns that no version knows yet, keeps those of other months, and extends what older versions wrote."""
 
 from __future__ import annotations
@@ -23,9 +22,8 @@ from taxi_assets.sinks.day_folders.io_manager import DayFoldersIOManager
 from taxi_assets.sinks.duckdb.io_manager import DuckDBIOManager
 from taxi_assets.sinks.parquet_object.io_manager import ParquetObjectIOManager
 from taxi_assets.sinks.postgres.io_manager import PostgresIOManager
-from taxi_assets_tests.bigquery_fixtures import bigquery, bigquery_sink
+from taxi_assets_tests.bigquery_fixtures import bigquery_sink
 from taxi_assets_tests.months import month_of_trips, same_trips
-from taxi_assets_tests.postgres_fixtures import postgres_server, postgres_url
 
 OLDER = dataclasses.replace(YELLOW, columns=tuple(c for c in YELLOW.columns if c.name != "request_source"))
 """Yellow as the version before 2026-06 knew it."""

@@ -17,15 +17,7 @@ from taxi_assets.datasets.schema import GREEN, YELLOW
 from taxi_assets.sinks.contract import WriteContext
 from taxi_assets.sinks.postgres.io_manager import PostgresIOManager
 from taxi_assets_tests.months import same_trips
-from taxi_assets_tests.postgres_fixtures import (
-    ON_OTHER_VERSIONS,
-    every_postgres_server,
-    every_postgres_url,
-    postgres_server,
-    postgres_url,
-    rows_of,
-    run_sql,
-)
+from taxi_assets_tests.postgres_fixtures import ON_OTHER_VERSIONS, rows_of, run_sql
 from taxi_assets_tests.postgres_sink_fixtures import (
     FEBRUARY,
     JANUARY,

@@ -14,16 +14,7 @@ from taxi_assets.sinks.postgres.embedded import EmbeddedPostgres
 from taxi_assets.sinks.postgres.io_manager import PostgresIOManager
 from taxi_assets_tests.certificates import own_certificate
 from taxi_assets_tests.months import same_trips
-from taxi_assets_tests.postgres_fixtures import (
-    as_user,
-    encrypting,
-    every_postgres_server,
-    every_postgres_url,
-    postgres_server,
-    postgres_url,
-    rows_of,
-    run_sql,
-)
+from taxi_assets_tests.postgres_fixtures import as_user, encrypting, rows_of, run_sql
 from taxi_assets_tests.postgres_sink_fixtures import (
     JANUARY,
     TABLE,

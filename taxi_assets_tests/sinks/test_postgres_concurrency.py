@@ -15,13 +15,7 @@ from taxi_assets.core.errors import TransientError
 from taxi_assets.datasets.schema import YELLOW
 from taxi_assets.sinks.postgres.io_manager import PostgresIOManager
 from taxi_assets_tests.months import same_trips
-from taxi_assets_tests.postgres_fixtures import (
-    ON_OTHER_VERSIONS,
-    every_postgres_server,
-    every_postgres_url,
-    postgres_server,
-    postgres_url,
-)
+from taxi_assets_tests.postgres_fixtures import ON_OTHER_VERSIONS
 from taxi_assets_tests.postgres_sink_fixtures import (
     JANUARY,
     TABLE,

@@ -16,13 +16,7 @@ from taxi_assets.datasets.schema import YELLOW, Column, TaxiKind
 from taxi_assets.sinks.postgres.embedded import EmbeddedPostgres
 from taxi_assets.sinks.postgres.io_manager import EmbeddedPostgresIOManager, PostgresIOManager
 from taxi_assets_tests.months import one_pickup_outside, same_trips
-from taxi_assets_tests.postgres_fixtures import (
-    own_postgres_server,
-    postgres_server,
-    postgres_url,
-    rows_of,
-    run_sql,
-)
+from taxi_assets_tests.postgres_fixtures import rows_of, run_sql
 from taxi_assets_tests.postgres_sink_fixtures import (
     JANUARY,
     TABLE,

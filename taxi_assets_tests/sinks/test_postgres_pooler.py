@@ -1,4 +1,3 @@
-# ruff: noqa: F401, F811 - pytest finds fixtures by their imported names
 """Postgres behind PgBouncer with transaction pooling: a connection of the server is another client's after each transaction."""
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from taxi_assets.datasets.schema import YELLOW
 from taxi_assets.sinks.contract import WriteContext
 from taxi_assets.sinks.postgres.io_manager import PostgresIOManager
 from taxi_assets_tests.months import month_of_trips, same_trips
-from taxi_assets_tests.postgres_fixtures import postgres_server, postgres_url, rows_of
+from taxi_assets_tests.postgres_fixtures import rows_of
 from taxi_assets_tests.processes import end, free_port, until
 
 

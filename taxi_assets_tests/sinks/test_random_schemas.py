@@ -21,10 +21,7 @@ from taxi_assets.core.month_file import MonthFile
 from taxi_assets.core.staging import stage
 from taxi_assets.core.table import Table
 from taxi_assets.sinks.contract import WriteContext
-from taxi_assets_tests.bigquery_fixtures import bigquery
-from taxi_assets_tests.gcs_fixtures import gcs_of_session
 from taxi_assets_tests.months import same_manifest
-from taxi_assets_tests.postgres_fixtures import postgres_server
 from taxi_assets_tests.sinks.place_fixtures import place
 from taxi_assets_tests.sinks.places import SINKS
 from taxi_assets_tests.sinks.places.base import Place

@@ -15,9 +15,9 @@ from taxi_assets.datasets.codes import CODE_VIEWS
 from taxi_assets.datasets.schema import FHVHV, KINDS
 from taxi_assets.datasets.trips import TRIP_COLUMNS, trips
 from taxi_assets.sinks.contract import WriteContext
-from taxi_assets_tests.bigquery_fixtures import PROJECT, bigquery
+from taxi_assets_tests.bigquery_fixtures import PROJECT
 from taxi_assets_tests.cleaned_months import CleanedMonth, cleaned_sample
-from taxi_assets_tests.postgres_fixtures import postgres_server, rows_of, run_sql
+from taxi_assets_tests.postgres_fixtures import rows_of, run_sql
 from taxi_assets_tests.sinks.place_fixtures import place
 from taxi_assets_tests.sinks.places.base import MAKE, Place
 
