@@ -165,10 +165,17 @@ def without_quotes(block: Block, separator: bytes) -> bytes | None:
     at the lines' ends, no field has a separator or a mark.
     """
     data = block.data.removesuffix(b"\n").removesuffix(b"\r")
-    between, marks = data.count(separator), data.count(b'"')
-    ends = data.count(b'"\n"') + data.count(b'"\r\n"')
-    whole = data[:1] == data[-1:] == b'"' and ends == block.lines - 1 and data.count(b'"' + separator + b'"') == between
-    return block.data.replace(b'"', b"") if whole and marks == 2 * (between + block.lines) else None
+    characters = np.frombuffer(data, np.uint8)
+    marks = characters == ord('"')
+
+    def between_marks(character: bytes) -> int:
+        return np.count_nonzero((characters[1:-1] == ord(character)) & marks[:-2] & marks[2:])
+
+    separators = data.count(separator)
+    ends = between_marks(b"\n") + (data.count(b'"\r\n"') if b"\r" in data else 0)
+    whole = data[:1] == data[-1:] == b'"' and ends == block.lines - 1 and between_marks(separator) == separators
+    only_around = whole and np.count_nonzero(marks) == 2 * (separators + block.lines)
+    return block.data.translate(None, b'"') if only_around else None
 
 
 def _type_read(layout: Layout, name: str) -> pa.DataType:
