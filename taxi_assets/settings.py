@@ -50,6 +50,12 @@ class Settings(HomeSettings, CleaningRules):
         repr=False,  # as above
         description="Path or https address of a CSV with the bases of for-hire vehicles (base_number, base_name); unset: none.",
     )
+    zone_outlines: str | None = Field(
+        None,
+        repr=False,  # as above
+        description="Path or https address of the outlines of the taxi zones, GeoJSON in degrees (WGS 84), by which trips with "
+        "coordinates get zone ids; unset: none do.",
+    )
     new_columns: Literal["keep", "add", "refuse"] = Field(
         "keep",
         description="What to do with a published column that this version does not know: `keep` its values in the raw month "
@@ -179,7 +185,7 @@ class Settings(HomeSettings, CleaningRules):
         address_scheme(value)
         return value
 
-    @field_validator("zones", "fhv_bases")
+    @field_validator("zones", "fhv_bases", "zone_outlines")
     @classmethod
     def _known_lookup(cls, value: str | None) -> str | None:
         if value:
