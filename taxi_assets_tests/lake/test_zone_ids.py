@@ -13,7 +13,7 @@ from taxi_assets.core.errors import PermanentError
 from taxi_assets.core.month import Month
 from taxi_assets.core.staging import stage
 from taxi_assets.datasets.rules import CleaningRules
-from taxi_assets.datasets.schema import YELLOW
+from taxi_assets.datasets.schema import GREEN, YELLOW, TaxiKind
 from taxi_assets.lake.cleaning import clean_month
 from taxi_assets.lake.raw_month import loaded_columns
 from taxi_assets.lake.zone_ids import ZoneIds
@@ -137,14 +137,15 @@ def test_a_published_column_of_the_same_name_gets_another_one():
 
 
 @pytest.mark.parametrize(
-    ("name", "month"),
+    ("kind", "name", "month"),
     [
-        ("yellow_csv_samples/yellow_tripdata_2009-01_first1000_from_parquet.csv", "2009-01"),
-        ("yellow_csv_samples/yellow_tripdata_2016-03_random_indexed.csv", "2016-03"),
+        (YELLOW, "yellow_csv_samples/yellow_tripdata_2009-01_first1000_from_parquet.csv", "2009-01"),
+        (YELLOW, "yellow_csv_samples/yellow_tripdata_2016-03_random_indexed.csv", "2016-03"),
+        (GREEN, "green_csv_heads/green_tripdata_2015-05.csv", "2015-05"),
     ],
 )
-def test_real_trips_are_where_ray_casting_finds_them(name: str, month: str, tlc: Callable[[str], Path]):
-    trips = pa.Table.from_batches(list(read_trips(tlc(name), YELLOW, Month.parse(month))))
+def test_real_trips_are_where_ray_casting_finds_them(kind: TaxiKind, name: str, month: str, tlc: Callable[[str], Path]):
+    trips = pa.Table.from_batches(list(read_trips(tlc(name), kind, Month.parse(month))))
     for end in ("pickup", "dropoff"):
         x, y = (trips[f"{end}_{axis}"].drop_null().to_numpy() for axis in ("longitude", "latitude"))
         zones = require_agreement(tlc(NAME), x, y)
