@@ -178,6 +178,30 @@ def high_volume_table(section: Mapping[str, Any]) -> str:
     )
 
 
+def zone_ids_table(section: Mapping[str, Any]) -> str:
+    """Points a second, and how they agree with ray casting, by area."""
+    lines = [
+        (
+            line["area"],
+            f"{line['points']:,}",
+            f"{line['inside']:,}",
+            f"{line['points'] / line['seconds'] / 1e6:.1f}",
+            f"{100 - 100 * line['differing'] / line['points']:.4f} %",
+            f"{line['differing']}, {line['on_borders']}",
+        )
+        for line in section["lines"]
+    ]
+    head = (
+        "points in",
+        "points",
+        "in a zone",
+        "million a second",
+        "agree",
+        "others, of them on borders",
+    )
+    return f"{_where(section)} The index is made in {section['seconds_to_start']:.2f} s.\n\n{table(head, lines)}"
+
+
 def growth(lines: Sequence[Mapping[str, Any]]) -> list[tuple[str, str, str, str]]:
     """For each case how many times the peak at the usual month's rows its peak at the most rows is."""
     peaks: dict[str, dict[int, float]] = {}
@@ -218,4 +242,5 @@ SECTIONS: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "scale": scale_table,
     "high_volume": high_volume_table,
     "backfill": backfill_table,
+    "zone_ids": zone_ids_table,
 }

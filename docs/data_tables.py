@@ -17,7 +17,7 @@ from taxi_assets.datasets.eras import ALIASES, ERAS, FOR_HIRE_ALIASES, METER
 from taxi_assets.datasets.rules import RULES, CleaningRules, Rule
 from taxi_assets.datasets.schema import FHV, FHVHV, GREEN, KINDS, REJECT_COLUMNS, YELLOW
 from taxi_assets.datasets.trips import TRIP_COLUMNS, trips
-from taxi_assets.datasets.zones import ZONE_COLUMNS
+from taxi_assets.datasets.zones import ZONE_COLUMNS, ZONE_ID_COLUMNS
 from taxi_assets.publisher.rows import REASONS
 
 PAGE = Path(__file__).with_name("data.md")
@@ -154,6 +154,14 @@ def zones() -> str:
     )
 
 
+def zone_ids() -> str:
+    """The columns that are added to trips with coordinates."""
+    return table(
+        ("column", "type", "what it is"),
+        [(f"`{c.name}`", c.type, c.description) for c in ZONE_ID_COLUMNS],
+    )
+
+
 def nulls() -> str:
     """Texts that stand for no value."""
     return ", ".join(f"`{text}`" if text else "the empty field" for text in NULL_TEXTS)
@@ -164,7 +172,10 @@ def trip_columns() -> str:
     values = {table.kind: expressions for table, expressions in trips().parts}
 
     def shown(kind: str, name: str) -> str:
-        expression = re.sub(r"COALESCE\(([a-z_]+), 0\)", r"\1", values[kind].get(name, ""))
+        value = values[kind].get(name, "")
+        if isinstance(value, tuple):
+            return f"`{value[0]}`, else `{value[1]}`"
+        expression = re.sub(r"COALESCE\(([a-z_]+), 0\)", r"\1", value)
         return f"`{expression}`" if expression else "null"
 
     return table(
@@ -176,7 +187,7 @@ def trip_columns() -> str:
 SECTIONS = {
     f.__name__: f
     for f in (schema, fhv_schema, fhvhv_schema, eras, headers, aliases, codes, reasons, rules, reject_fields)
-} | {f.__name__: f for f in (zones, nulls, trip_columns)}
+} | {f.__name__: f for f in (zones, zone_ids, nulls, trip_columns)}
 
 
 def rendered(page: str) -> str:

@@ -51,6 +51,12 @@ class Settings(HomeSettings, CleaningRules, FileSettings):
         repr=False,  # as above
         description="Path or https address of a CSV with the bases of for-hire vehicles (base_number, base_name); unset: none.",
     )
+    zone_outlines: str | None = Field(
+        None,
+        repr=False,  # as above
+        description="Path or https address of the outlines of the taxi zones, GeoJSON in degrees (WGS 84), by which trips with "
+        "coordinates get zone ids; unset: none do.",
+    )
     executor: Literal["in_process", "multiprocess", "celery"] = Field(
         "in_process",
         description="How a run executes its steps: in its own process, in one process per step, or on Celery workers, "
@@ -172,7 +178,7 @@ class Settings(HomeSettings, CleaningRules, FileSettings):
         require_source(value)
         return value
 
-    @field_validator("zones", "fhv_bases")
+    @field_validator("zones", "fhv_bases", "zone_outlines")
     @classmethod
     def _known_lookup(cls, value: str | None) -> str | None:
         if value:

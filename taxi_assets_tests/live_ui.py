@@ -24,6 +24,11 @@ GRAPH = "/asset-groups?expanded=" + ",".join(f"global@global:{group}" for group 
 LAST_RUN = "{ runsOrError(limit: 1) { ... on Runs { results { status tags { key value } } } } }"
 
 
+def environment(home: Path, rows: int = 2000, source: str = "sample", kinds: str = "yellow") -> dict[str, str]:
+    """The variables of the processes in this home."""
+    return {"DAGSTER_HOME": str(home), "TAXI_SOURCE": source, "TAXI_SAMPLE_ROWS": str(rows), "TAXI_KINDS": kinds}
+
+
 @contextmanager
 def live_ui(home: Path, rows: int = 2000, source: str = "sample", kinds: str = "yellow") -> Iterator[str]:
     """The UI's URL. The home has a copy of the code, so that edits do not reload it during a test."""
@@ -33,7 +38,7 @@ def live_ui(home: Path, rows: int = 2000, source: str = "sample", kinds: str = "
     shutil.copytree(REPOSITORY / "taxi_assets", home / "taxi_assets", ignore=no_caches, dirs_exist_ok=True)
     (home / ".taxi").mkdir(exist_ok=True)
     port, log = free_port(), home / "dagster-dev.log"
-    env = {"DAGSTER_HOME": str(home), "TAXI_SOURCE": source, "TAXI_SAMPLE_ROWS": str(rows), "TAXI_KINDS": kinds}
+    env = environment(home, rows, source, kinds)
     try:
         with running("-m", "dagster", "dev", "-h", "127.0.0.1", "-p", str(port), env=env, cwd=home, log=log):
             address = f"http://127.0.0.1:{port}"
@@ -54,7 +59,11 @@ def materialize(page: Page, address: str, month: str, kind: TaxiKind = YELLOW, s
     """Load a month as a person does, by clicking through the job's page, and wait until its run succeeded."""
     page.goto(f"{address}/locations/taxi_assets.definitions/jobs/{job_name(kind)}")
     page.get_by_role("button", name="Materialize all").click()
-    page.get_by_role("button", name="Show all partitions").click()
+    confirm, partitions = (page.get_by_role("button", name=name) for name in ("Confirm", "Show all partitions"))
+    confirm.or_(partitions).first.wait_for()
+    if confirm.count():  # the views are over tables of datasets that are not loaded yet
+        confirm.click()
+    partitions.click()
     box = page.locator("input[type=text]:visible").last
     box.fill(f"{month}-01")
     box.press("Enter")

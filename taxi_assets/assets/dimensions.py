@@ -5,24 +5,27 @@ fails there is a warning, because no month depends on them.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
 from taxi_assets.assets.publisher import Publisher
+from taxi_assets.assets.zone_outlines import fetch_outlines
 from taxi_assets.core.dimension import Dimension
 from taxi_assets.core.errors import TaxiError
 from taxi_assets.core.failures import RETRY, explained
 from taxi_assets.core.table import Table
 from taxi_assets.datasets.bases import BASES
-from taxi_assets.datasets.zones import ZONES
+from taxi_assets.datasets.zones import OUTLINE, ZONES
 from taxi_assets.keys import CODE_VERSION, OWNERS, PUBLISHER_POOL
 from taxi_assets.settings import Settings
 from taxi_assets.sinks.contract import table_metadata
 from taxi_assets.sinks.dimensions import loads_months
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from taxi_assets.publisher.published import Fetched
 
 IO_MANAGER = "dimensions"
@@ -33,7 +36,7 @@ PLACES = "places"
 class DimensionAsset:
     """The asset of a dimension: its table, the group it is shown in, and what fetches it; None from a source without it.
 
-    `exists`: whether the settings ask for it.
+    `exists`: whether the settings ask for it; `with_settings`: the table as the settings ask for it, by default as it is.
     """
 
     table: Table
@@ -41,6 +44,7 @@ class DimensionAsset:
     description: str
     fetch: Callable[[Settings, Publisher], Dimension | None]
     exists: Callable[[Settings], bool] = lambda _: True
+    with_settings: Callable[[Settings], Table] | None = None
 
     @property
     def key(self) -> dg.AssetKey:
@@ -60,7 +64,26 @@ def _zones(settings: Settings, publisher: Publisher) -> Dimension | None:
     else:
         source = publisher.open()
         name, fetched = source.name, source.zones(folder)
-    return Dimension.of(ZONES, read_zones(fetched.path), _origin(name, fetched)) if fetched else None
+    if fetched is None:
+        return None
+    rows = read_zones(fetched.path)
+    if settings.zone_outlines:
+        rows = _with_outlines(rows, settings)
+    return Dimension.of(_zones_table(settings), rows, _origin(name, fetched))
+
+
+def _zones_table(settings: Settings) -> Table:
+    """The lookup as a table, with the zones' outlines if they are set."""
+    return replace(ZONES, columns=(*ZONES.columns, OUTLINE)) if settings.zone_outlines else ZONES
+
+
+def _with_outlines(rows: "pa.Table", settings: Settings) -> "pa.Table":
+    import shapely
+
+    from taxi_assets.publisher.zone_outlines import read_outlines
+
+    texts = {id_: shapely.to_wkt(each, -1) for id_, each in read_outlines(fetch_outlines(settings).path).items()}
+    return rows.append_column(OUTLINE.name, [[texts.get(id_) for id_ in rows[ZONES.key[0]].to_pylist()]])
 
 
 def _bases(settings: Settings, publisher: Publisher) -> Dimension:  # noqa: ARG001
@@ -90,6 +113,7 @@ DIMENSIONS = (
         "Borough and name of each taxi zone, as published, or of the file in TAXI_ZONES. A source without a lookup leaves it as "
         "it is; generated names never replace real ones; a trip with an unknown zone keeps its id.",
         _zones,
+        with_settings=_zones_table,
     ),
     DimensionAsset(
         BASES,
@@ -104,7 +128,11 @@ DIMENSIONS = (
 
 def dimensions(settings: Settings) -> list[DimensionAsset]:
     """The dimensions that the settings ask for."""
-    return [each for each in DIMENSIONS if each.exists(settings)]
+    return [
+        replace(each, table=each.with_settings(settings)) if each.with_settings else each
+        for each in DIMENSIONS
+        if each.exists(settings)
+    ]
 
 
 def dimension_assets(settings: Settings) -> list[dg.AssetsDefinition]:

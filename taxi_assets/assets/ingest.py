@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator
+from functools import cache, partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 import dagster as dg
@@ -11,9 +12,11 @@ from taxi_assets.assets.common import MONTHS, Months, RateLimiter, backfill_poli
 from taxi_assets.assets.guards import Replacing, loaded_month, require_replaceable
 from taxi_assets.assets.publisher import PUBLISHER, pinned, repinned
 from taxi_assets.assets.sinks import sinks
+from taxi_assets.assets.zone_outlines import LOCATION, has_coordinates, open_zone_ids
 from taxi_assets.core import run_tags
 from taxi_assets.core.errors import NotPublishedYet
 from taxi_assets.core.failures import RETRY, explained
+from taxi_assets.core.manifest import ZONE_OUTLINES
 from taxi_assets.core.month import Month
 from taxi_assets.core.month_file import MonthFile
 from taxi_assets.datasets.rules import RULES, CleaningRules
@@ -131,7 +134,8 @@ def raw_metadata(kind: TaxiKind, file: MonthFile) -> dict[str, Any]:
 
 def cleaned_metadata(raw_rows: int, cleaned: "Cleaned") -> dict[str, Any]:
     """What was kept and what was thrown out, for the UI."""
-    rejected, loaded = cleaned.rejected.rows, cleaned.clean.manifest.extra["loaded_columns"]
+    rejected, extra = cleaned.rejected.rows, cleaned.clean.manifest.extra
+    loaded = extra["loaded_columns"]
     return {
         "raw_rows": raw_rows,
         "clean_rows": cleaned.clean.rows,
@@ -140,6 +144,7 @@ def cleaned_metadata(raw_rows: int, cleaned: "Cleaned") -> dict[str, Any]:
         "zero_passenger_rows": cleaned.reasons.get("zero_passengers", 0),
         "rejected_by_reason": dg.MetadataValue.json(cleaned.reasons),
         **({LOADED_COLUMNS: dg.MetadataValue.json(loaded)} if loaded else {}),
+        **{name: extra[name] for name in (ZONE_OUTLINES, LOCATION) if extra.get(name)},
     }
 
 
@@ -273,11 +278,13 @@ def ingest_assets(kind: TaxiKind, settings: Settings) -> list[dg.AssetsDefinitio
             if event := repinned(context.instance, kind, raw.month, raw.manifest.extra.get("data_version")):
                 context.log_event(event)
         rules = CleaningRules(**config.model_dump())
+        zone_ids = cache(partial(open_zone_ids, settings))  # the outlines are read once for all months
         rejected: list[MonthFile] = []
 
         def clean(raw: MonthFile) -> "Cleaned":
             progress, started = RateLimiter(context.log.info), time.monotonic()
             with explained(f"clean_trips {raw.month}"):
+                located = settings.zone_outlines and has_coordinates(raw.manifest.extra)
                 cleaned = clean_month(
                     raw,
                     kind,
@@ -286,6 +293,7 @@ def ingest_assets(kind: TaxiKind, settings: Settings) -> list[dg.AssetsDefinitio
                     lambda done, total: progress(lambda: f"{raw.month}: {done:,} rows cleaned{share(done, total)}"),
                     settings.new_columns,
                     own_rules=rules != settings.cleaning_rules,
+                    zone_ids=zone_ids() if located else None,
                 )
             _add_seconds(context, key(kind, "clean_trips"), raw.month, clean_seconds=time.monotonic() - started)
             zero = cleaned.reasons.get("zero_passengers", 0)

@@ -10,6 +10,7 @@ import dagster as dg
 from taxi_assets.assets.guards import Replacing
 from taxi_assets.assets.report_manifests import report_manifests
 from taxi_assets.assets.sinks import sinks
+from taxi_assets.assets.zone_outlines import other_outlines
 from taxi_assets.core.manifest import Manifest
 from taxi_assets.core.month import Month
 from taxi_assets.core.table import Table
@@ -109,12 +110,14 @@ def recorders(kind: TaxiKind, settings: Settings, resources: Any) -> Recorders:
 def expected(kind: TaxiKind, settings: Settings) -> Expected:
     """Return what this version and these settings would load."""
     defaults = CleaningRules().model_dump()
-    rules = settings.cleaning_rules.model_dump()
+    rules, outlines_differ = settings.cleaning_rules.model_dump(), other_outlines(settings)
 
     def outdated(clean: Manifest) -> str | None:
         new, loaded = new_columns_of(kind, clean.extra), clean.extra.get("loaded_columns", {})
         if left := [name.strip() for name in to_load(kind, new, settings.new_columns) if name not in loaded]:
             return f"lacks column {', '.join(left)}, which the raw month has and which is now loaded"
+        if why := outlines_differ(clean.extra):
+            return why
         if clean.extra.get("own_rules", True):  # older versions did not record whether a run had rules of its own
             return None
         recorded = {**defaults, **clean.extra["rules"]}

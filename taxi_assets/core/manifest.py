@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-CONTENT = ("version", "sha256", "generated", "code_version", "rules", "loaded_columns")
+ZONE_OUTLINES = "zone_outlines"
+"""In `Manifest.extra`: the SHA-256 of the outlines by which the month's coordinates got zone ids; None if they got none."""
+CONTENT = ("version", "sha256", "generated", "code_version", "rules", "loaded_columns", ZONE_OUTLINES)
 """What of `Manifest.extra` decides about the rows: which published file, read by which code, cleaned by which rules."""
 WHOLE_MONTH = "month"
 """In `Manifest.extra` of a day's file: the manifest of its month."""
@@ -90,6 +92,8 @@ class Manifest:
         if "total_amount" in fields:
             fields["sums"] = {"total_amount": fields.pop("total_amount")}
             fields["first"], fields["last"] = fields.pop("first_pickup"), fields.pop("last_pickup")
+        if "rules" in (extra := fields.get("extra", {})):
+            extra.setdefault(ZONE_OUTLINES, None)
         return cls(**fields)
 
 

@@ -75,10 +75,19 @@ class Table:
         return [column.name for column in self.columns]
 
     def with_columns_of(self, schema: pa.Schema) -> Table:
-        """The table with the columns that only `schema` has behind its own: new ones (TAXI_NEW_COLUMNS=add)."""
+        """The table with the columns that only `schema` has behind its own.
+
+        Those without a description are new at the publisher (TAXI_NEW_COLUMNS=add).
+        """
         known = set(self.names)
         new = (
-            Column(field.name, str(field.type), "New at the publisher.") for field in schema if field.name not in known
+            Column(
+                field.name,
+                str(field.type),
+                (field.metadata or {}).get(b"description", b"New at the publisher.").decode(),
+            )
+            for field in schema
+            if field.name not in known
         )
         return replace(self, columns=(*self.columns, *new))
 

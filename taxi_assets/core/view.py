@@ -21,19 +21,25 @@ class View:
         columns: its columns, in order.
         description: one sentence, kept in databases.
         parts: each table with the SQL expression of each column that it has; another one is null. The expressions are read by
-            Postgres, DuckDB and BigQuery.
+            Postgres, DuckDB and BigQuery. Several columns instead of an expression: the first value of those that the table
+            has, because some are not in every table.
         rows: the values of the columns, numbers or texts.
     """
 
     name: str
     columns: tuple[Column, ...]
     description: str
-    parts: tuple[tuple[Table, Mapping[str, str]], ...] = ()
+    parts: tuple[tuple[Table, Mapping[str, str | tuple[str, ...]]], ...] = ()
     rows: tuple[tuple[object, ...], ...] = ()
 
-    def over(self, existing: Collection[str]) -> View:
-        """The view over those of its tables that exist, by name."""
-        return replace(self, parts=tuple(part for part in self.parts if part[0].name in existing))
+    def over(self, existing: Mapping[str, Collection[str]]) -> View:
+        """The view over those of its tables that exist; `existing` has the columns of each, by name."""
+        parts = tuple(
+            (table, {name: _first_value(value, existing[table.name]) for name, value in values.items()})
+            for table, values in self.parts
+            if existing.get(table.name)
+        )
+        return replace(self, parts=parts)
 
     def select(self, types: Mapping[str, str], quoted: Callable[[Table], str]) -> str:
         """The query in a database's SQL; empty if the view has no rows and is over no table.
@@ -50,7 +56,7 @@ class View:
             queries.append(self._query({c.name: f"CAST({text} AS {types[c.type]})" for c, text in literals}, types))
         return "\nUNION ALL\n".join(queries)
 
-    def _query(self, values: Mapping[str, str], types: Mapping[str, str]) -> str:
+    def _query(self, values: Mapping[str, str | tuple[str, ...]], types: Mapping[str, str]) -> str:
         """The columns with the expressions that they have, and null for the others."""
         shown = (f"  {values.get(c.name) or f'CAST(NULL AS {types[c.type]})'} AS {c.name}" for c in self.columns)
         return "SELECT\n" + ",\n".join(shown)
@@ -58,6 +64,14 @@ class View:
     def comment(self, query: str) -> str:
         """The description with a digest of the query, by which `query` is known to be that of the view that exists."""
         return f"{self.description} [{hashlib.sha256(query.encode()).hexdigest()[:12]}]"
+
+
+def _first_value(value: str | tuple[str, ...], existing: Collection[str]) -> str:
+    """The expression; of several columns, that of the first one with a value."""
+    if isinstance(value, str):
+        return value
+    names = [name for name in value if name in existing]
+    return f"COALESCE({', '.join(names)})" if len(names) > 1 else "".join(names)
 
 
 def _literal(value: object) -> str:

@@ -5,13 +5,18 @@ from __future__ import annotations
 from taxi_assets.core.table import TIMESTAMP, Column
 from taxi_assets.core.view import View
 from taxi_assets.datasets.schema import KINDS, TaxiKind
+from taxi_assets.datasets.zones import ZONE_ID_COLUMNS
 
 TRIP_COLUMNS = (
     Column("dataset", "string", "yellow, green, fhv or fhvhv."),
     Column("pickup_datetime", TIMESTAMP, "When the trip began, New York wall clock."),
     Column("dropoff_datetime", TIMESTAMP, "When the trip ended, New York wall clock."),
-    Column("pulocationid", "int16", "Taxi zone of the pickup."),
-    Column("dolocationid", "int16", "Taxi zone of the drop-off."),
+    Column(
+        "pulocationid",
+        "int16",
+        "Taxi zone of the pickup; where coordinates were published, that of the added column, if there is one.",
+    ),
+    Column("dolocationid", "int16", "Taxi zone of the drop-off, likewise."),
     Column("distance", "double", "Miles."),
     Column("passengers", "int16", "Passengers, entered by the driver."),
     Column("fare", "double", "Fare before tolls, tips, taxes and fees, US dollars."),
@@ -38,9 +43,10 @@ def trips() -> View:
     )
 
 
-def _values(kind: TaxiKind) -> dict[str, str]:
+def _values(kind: TaxiKind) -> dict[str, str | tuple[str, ...]]:
     measures = kind.measures
     first, *others = measures.total or ("",)
+    zone_ids, coordinates = ("pulocationid", "dolocationid"), "pickup_longitude" in kind.table.names
     named = {
         "distance": measures.distance,
         "passengers": measures.passengers,
@@ -55,7 +61,9 @@ def _values(kind: TaxiKind) -> dict[str, str]:
         "dataset": f"'{kind.name}'",
         "pickup_datetime": kind.pickup,
         "dropoff_datetime": kind.dropoff,
-        "pulocationid": "pulocationid",
-        "dolocationid": "dolocationid",
+        **{
+            name: (name, added.name) if coordinates else name
+            for name, added in zip(zone_ids, ZONE_ID_COLUMNS, strict=True)
+        },
         **{name: value for name, value in named.items() if value},
     }

@@ -23,6 +23,20 @@ ZONES = Table(
 )
 """The lookup as a table."""
 
+OUTLINE = Column("outline", "string", "Outline of the zone, WKT in degrees (WGS 84); empty for 264 and 265.")
+"""A column of the lookup, if outlines are there (TAXI_ZONE_OUTLINES)."""
+
+ENDS = ("pickup", "dropoff")
+ZONE_ID_COLUMNS = tuple(
+    Column(
+        f"{end}_zone_id",
+        "int16",
+        f"Taxi zone of {end}_longitude and {end}_latitude, by the outlines in TAXI_ZONE_OUTLINES; empty outside of every zone.",
+    )
+    for end in ENDS
+)
+"""Added to clean trips with published coordinates, if outlines are there."""
+
 LAST_PLACE, OUTSIDE_ID = 263, 265
 PLACES, IDS = range(1, LAST_PLACE + 1), range(1, OUTSIDE_ID + 1)
 """Zones 1 to 263 are places; 264 is unknown and 265 is outside New York (TLC lookup, both texts)."""

@@ -16,6 +16,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from taxi_assets.core.manifest import ZONE_OUTLINES
 from taxi_assets.core.month import Month
 from taxi_assets.core.month_file import MonthFile
 from taxi_assets.core.staging import stage
@@ -23,6 +24,7 @@ from taxi_assets.datasets.rules import RULES, CleaningRules
 from taxi_assets.datasets.schema import REJECT_COLUMNS, TaxiKind
 from taxi_assets.lake import raw_month
 from taxi_assets.lake.raw_month import loaded_columns
+from taxi_assets.lake.zone_ids import ZoneIds, zone_id_fields
 from taxi_assets.publisher.options import NewColumns
 
 ORIGIN = ("source", "location", "version", "sha256", "published_bytes", "generated", "code_version", "columns")
@@ -121,27 +123,30 @@ def clean_month(
     new_columns: NewColumns = "keep",
     *,
     own_rules: bool = False,
+    zone_ids: ZoneIds | None = None,
 ) -> Cleaned:
     """Clean a month in one streaming pass.
 
     `progress(done, total)` is called after each batch with rows. Both files are staged in `folder`; on an error both are
     removed. With `add` both also have the columns unknown to this version, after those of the kind. `own_rules`: the rules
-    are those of this run, and not of the settings.
+    are those of this run, and not of the settings. With `zone_ids` the clean trips also have the zones of their coordinates.
     """
     reasons: Counter[str] = Counter()
     done = 0
     loaded = loaded_columns(kind, raw.manifest.extra, raw.schema, new_columns)
     added = [pa.field(name, type_) for name, (_, type_) in loaded.added.items()]
+    zones = zone_id_fields() if zone_ids else []
     with ExitStack() as stack:
         clean, rejected = (
-            stack.enter_context(
-                stage(folder, raw.month, pa.schema([*schema, *added]), kind.table, f"{kind.name}-{name}")
+            stack.enter_context(stage(folder, raw.month, pa.schema(fields), kind.table, f"{kind.name}-{name}"))
+            for fields, name in (
+                ([*kind.schema, *added, *zones], "clean"),
+                ([*kind.raw_schema, *added], "rejected"),
             )
-            for schema, name in ((kind.schema, "clean"), (kind.raw_schema, "rejected"))
         )
         for batch in raw_month.batches(kind, raw, loaded):
             good, bad = split(Case(batch, kind, raw.month, rules))
-            clean.write(good)
+            clean.write(zone_ids.added(good) if zone_ids else good)
             rejected.write(bad)
             for pair in pc.value_counts(bad.column("reject_reason")).to_pylist():
                 reasons[pair["values"]] += pair["counts"]
@@ -157,6 +162,7 @@ def clean_month(
             "own_rules": own_rules,
             "reasons": dict(reasons),
             "loaded_columns": loaded.names(),
+            **(zone_ids.recorded if zone_ids else {ZONE_OUTLINES: None}),
         }
         clean.extra = rejected.extra = {**origin, **decided}
         cleaned = Cleaned(clean.close(), rejected.close(), dict(reasons))

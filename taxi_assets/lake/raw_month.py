@@ -18,6 +18,7 @@ import pyarrow.types as pt
 
 from taxi_assets.core.month_file import MonthFile
 from taxi_assets.datasets.schema import REJECT_COLUMNS, TaxiKind
+from taxi_assets.datasets.zones import ZONE_ID_COLUMNS
 from taxi_assets.publisher.columns import canonical_name, new_columns_of, to_load
 from taxi_assets.publisher.conform import conform, decimal_to_double
 from taxi_assets.publisher.options import NewColumns
@@ -46,7 +47,12 @@ def loaded_columns(kind: TaxiKind, manifest: Mapping[str, Any], schema: pa.Schem
     new = new_columns_of(kind, manifest)
     known: dict[str, str] = {}
     added: dict[str, tuple[str, pa.DataType]] = {}
-    taken = {*kind.raw_schema.names, *_POSTGRES_SYSTEM_COLUMNS, kind.pickup_date}
+    taken = {
+        *kind.raw_schema.names,
+        *(column.name for column in ZONE_ID_COLUMNS),
+        *_POSTGRES_SYSTEM_COLUMNS,
+        kind.pickup_date,
+    }
     for raw_name in to_load(kind, new, policy):
         published = new[raw_name]["published"]
         if (name := canonical_name(published, kind)) in kind.schema.names:

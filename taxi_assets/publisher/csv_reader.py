@@ -169,7 +169,7 @@ def without_quotes(block: Block, separator: bytes) -> bytes | None:
     marks = characters == ord('"')
 
     def between_marks(character: bytes) -> int:
-        return np.count_nonzero((characters[1:-1] == ord(character)) & marks[:-2] & marks[2:])
+        return int(np.count_nonzero((characters[1:-1] == ord(character)) & marks[:-2] & marks[2:]))
 
     separators = data.count(separator)
     ends = between_marks(b"\n") + (data.count(b'"\r\n"') if b"\r" in data else 0)

@@ -89,7 +89,7 @@ class PartialFile:
         text = start.removeprefix(b"\xef\xbb\xbf").lstrip()
         if not text:
             return "is empty"
-        if text.startswith((b"<", b"{")):
+        if text.startswith(b"<" if self.target.suffix == ".geojson" else (b"<", b"{")):
             return "is a web page or an error message"
         if self.target.suffix == ".parquet" and not (start.startswith(b"PAR1") and end == b"PAR1" and self.size >= 12):
             return "is not a complete Parquet file, which begins and ends with PAR1"

@@ -17,6 +17,17 @@ ZONES, ZONES_FILE = "taxi zones", "taxi_zone_lookup.csv"
 """What messages call the zone lookup, and its file."""
 BASES, BASES_FILE = "bases of for-hire vehicles", "fhv_bases.csv"
 """The same for the lookup of bases."""
+OUTLINES, OUTLINES_FILE = "zone outlines", "taxi_zones.geojson"
+"""The same for the outlines of the zones."""
+
+
+def is_address(setting: str) -> bool:
+    """Whether a lookup's setting is an http(s) address, and not a path."""
+    return _scheme(setting) in ("http", "https")
+
+
+def _scheme(setting: str) -> str:
+    return urlsplit(setting).scheme.lower() if "://" in setting else ""
 
 
 def named_lookup(setting: str, base: Path, target: Path, label: str, variable: str) -> Fetched:
@@ -32,12 +43,11 @@ def named_lookup(setting: str, base: Path, target: Path, label: str, variable: s
         PermanentError: it is not there.
         TransientError: the server is down.
     """
-    scheme = urlsplit(setting).scheme.lower() if "://" in setting else ""
-    if scheme in ("http", "https"):
+    if is_address(setting):
         from taxi_assets.publisher.download import Downloader  # imports requests, which most processes do not need
 
         return download_lookup(Downloader(), setting, target, label, f"check {variable}")
-    path = (base / Path(unquote(urlsplit(setting).path) if scheme else setting).expanduser()).resolve()
+    path = (base / Path(unquote(urlsplit(setting).path) if _scheme(setting) else setting).expanduser()).resolve()
     try:
         sha256, size = sha256_of(path), path.stat().st_size
     except OSError as error:

@@ -7,13 +7,18 @@ import uuid
 from contextlib import suppress
 
 import duckdb
+import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 from google.cloud import bigquery as google
 
 from taxi_assets.core.errors import PermanentError
+from taxi_assets.core.month import Month
+from taxi_assets.core.staging import stage
 from taxi_assets.datasets.codes import CODE_VIEWS
 from taxi_assets.datasets.schema import FHVHV, KINDS
 from taxi_assets.datasets.trips import TRIP_COLUMNS, trips
+from taxi_assets.lake.zone_ids import zone_id_fields
 from taxi_assets.sinks.contract import WriteContext
 from taxi_assets_tests.bigquery_fixtures import PROJECT
 from taxi_assets_tests.cleaned_months import CleanedMonth, cleaned_sample
@@ -111,6 +116,32 @@ def test_every_column_is_that_of_its_dataset_or_null(place, months, server):
         assert len(found[kind]) == len(rows)
         times_and_zones = [sorted([*map(str, row[:4]), *row] for row in each) for each in (found[kind], rows)]
         assert times_and_zones[0] == times_and_zones[1]
+
+
+def test_zone_ids_of_coordinates_are_in_the_view_as_soon_as_a_month_has_them(place, months, server, tmp_path):
+    load(place, months["yellow"], server)
+    views = MAKE[place.name](place.where).views
+    views.replace([VIEW])
+    trips_of_2009 = cleaned_sample(tmp_path, 200, "2009-01").clean.to_arrow()
+    assert trips_of_2009["pulocationid"].null_count < trips_of_2009.num_rows  # or none could win over the added one
+    kind, fields = months["yellow"].kind, zone_id_fields()
+    with stage(tmp_path, Month(2009, 1), pa.schema([*kind.schema, *fields]), kind.table, "located") as writer:
+        added = [pa.array([7] * trips_of_2009.num_rows, pa.int16()), pa.nulls(trips_of_2009.num_rows, pa.int16())]
+        for field, values in zip(fields, added, strict=True):
+            trips_of_2009 = trips_of_2009.append_column(field, values)
+        at = kind.schema.get_field_index("pulocationid")
+        published = pc.if_else(pc.equal(trips_of_2009["vendorid"], 1), None, trips_of_2009["pulocationid"])
+        trips_of_2009 = trips_of_2009.set_column(at, kind.schema.field(at), published)
+        for batch in trips_of_2009.combine_chunks().to_batches():
+            writer.write(batch)
+        located = CleanedMonth(kind, Month(2009, 1), None, writer.close(), None)
+    load(place, located, server)
+    assert views.replace([VIEW]) == ["trips"]
+    where = "WHERE pickup_datetime < TIMESTAMP '2009-02-01 00:00:00'"
+    found = ask(place, f"SELECT pulocationid, dolocationid FROM {{}} {where}")
+    expected = [(row["pulocationid"] or 7, row["dolocationid"]) for row in trips_of_2009.to_pylist()]
+    assert sorted(found, key=repr) == sorted(expected, key=repr)
+    assert len({zone for zone, _ in expected}) > 1
 
 
 def test_a_condition_on_the_pickup_reads_only_that_month(place, months, server, tmp_path):

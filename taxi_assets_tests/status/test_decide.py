@@ -101,6 +101,17 @@ def test_a_month_with_a_new_column_or_other_rules_is_cleaned_again_from_the_lake
     assert result.assets is None  # without its raw month it is downloaded
 
 
+def test_a_sink_loaded_before_zone_ids_were_recorded_is_behind_a_clean_month_that_has_them():
+    """As older versions wrote it; a sink's record of a month without zone ids is a copy of such a month."""
+    older = Manifest.from_json(CLEAN.to_json())
+    located = with_extra(CLEAN, zone_outlines="ab")
+    sinks = dict.fromkeys((*ASSETS.sinks, *ASSETS.derived), located)
+    result = decision(PUBLISHED, record(clean_trips=located, **sinks | {"bq_table": older}))
+    assert (result.state, result.assets) == (State.UNFINISHED, {"bq_table"})
+    assert result.reason == "bq_table has another zone outlines"
+    assert decision(PUBLISHED, record(clean_trips=with_extra(CLEAN, zone_outlines=None))).state is State.CURRENT
+
+
 def test_a_month_keeps_the_rules_it_was_given_by_a_run():
     own = with_extra(CLEAN, rules={"reject_zero_passengers": False}, own_rules=True)
     loaded = dict.fromkeys(ASSETS.all, own)

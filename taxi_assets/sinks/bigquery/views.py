@@ -33,8 +33,9 @@ class BigQueryViews(ViewPlace):
 
     def _replace(self, client: bigquery.Client, view: View) -> bool:
         where = f"{self.dataset}.{view.name}"
-        names = [table.name for table, _ in view.parts if self._get(client, table.name)]
-        query = view.over(names).select(SQL_TYPES, lambda table: f"`{self.dataset}.{table.name}`")
+        tables = [found for table, _ in view.parts if (found := self._get(client, table.name))]
+        existing = {found.table_id: [field.name for field in found.schema] for found in tables}
+        query = view.over(existing).select(SQL_TYPES, lambda table: f"`{self.dataset}.{table.name}`")
         found = self._get(client, view.name)
         if not query or (found and found.view_query == query):
             return False

@@ -31,8 +31,8 @@ class DuckDBViews(ViewPlace):
 
     def _replace(self, connection: duckdb.DuckDBPyConnection, view: View) -> bool:
         own = self._own(Table(view.name))
-        names = [table.name for table, _ in view.parts if self._own(table).columns(connection)]
-        query = view.over(names).select(SQL_TYPES, lambda table: self._own(table).sql)
+        existing = {table.name: self._own(table).columns(connection) for table, _ in view.parts}
+        query = view.over(existing).select(SQL_TYPES, lambda table: self._own(table).sql)
         found = connection.execute(
             "SELECT comment FROM duckdb_views() WHERE database_name = current_database() AND schema_name = ? "
             "AND view_name = ?",

@@ -11,7 +11,14 @@ from taxi_assets.core.table import Table
 from taxi_assets.core.view import View
 from taxi_assets.sinks.postgres.connection import Server
 from taxi_assets.sinks.postgres.records import comment
-from taxi_assets.sinks.postgres.table import SQL_TYPES, PostgresTable, create_schema, lock_key, relation
+from taxi_assets.sinks.postgres.table import (
+    SQL_TYPES,
+    PostgresTable,
+    create_schema,
+    existing_columns,
+    lock_key,
+    relation,
+)
 from taxi_assets.sinks.views import ViewPlace
 
 if TYPE_CHECKING:
@@ -37,8 +44,9 @@ class PostgresViews(ViewPlace):
         from psycopg import sql
 
         own = PostgresTable(self.schema, Table(view.name))
-        names = [table.name for table, _ in view.parts if relation(cursor, own, table.name) is not None]
-        query = view.over(names).select(SQL_TYPES, lambda table: PostgresTable(self.schema, table).sql.as_string())
+        names = [table.name for table, _ in view.parts]
+        existing = {name: [column.name for column in existing_columns(cursor, own, name)] for name in names}
+        query = view.over(existing).select(SQL_TYPES, lambda table: PostgresTable(self.schema, table).sql.as_string())
         if not query:
             return False
         if (found := relation(cursor, own, view.name)) is not None:
