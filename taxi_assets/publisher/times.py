@@ -7,8 +7,9 @@ month first. What has two readings is not guessed: `recognize_times` says which 
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import pyarrow as pa
@@ -148,32 +149,40 @@ def recognize_times(
         every_text: returns all its values, in pieces; called when the first ones leave day and month open.
 
     Returns:
-        The format of the first text that has a known one, the publisher's if none has; and what stands in the way.
+        The format that most texts have, the publisher's if none has a known one; and what stands in the way.
     """
-    for text in texts:
-        if found := _YEAR_FIRST.fullmatch(text):
-            zone, zoned = found["zone"] or "", options.zoned_times
-            seconds = found["seconds"] or ""
-            format_ = TimeFormat(
-                "ymd", found["mark"], bool(seconds), len(seconds) > len(":00.123456"), None, zone, zoned or "wall_clock"
-            )
-            return format_, [zone_problem(column, repr(text))] if zone and not zoned else []
-        if found := _YEAR_LAST.fullmatch(text):
-            known = options.date_order or _date_order(every_text())
-            order: DateOrder = known or "mdy"
-            format_ = _year_last(found, order)
-            others = [
-                other for other in texts if (each := _YEAR_LAST.fullmatch(other)) and _year_last(each, order) != format_
-            ]
-            if others:
-                return format_, [_mixed_problem(column, text, others[0])]
-            return format_, [] if known else [_order_problem(column, text)]
-    return PUBLISHED_TIMES, []
+    formats = {text: format_ for text in texts if (format_ := _format(text))}
+    if not formats:
+        return PUBLISHED_TIMES, []
+    ((most, _),) = Counter(map(_shape, (formats[text] for text in texts if text in formats))).most_common(1)
+    text, format_ = next((text, format_) for text, format_ in formats.items() if _shape(format_) == most)
+    if format_.order == "ymd":
+        nanoseconds = any(each.nanoseconds for each in formats.values())
+        format_ = replace(format_, nanoseconds=nanoseconds, zoned=options.zoned_times or "wall_clock")
+        return format_, [zone_problem(column, repr(text))] if format_.zone and not options.zoned_times else []
+    if other := next((other for other, each in formats.items() if each.order != "ymd" and each != format_), None):
+        return format_, [_mixed_problem(column, text, other)]
+    if order := options.date_order or _date_order(every_text()):
+        return replace(format_, order=order), []
+    return format_, [_order_problem(column, text)]
 
 
-def _year_last(found: re.Match[str], order: DateOrder) -> TimeFormat:
-    half = found["half"]
-    return TimeFormat(order, found["mark"], bool(found["seconds"]), False, None if half is None else half[:-2])
+def _format(text: str) -> TimeFormat | None:
+    """Return the format of a text, with the month first where it may be the day; None if it has no known one."""
+    if found := _YEAR_FIRST.fullmatch(text):
+        seconds = found["seconds"] or ""
+        return TimeFormat(
+            "ymd", found["mark"], bool(seconds), len(seconds) > len(":00.123456"), zone=found["zone"] or ""
+        )
+    if found := _YEAR_LAST.fullmatch(text):
+        half = found["half"]
+        return TimeFormat("mdy", found["mark"], bool(found["seconds"]), False, None if half is None else half[:-2])
+    return None
+
+
+def _shape(format_: TimeFormat) -> TimeFormat:
+    """Return what all texts of a format share: not the zone, which summer and winter change, nor how long fractions are."""
+    return replace(format_, zone=re.sub("[0-9]", "0", format_.zone).replace("-", "+"), nanoseconds=False)
 
 
 def _mixed_problem(column: str, text: str, other: str) -> str:
@@ -185,7 +194,7 @@ def _mixed_problem(column: str, text: str, other: str) -> str:
 
 def is_time(text: str) -> bool:
     """Return whether a text is a time in a format that is known here."""
-    return bool(_YEAR_FIRST.fullmatch(text) or _YEAR_LAST.fullmatch(text))
+    return _format(text) is not None
 
 
 def _order_problem(column: str, text: str) -> str:

@@ -242,3 +242,27 @@ def test_a_time_that_there_is_not_is_unreadable(text: str, tmp_path: Path) -> No
     first = dt.datetime(2019, 6, 13, 0, 55, 13)
     assert [row["tpep_pickup_datetime"] for row in found] == [first, None, None, first]
     assert [row["reject_reason"] for row in found] == [None, "unreadable_value", None, None]
+
+
+@pytest.mark.parametrize("odd", ["2019-06-13 00:55", "2019-06-13T00:55:13Z", "06/13/2019 12:55:13 AM", "x"])
+def test_a_first_row_in_another_format_is_a_reject_and_not_the_format_of_the_file(odd: str, tmp_path: Path) -> None:
+    header = (
+        "VendorID,tpep_pickup_datetime,tpep_dropoff_datetime,passenger_count,trip_distance,fare_amount,total_amount"
+    )
+    lines = [f"1,{time},2019-06-13 01:00:00,1,1,1,1" for time in (odd, "2019-06-13 00:55:13", "2019-06-13T00:56:13.5")]
+    (tmp_path / "a.csv").write_text("\n".join([header, *lines]))
+    opened = open_trips(tmp_path / "a.csv", YELLOW, MONTH)
+    found = pa.Table.from_batches(opened.batches, opened.schema)["reject_reason"].to_pylist()
+    assert found == ["unreadable_value", None, None]
+
+
+def test_summer_and_winter_have_different_zones(tmp_path: Path) -> None:
+    header = (
+        "VendorID,tpep_pickup_datetime,tpep_dropoff_datetime,passenger_count,trip_distance,fare_amount,total_amount"
+    )
+    times = ["2019-03-10 01:59:59-05:00", "2019-03-10 03:00:00-04:00", "2019-03-10 03:00:00+0000"]
+    (tmp_path / "a.csv").write_text("\n".join([header, *(f"1,{time},{times[0]},1,1,1,1" for time in times)]))
+    for zoned in ("wall_clock", "convert"):
+        opened = open_trips(tmp_path / "a.csv", YELLOW, MONTH, options=ReadOptions(zoned_times=zoned))
+        found = pa.Table.from_batches(opened.batches, opened.schema)["tpep_pickup_datetime"].to_pylist()
+        assert found == [dt.datetime(2019, 3, 10, 1, 59, 59), dt.datetime(2019, 3, 10, 3), None]
