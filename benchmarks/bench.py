@@ -20,7 +20,7 @@ from benchmarks.peers.cases import cases as peer_cases
 from benchmarks.workspace import DEFAULT_FOLDER, ROWS, Workspace
 
 REPEAT = 5
-MODES = ("scale", "backfill", "high_volume", "zone_ids")
+MODES = ("scale", "backfill", "high_volume", "zone_ids", "exports")
 """Options that measure something else instead: each a module."""
 
 
@@ -55,6 +55,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--backfill", action="store_true", help="12 months by 1 and 2 workers instead")
     parser.add_argument("--high-volume", action="store_true", help="20 million high-volume trips beside yellow instead")
     parser.add_argument("--zone-ids", action="store_true", help="zone ids of a million coordinates instead")
+    parser.add_argument("--exports", action="store_true", help="CSVs as other tools write them instead")
     parser.add_argument("--list", action="store_true", help="name the cases")
     asked = parser.parse_args(arguments)
     every = [*floors.CASES, *ours.CASES, *([] if asked.check else peer_cases(asked.folder / "peers"))]

@@ -202,6 +202,13 @@ def zone_ids_table(section: Mapping[str, Any]) -> str:
     return f"{_where(section)} The index is made in {section['seconds_to_start']:.2f} s.\n\n{table(head, lines)}"
 
 
+def exports_table(section: Mapping[str, Any]) -> str:
+    """Processor time of each form of a CSV, and times that of the published one."""
+    lines = [(line["form"], f"{line['seconds']:.2f}", f"{line['times']:.2f}") for line in section["lines"]]
+    head = ("written", "processor s", "times the published file's (promised: at most 1.5)")
+    return f"{_where(section)} {section['rows']:,} rows.\n\n{table(head, lines)}"
+
+
 def growth(lines: Sequence[Mapping[str, Any]]) -> list[tuple[str, str, str, str]]:
     """For each case how many times the peak at the usual month's rows its peak at the most rows is."""
     peaks: dict[str, dict[int, float]] = {}
@@ -243,4 +250,5 @@ SECTIONS: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "high_volume": high_volume_table,
     "backfill": backfill_table,
     "zone_ids": zone_ids_table,
+    "exports": exports_table,
 }
