@@ -4,6 +4,7 @@ import os
 import warnings
 from collections.abc import Callable, Generator, Iterator
 from contextlib import suppress
+from itertools import islice
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -46,6 +47,22 @@ def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.Tes
     if report.skipped and isinstance(report.longrepr, tuple) and NEEDS_TRIPS in report.longrepr[2]:
         report.longrepr = (__file__, 1, report.longrepr[2])
     return report
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Let each of several processes begin with tests that take long, so that none still runs when the others are done.
+
+    xdist gives each process as many tests in a row (--dist worksteal).
+    """
+    processes = int(getattr(config, "workerinput", {}).get("workercount", 1))
+    long = [item for item in items if item.get_closest_marker("long")]
+    others = iter([item for item in items if not item.get_closest_marker("long")])
+    left, ordered = len(items), list[pytest.Item]()
+    for process in range(processes):
+        first, size = long[process::processes], left // (processes - process)
+        ordered += [*first, *islice(others, max(0, size - len(first)))]
+        left -= size
+    items[:] = [*ordered, *others]
 
 
 @pytest.fixture(scope="session")

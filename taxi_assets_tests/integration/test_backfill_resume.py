@@ -131,6 +131,7 @@ def kill_after(process: subprocess.Popen[str], months: int, later: float) -> tup
     return loaded | set(re.findall(r"\] (\d{4}-\d{2}) loaded", rest)), workers
 
 
+@pytest.mark.long
 def test_a_backfill_killed_twice_and_resumed_loads_every_month_once(home: Home):
     arguments = ("--from", MONTHS[0], "--to", MONTHS[-1], "--jobs", "2")
     finished: set[str] = set()
@@ -185,6 +186,7 @@ PostgresIOManager.replace = replace
 the second month the backfill, too."""
 
 
+@pytest.mark.long
 def test_a_month_whose_load_was_killed_is_resumed_and_is_one_load_of_the_history(home: Home):
     (home.folder / "sitecustomize.py").write_text(KILLER)
     home.settings["PYTHONPATH"] = f"{home.folder}:{REPOSITORY}"
@@ -219,6 +221,7 @@ def test_ctrl_c_lets_the_months_in_progress_finish(home: Home):
     assert all(run.status is dg.DagsterRunStatus.SUCCESS for run in home.runs())
 
 
+@pytest.mark.long
 def test_heaviest_first_and_a_month_that_fails_is_named_while_the_others_are_loaded(home: Home, tmp_path: Path):
     with fake_publisher(tmp_path / "published") as publisher:
         home.settings = {"TAXI_SOURCE": publisher.source}

@@ -62,6 +62,7 @@ def test_an_impossible_month_is_refused_by_name(command, tmp_path, month, senten
     assert published_nowhere(tmp_path)
 
 
+@pytest.mark.long
 def test_a_source_that_cannot_be_reached_is_named(command, tmp_path):
     code, said = command("run", "2021-01", source=f"http://127.0.0.1:{free_port()}/yellow_tripdata_{{month}}.parquet")
     assert code == 1

@@ -21,6 +21,7 @@ import dagster as dg
 import duckdb
 import psycopg
 import pyarrow.parquet as pq
+import pytest
 import requests
 
 from taxi_assets.core.month import Month
@@ -170,6 +171,7 @@ def at_work(here: Machine, months: list[str]) -> AtWork | None:
     return None
 
 
+@pytest.mark.long
 def test_it_runs_itself(tmp_path: Path, monkeypatch):
     monkeypatch.chdir(
         tmp_path

@@ -93,6 +93,7 @@ def test_a_month_that_lost_a_few_rows_is_loaded(home):
     assert home.rows() == kept(round(ROWS * 0.95))
 
 
+@pytest.mark.long
 def test_generated_trips_replace_real_ones_only_on_request_and_real_ones_replace_them(home):
     home.publish()
     assert home.load() == ""

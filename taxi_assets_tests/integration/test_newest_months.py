@@ -134,6 +134,7 @@ def publisher(current: Path) -> Iterator[str]:
         server.shutdown()
 
 
+@pytest.mark.long
 def test_a_version_that_knows_the_column_reloads_the_month_from_the_lake(publisher: str, tmp_path: Path):
     """With a copy of the package to which the column was added, as docs/extending.md says."""
     later = tmp_path / "later"

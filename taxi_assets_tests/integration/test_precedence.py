@@ -125,6 +125,7 @@ def history(project: Path, monkeypatch: pytest.MonkeyPatch, home: str) -> dg.Dag
     return dg.DagsterInstance.get()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("home", ["{}/data", "data"])
 def test_after_clean_data_nothing_is_known_of_old_runs_whatever_a_process_that_knew_them_does(
     project, monkeypatch, home

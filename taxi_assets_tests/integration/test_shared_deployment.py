@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import dagster as dg
+import pytest
 import requests
 
 from taxi_assets.datasets.codes import CODE_VIEWS
@@ -137,6 +138,7 @@ def reload_error(ui: str) -> str:
     return f"{loaded.get('message')} {loaded.get('cause')}" if loaded["__typename"] == "PythonError" else ""
 
 
+@pytest.mark.long
 def test_it_behaves_among_others(tmp_path, postgres_url, monkeypatch, capsys):
     env = {
         "DAGSTER_HOME": str(tmp_path),

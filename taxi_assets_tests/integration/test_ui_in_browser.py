@@ -4,6 +4,7 @@ from pathlib import Path
 
 import dagster as dg
 import pyarrow.parquet as pq
+import pytest
 
 from taxi_assets.assets.publisher import DATA_VERSION
 from taxi_assets.datasets.schema import FHV, FHVHV, GREEN, KINDS
@@ -65,6 +66,7 @@ with dg.DagsterInstance.get() as instance:
 """Loads a month of datasets into one sink, in one process: a run launched by the UI takes several times as long."""
 
 
+@pytest.mark.long
 def test_months_of_all_datasets_are_shown_and_one_is_loaded_by_clicking_and_its_report_opens(browser, tmp_path):  # noqa: F811
     kinds, others = ",".join(KINDS), (GREEN, FHV, FHVHV)
     command = ("-c", LOAD, "2021-01-01", *(kind.name for kind in others))
@@ -97,6 +99,7 @@ def test_months_of_all_datasets_are_shown_and_one_is_loaded_by_clicking_and_its_
             assert opened.requests == [report.as_uri()]
 
 
+@pytest.mark.long
 def test_the_report_of_a_real_month_opens_from_the_graph(browser, tlc, tmp_path):  # noqa: F811
     file = tlc("green_full_months/green_tripdata_2021-03.parquet")
     source = str(file).replace("2021-03", "{month}")

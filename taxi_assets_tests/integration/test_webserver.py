@@ -86,6 +86,7 @@ def months_in_the_lake(home: Path) -> dict[str, int]:
     return {str(path): path.stat().st_mtime_ns for path in (home / ".taxi" / "lake").rglob("*.parquet")}
 
 
+@pytest.mark.long
 def test_the_graph_explains_itself_and_a_run_launched_over_graphql_loads_the_month(ui, tmp_path, monkeypatch, capsys):
     nodes = {"/".join(node["assetKey"]["path"]): node for node in ask(ui, ASSETS)["assetNodes"]}
     assert set(nodes) == {

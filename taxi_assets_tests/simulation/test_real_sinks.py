@@ -14,6 +14,7 @@ HISTORIES = int(os.environ.get("REAL_HISTORIES") or 3)
 """REAL_HISTORIES=100 plays a hundred, in some minutes."""
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("seed", range(HISTORIES))
 def test_a_random_history_ends_well_in_real_sinks(seed, tmp_path, postgres_url):
     world = RealWorld(folder=tmp_path, postgres_url=postgres_url)
