@@ -60,9 +60,7 @@ def conform(
     if not is_readable_type(values.type, target):
         return pa.nulls(len(values), target), values.is_valid() if values.null_count < len(values) else None
     if is_text(values.type):
-        values = values.cast(pa.binary()).view(
-            pa.string()
-        )  # without a check that it is UTF-8, which `plain_text` escapes
+        values = unchecked_text(values)
     elif pt.is_boolean(values.type):
         values = values.cast(pa.int8())
     elif pt.is_decimal(values.type):
@@ -188,6 +186,11 @@ def is_text(kind: pa.DataType) -> bool:
             pt.is_binary_view,
         )
     )
+
+
+def unchecked_text(values: pa.Array) -> pa.Array:
+    """Return text of any type as strings, without a check that it is UTF-8; `plain_text` escapes what is not."""
+    return values.cast(pa.binary()).view(pa.string())
 
 
 def valid_text(values: pa.Array) -> pa.Array:

@@ -17,7 +17,7 @@ import pyarrow.types as pt
 
 from taxi_assets.datasets.eras import era_of
 from taxi_assets.publisher.columns import MatchedColumns, canonical_name, is_trip_column, match_columns
-from taxi_assets.publisher.conform import is_readable_type, is_text, plain_text
+from taxi_assets.publisher.conform import is_readable_type, is_text, plain_text, unchecked_text
 from taxi_assets.publisher.notation import PUBLISHED, Notation, recognize_notation
 from taxi_assets.publisher.options import ReadOptions
 from taxi_assets.publisher.rows import OpenedFile, ParsedRows, ReadProgress, published_value, raw_rows, source_text
@@ -88,18 +88,10 @@ def _rows(
                 raise file.error(f"has other columns than {file.parts[0].path.name}", part)
             count = parquet.metadata.num_rows
             for batch in _batches(file, part, parquet):
-
-                def column(i: int, batch: pa.RecordBatch = batch, part: Part = part, width: int = width) -> pa.Array:
-                    if i >= width:
-                        return pa.repeat(pa.scalar(part.partition[columns.header[i]], pa.string()), batch.num_rows)
-                    values = batch.column(i)
-                    return (
-                        without_zone(values, options.zoned_times)
-                        if _has_readable_zone(values.type, options)
-                        else values
-                    )
-
-                known = {name: (columns.header[i], column(i)) for name, i in columns.known.items()}
+                known = {
+                    name: (columns.header[i], _column(part, batch, columns, i, options))
+                    for name, i in columns.known.items()
+                }
                 new = {name: batch.column(i).cast(schema.field(name).type) for name, i in columns.new.items()}
                 lines = np.arange(rows + 1, rows + batch.num_rows + 1)
                 parsed = ParsedRows(known, new, lines, lambda row, batch=batch: _row_text(batch, row))
@@ -113,6 +105,16 @@ def _rows(
                 f"is damaged: {count} rows according to its footer, {rows - first_row} found; download the month again",
                 part,
             )
+
+
+def _column(
+    part: Part, batch: pa.RecordBatch, columns: MatchedColumns, position: int, options: ReadOptions
+) -> pa.Array:
+    """Return a column of a batch, or of the partition that the part is in; times whose zone is understood are without it."""
+    if position >= batch.num_columns:
+        return pa.repeat(pa.scalar(part.partition[columns.header[position]], pa.string()), batch.num_rows)
+    values = batch.column(position)
+    return without_zone(values, options.zoned_times) if _has_readable_zone(values.type, options) else values
 
 
 def _batches(file: SourceFile, part: Part, parquet: pq.ParquetFile) -> Iterator[pa.RecordBatch]:
@@ -145,7 +147,7 @@ def _notation(
         for each in file.parts:
             with _open(file, each) as whole:
                 for found in _batches(file, each, whole):
-                    yield found.column(position).cast(pa.string())
+                    yield unchecked_text(found.column(position))
 
     samples = {name: texts(batch.column(i)) for name, i in text.items()} if batch else {}
     return recognize_notation(file.kind, columns, samples, options, every_text)

@@ -266,3 +266,14 @@ def test_summer_and_winter_have_different_zones(tmp_path: Path) -> None:
         opened = open_trips(tmp_path / "a.csv", YELLOW, MONTH, options=ReadOptions(zoned_times=zoned))
         found = pa.Table.from_batches(opened.batches, opened.schema)["tpep_pickup_datetime"].to_pylist()
         assert found == [dt.datetime(2019, 3, 10, 1, 59, 59), dt.datetime(2019, 3, 10, 3), None]
+
+
+def test_bytes_that_are_no_utf_8_do_not_stop_the_search_for_a_day_above_twelve(tmp_path: Path) -> None:
+    times = [b"06/05/2019 01:00"] * 150 + [b"\xff", b"13/06/2019 02:00"]
+    columns = {name: pa.array([1] * len(times)) for name in NAMES}
+    columns |= {name: pa.array(times, pa.binary()) for name in NAMES if name.endswith("datetime")}
+    columns["store_and_fwd_flag"] = pa.array(["N"] * len(times))
+    pq.write_table(pa.table(columns), tmp_path / "a.parquet")
+    opened = open_trips(tmp_path / "a.parquet", YELLOW, MONTH)
+    found = pa.Table.from_batches(opened.batches, opened.schema)["tpep_pickup_datetime"].to_pylist()
+    assert found[-3:] == [dt.datetime(2019, 5, 6, 1), None, dt.datetime(2019, 6, 13, 2)]
