@@ -1,7 +1,7 @@
 """A BigQuery emulator for tests, the bucket it loads from, and a proxy that records requests and injects faults.
 
-Use by `from taxi_assets_tests.bigquery_fixtures import bigquery` (a session fixture: one server per test process). The
-emulator is `emulators.bigquery`; where it is unavailable, tests that need it are skipped with a reason.
+The fixture `bigquery` is in `conftest`, so that all tests of a process share the server; a module that imports it has its own.
+The emulator is `emulators.bigquery`; where it is unavailable, tests that need it are skipped with a reason.
 """
 
 from __future__ import annotations

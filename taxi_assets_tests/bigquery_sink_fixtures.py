@@ -1,6 +1,6 @@
 """What tests of the BigQuery sink share: the sink in a dataset of its own, months in the bucket, a wire that is watched.
 
-Import the fixtures you use, and `bigquery`, by name into the test module.
+Import the fixtures you use by name into the test module.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Real Postgres servers for tests: the embedded one, and any other version that is installed where Debian's packages put
 it, or in another folder of that shape (`13/bin/postgres`, …) that POSTGRES_SERVERS names.
 
-Import the fixtures you use (and those they use) by name into the test module.
+The fixtures are in `conftest`, so that all tests of a process share the servers: a module that imports them has its own.
 """
 
 from __future__ import annotations

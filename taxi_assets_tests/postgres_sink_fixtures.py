@@ -1,6 +1,6 @@
 """What tests of the Postgres sink share: the sink in an empty database, trips that come in batches, a reader who counts.
 
-Import the fixtures you use (and those they use, of `postgres_fixtures`) by name into the test module.
+Import the fixtures you use by name into the test module.
 """
 
 from __future__ import annotations
