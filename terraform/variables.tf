@@ -76,7 +76,7 @@ variable "viewers" {
 }
 
 variable "database_password" {
-  description = "Password of the database user. Sent to Cloud SQL and Secret Manager when they are created and when database_password_version is raised, ignored otherwise, and not stored in the state. Use a new random value; nobody needs to know it."
+  description = "Random text from which the passwords of both database users are computed. They are sent to Cloud SQL and Secret Manager when these are created and when database_password_version is raised, ignored otherwise, and not stored in the state. Use a new value each time; nobody needs to know it."
   type        = string
   sensitive   = true
   validation {
@@ -86,7 +86,7 @@ variable "database_password" {
 }
 
 variable "database_password_version" {
-  description = "Raise by one to replace the database password; the same apply updates the secrets and everything that reads them."
+  description = "Raise by one to replace both database passwords; the same apply updates the secrets and everything that reads them."
   type        = number
   default     = 1
   validation {
