@@ -86,16 +86,29 @@ resource "google_sql_database" "this" {
   deletion_policy = "ABANDON" # it is deleted with the instance; alone it could not be, while somebody is connected
 }
 
+# Two users, so that neither password opens the other database's tables. The first version had one user for both, `taxi`; it
+# stays the owner of Dagster's history, which could not be loaded again. One variable gives both passwords, and neither of
+# them shows the other.
+locals {
+  users     = { dagster = "taxi", trips = "trips" }
+  passwords = { for database in local.databases : database => sha256("${database} ${var.database_password}") }
+}
+
 resource "google_sql_user" "this" {
-  name                = "taxi"
+  for_each            = local.users
+  name                = each.value
   instance            = google_sql_database_instance.this.name
-  password_wo         = var.database_password
+  password_wo         = local.passwords[each.key]
   password_wo_version = var.database_password_version
   deletion_policy     = "ABANDON" # it owns tables, so Postgres would refuse
 }
 
-# Secrets of the containers: one URL per database, read from Secret Manager when a container starts. Dagster's URL names the
-# driver: with SQLAlchemy 2.1's default, psycopg 3, dagster-postgres cannot store an event (its NOTIFY takes no parameter).
+
+moved {
+  from = google_sql_user.this
+  to   = google_sql_user.this["dagster"]
+}
+
 # Runs at once, by the connections that the machine serves (Cloud SQL's default for max_connections): four a run (one for the
 # trips, three of Dagster's storage), after 20 for the daemon (3), the webserver (3 pools of 3, by the option that
 # deploy/gcp/release gives it), a release, and the server's own.
@@ -104,11 +117,16 @@ locals {
   max_runs    = floor((local.connections - 20) / 4)
 }
 
+# Secrets of the containers: one URL per database, read from Secret Manager when a container starts. Dagster's URL names the
+# driver: with SQLAlchemy 2.1's default, psycopg 3, dagster-postgres cannot store an event (its NOTIFY takes no parameter).
 # The secrets and the grants on them do not wait for the instance, which takes ten minutes: a grant takes minutes to work, and
 # Cloud Run checks it when it creates a service.
 locals {
   databases   = toset(["dagster", "trips"])
   url_schemes = { dagster = "postgresql+psycopg2", trips = "postgresql" }
+  urls = { for database, user in google_sql_user.this : database =>
+    "${local.url_schemes[database]}://${user.name}:${local.passwords[database]}@${google_sql_database_instance.this.private_ip_address}:5432/${database}?sslmode=require"
+  }
 }
 
 resource "google_secret_manager_secret" "url" {
@@ -129,7 +147,7 @@ resource "google_secret_manager_secret" "url" {
 resource "google_secret_manager_secret_version" "url" {
   for_each               = local.databases
   secret                 = google_secret_manager_secret.url[each.key].id
-  secret_data_wo         = "${local.url_schemes[each.key]}://${google_sql_user.this.name}:${var.database_password}@${google_sql_database_instance.this.private_ip_address}:5432/${each.key}?sslmode=require"
+  secret_data_wo         = local.urls[each.key]
   secret_data_wo_version = var.database_password_version
 
   lifecycle {

@@ -76,7 +76,7 @@ variable "viewers" {
 }
 
 variable "database_password" {
-  description = "Password of the database user. Sent to Cloud SQL and Secret Manager when they are created and when database_password_version is raised, ignored otherwise, and not stored in the state. Use a new random value; nobody needs to know it."
+  description = "Random text from which the passwords of both database users are computed. They are sent to Cloud SQL and Secret Manager when these are created and when database_password_version is raised, ignored otherwise, and not stored in the state. Use a new value each time; nobody needs to know it."
   type        = string
   sensitive   = true
   validation {
@@ -86,7 +86,7 @@ variable "database_password" {
 }
 
 variable "database_password_version" {
-  description = "Raise by one to replace the database password; the same apply updates the secrets and everything that reads them."
+  description = "Raise by one to replace both database passwords; the same apply updates the secrets and everything that reads them."
   type        = number
   default     = 1
   validation {
@@ -139,7 +139,7 @@ variable "dataset" {
 }
 
 variable "run_resources" {
-  description = "CPU and memory of one run. Its files are in memory too: a month needs about 0.5 GiB for the process, its files, and a copy of what it writes to the lake."
+  description = "CPU and memory of one run. Its files are in memory too: 1.4 GB for 16 million yellow rows, 2.3 GB for 20 million high-volume ones (docs/deploy.md, Memory)."
   type = object({
     cpu    = optional(string, "2")
     memory = optional(string, "4Gi")

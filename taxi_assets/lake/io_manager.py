@@ -97,6 +97,7 @@ class LakeIOManager(ConfigurableSink):
                 for path in staged:
                     _require_readable(path, month_file.month)
                 publish_together(staged[0], target, staged[1], place, month_file.month)
+                companion.discard()  # what was copied to another file system
                 companion.moved(place)
             else:
                 _require_readable(staged[0], month_file.month)

@@ -17,6 +17,7 @@ Plan = dict[str, Any]
 SERVICE, POOL, JOB = RUNNING = tuple(f"google_cloud_run_v2_{kind}" for kind in ("service", "worker_pool", "job"))
 INVOKER, VIEWER = "google_cloud_run_v2_service_iam_member", "google_iap_web_cloud_run_service_iam_member"
 SQL, BUCKET, TABLE = "google_sql_database_instance", "google_storage_bucket", "google_bigquery_table"
+DATABASE, USER = "google_sql_database", "google_sql_user"
 ALERT, GRANT = "google_monitoring_alert_policy", "google_secret_manager_secret_iam_member"
 DAEMON_ALERT = "google_monitoring_alert_policy.daemon"
 LAKE = 'google_storage_bucket.this["lake"]'
@@ -72,12 +73,23 @@ def no_plaintext_secrets(plan: Plan) -> list[str]:
 
 
 def no_password_outside_write_only_arguments(plan: Plan) -> list[str]:
-    password = plan["variables"]["database_password"]["value"]
+    passwords = {plan["variables"]["database_password"]["value"]}
+    passwords |= {values["password_wo"] for _, values in planned(plan, USER) if values.get("password_wo")}
     return [
-        f"{address} keeps the password in {name}"
+        f"{address} keeps a password in {name}"
         for address, values in planned(plan)
         for name, value in values.items()
-        if password in json.dumps(value) and not name.endswith("_wo")
+        if any(password in json.dumps(value) for password in passwords) and not name.endswith("_wo")
+    ]
+
+
+def databases_have_users_of_their_own(plan: Plan) -> list[str]:
+    databases = {address.partition("[")[2]: address for address, _ in planned(plan, DATABASE)}
+    users = {address.partition("[")[2]: values["name"] for address, values in planned(plan, USER)}
+    return [
+        f"{address} has no user of its own"
+        for key, address in databases.items()
+        if not key or list(users.values()).count(users.get(key)) != 1
     ]
 
 
@@ -277,7 +289,8 @@ POLICIES = (
     Policy(no_public_members, INVOKER, sets(member={"constant_value": "allUsers"}), True),
     Policy(no_plaintext_secrets, SERVICE, adds_variable(name="PGPASSWORD", value="x")),
     Policy(no_plaintext_secrets, JOB, adds_variable(name="DB", value="postgresql://u:p@h/d")),
-    Policy(no_password_outside_write_only_arguments, "google_sql_user", lambda v: v.update(password=v["password_wo"])),
+    Policy(no_password_outside_write_only_arguments, USER, lambda v: v.update(password=v["password_wo"])),
+    Policy(databases_have_users_of_their_own, USER, sets(name="trips")),
     Policy(runs_are_not_retried, JOB, lambda v: task(v).pop("max_retries")),
     Policy(exactly_one_daemon, POOL, lambda v: v["scaling"][0].update(manual_instance_count=2)),
     Policy(exactly_one_daemon, POOL, lambda v: v["scaling"].clear()),

@@ -121,6 +121,18 @@ def test_the_settings_accept_the_environment(plan: Plan, monkeypatch: pytest.Mon
         assert mounts == {str(settings.lake)}, "the lake is where its bucket is mounted"
 
 
+def test_the_default_memory_of_a_run_holds_every_month_that_was_measured(plan: Plan) -> None:
+    page = (REPOSITORY / "docs/deploy.md").read_text().split("\n### Memory\n")[1].split("\n### ")[0]
+    measured = [float(gigabytes) for gigabytes in re.findall(r"\| ([\d.]+) GB \|$", page, re.MULTILINE)]
+    assert len(measured) >= 3
+    (memory,) = [
+        task(values)["containers"][0]["resources"][0]["limits"]["memory"]
+        for _, values in planned(plan, policies.JOB)
+        if values["name"] == "taxi-run"
+    ]
+    assert int(memory.removesuffix("Gi")) * 2**30 > 1.25 * max(measured) * 10**9, "docs: raised above 80 percent"
+
+
 def test_the_launcher_starts_the_job_that_exists_with_its_own_time_limit(plan: Plan) -> None:
     launcher = INSTANCE["run_launcher"]["config"]
     locations = yaml.safe_load((REPOSITORY / "deploy/gcp/workspace.yaml").read_text())["load_from"]

@@ -47,6 +47,17 @@ def test_a_release_leaves_nothing_to_do(applied: Path) -> None:
     assert changes(applied) == []
 
 
+def test_whoever_had_one_database_user_gets_a_second_and_nothing_else_changes(applied: Path) -> None:
+    """Not even a URL, which is written when a password is: runs stay the owner of their tables (docs/deploy.md, Upgrade)."""
+
+    def one_user(resource: dict) -> None:
+        (resource["instances"],) = [[i] for i in resource["instances"] if i.pop("index_key") == "dagster"]
+        assert resource["instances"][0]["attributes"]["name"] == "taxi"
+
+    edit_resources(applied, "google_sql_user", one_user)
+    assert changes(applied) == ['google_sql_user.this["trips"]']
+
+
 def test_a_change_of_what_terraform_owns_is_planned(applied: Path) -> None:
     edit(applied, "google_cloud_run_v2_worker_pool", lambda pool: pool["scaling"][0].update(manual_instance_count=0))
     assert changes(applied) == ["google_cloud_run_v2_worker_pool.daemon"]
@@ -54,18 +65,23 @@ def test_a_change_of_what_terraform_owns_is_planned(applied: Path) -> None:
 
 def edit(folder: Path, kind: str, change) -> None:
     """Change every resource of a type in the state, as a refresh would after somebody had changed it at Google."""
+    edit_resources(folder, kind, lambda resource: [change(i["attributes"]) for i in resource["instances"]])
+
+
+def edit_resources(folder: Path, kind: str, change) -> None:
+    """Change every block of a type in the state."""
     path = folder / "terraform.tfstate"
     state = json.loads(path.read_text())
-    instances = [i for resource in state["resources"] if resource["type"] == kind for i in resource["instances"]]
-    assert instances, kind
-    for instance in instances:
-        change(instance["attributes"])
+    resources = [resource for resource in state["resources"] if resource["type"] == kind and resource["instances"]]
+    assert resources, kind
+    for resource in resources:
+        change(resource)
     state["serial"] += 1
     path.write_text(json.dumps(state))
 
 
 def changes(folder: Path) -> list[str]:
-    """Addresses of what a plan would change."""
+    """Addresses of what a plan would change at Google."""
     lines = succeed(folder, "plan", "-input=false", "-refresh=false", "-json").splitlines()
     found = [line for line in map(json.loads, lines) if line["type"] == "planned_change"]
-    return [line["change"]["resource"]["addr"] for line in found]
+    return [line["change"]["resource"]["addr"] for line in found if line["change"]["action"] != "move"]

@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import random
 import signal
+import tempfile
 import threading
 import time
 from pathlib import Path
@@ -29,8 +30,8 @@ WRITE = WriteContext("run", "token", lambda line: None, {})
 class Lakes:
     """The clean and the rejected months of a home."""
 
-    def __init__(self, home: Path) -> None:
-        managers = resources(Settings(home=home))
+    def __init__(self, home: Path, lake: Path | None = None) -> None:
+        managers = resources(Settings(home=home, lake=str(lake) if lake else None))
         self.home = home
         self.clean: LakeIOManager = managers["clean_lake"]
         self.rejected: LakeIOManager = managers["rejected_lake"]
@@ -61,6 +62,18 @@ class Lakes:
             if clean == self.clean.manifest(YELLOW.table, MONTH):  # no other pair was published meanwhile
                 assert clean.extra["pair"] == rejected.extra["pair"]
                 return clean.rows, rejected.rows, clean.extra["raw_rows"]
+
+
+@pytest.mark.parametrize("shared", [True, False], ids=["one file system", "two file systems"])
+def test_the_staged_files_of_a_pair_are_gone_when_it_is_published(tmp_path: Path, shared: bool) -> None:
+    """A lake in another file system (NFS, a mounted bucket) gets copies. On Cloud Run what stays behind is memory."""
+    with tempfile.TemporaryDirectory(dir=None if shared else "/dev/shm") as folder:
+        if not shared and Path(folder).stat().st_dev == tmp_path.stat().st_dev:
+            pytest.skip("needs /dev/shm on a file system of its own")
+        lakes = Lakes(tmp_path, Path(folder) / "lake" if not shared else tmp_path / "lake")
+        lakes.publish(10)
+        assert lakes.rows() == (10, 90, 100)
+        assert [path.name for path in (tmp_path / "staging").rglob("*.parquet")] == []
 
 
 @pytest.fixture

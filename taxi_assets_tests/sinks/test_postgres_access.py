@@ -63,6 +63,22 @@ def test_a_table_of_another_owner_is_refused_in_a_sentence(postgres_url, postgre
         run_sql(postgres_url, f"DROP OWNED BY {role} CASCADE", f"DROP ROLE {role}")
 
 
+@pytest.mark.parametrize("encoding", ["SQL_ASCII", "LATIN1"])
+def test_a_database_of_another_encoding_is_loaded(postgres_server, writing, tmp_path, encoding):
+    """`initdb` without a locale makes SQL_ASCII, in which psycopg reads text as bytes unless the client has an encoding."""
+    name = f"encoded_{encoding}".lower()
+    run_sql(postgres_server.url, f"CREATE DATABASE {name} ENCODING '{encoding}' LOCALE 'C' TEMPLATE template0")
+    try:
+        sink = PostgresIOManager(url=postgres_server.url.rpartition("/")[0] + f"/{name}")
+        for seed in range(2):
+            trips = made(tmp_path, seed=seed)
+            sink.replace(YELLOW.table, trips, writing)
+            assert same_trips(sink.read(YELLOW.table, JANUARY), trips)
+            assert holds(sink, trips)
+    finally:
+        run_sql(postgres_server.url, f"DROP DATABASE {name} WITH (FORCE)")
+
+
 SECRET = "s3cr3t%2Fword"
 
 

@@ -26,6 +26,11 @@ run "default" {
   }
 
   assert {
+    condition     = length(distinct([for database in local.databases : google_sql_user.this[database].name])) == 2 && length(distinct([nonsensitive(local.passwords["dagster"]), nonsensitive(local.passwords["trips"]), var.database_password])) == 3
+    error_message = "Each database must have a user and a password of its own, and neither may be the variable, from which the other follows."
+  }
+
+  assert {
     condition     = google_cloud_run_v2_worker_pool.daemon.scaling[0].manual_instance_count == 1
     error_message = "There must be exactly one daemon."
   }
@@ -118,7 +123,7 @@ run "may_be_torn_down" {
     error_message = "Loads make tables that Terraform does not know, and destroy would stop at the dataset."
   }
   assert {
-    condition     = google_sql_user.this.deletion_policy == "ABANDON" && google_service_networking_connection.sql.deletion_policy == "ABANDON" && alltrue([for database in google_sql_database.this : database.deletion_policy == "ABANDON"])
+    condition     = alltrue([for user in google_sql_user.this : user.deletion_policy == "ABANDON"]) && google_service_networking_connection.sql.deletion_policy == "ABANDON" && alltrue([for database in google_sql_database.this : database.deletion_policy == "ABANDON"])
     error_message = "A role that owns tables, a database in use and the peering cannot be deleted before the instance."
   }
   assert {

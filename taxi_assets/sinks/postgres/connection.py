@@ -26,6 +26,7 @@ _OPTIONS = {
     "keepalives_count": "3",
     "tcp_user_timeout": "60000",  # milliseconds until unacknowledged data is an error
     "application_name": "taxi_assets",
+    "client_encoding": "utf8",  # in a SQL_ASCII database psycopg would read text as bytes
 }
 """Used where the address does not say otherwise."""
 
