@@ -171,6 +171,26 @@ def test_while_another_process_holds_the_file_a_load_waits_and_says_for_whom(
     assert holds(warehouse, trips)
 
 
+def test_a_first_load_does_not_overwrite_what_another_process_has_created_meanwhile(
+    warehouse, writing, tmp_path, monkeypatch
+):
+    def exists(path: str) -> bool:
+        """Say no; until anything is done about it, another process has created the file and loaded a month."""
+        if path == warehouse.path:
+            monkeypatch.undo()
+            child = loader(warehouse, [february])
+            assert child.wait(60) == 0
+            return False
+        return usual(path)
+
+    january, february, usual = made(tmp_path), made(tmp_path, "2021-02", seed=1), os.path.exists
+    monkeypatch.setattr(duckdb_file.os.path, "exists", exists)
+    warehouse.replace(YELLOW.table, january, writing)
+    assert holds(warehouse, january)
+    assert holds(warehouse, february)
+    assert [path.name for path in tmp_path.iterdir() if "warehouse" in path.name] == ["warehouse.duckdb"]
+
+
 def test_a_file_that_stays_held_is_a_transient_error_naming_file_and_process(warehouse, writing, tmp_path):
     impatient = warehouse.model_copy(update={"lock_timeout": 0.3})
     with holder(warehouse.path) as child:

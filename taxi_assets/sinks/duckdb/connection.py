@@ -8,11 +8,12 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import tempfile
 import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -51,7 +52,7 @@ class DuckDBFile:
         """
         import duckdb
 
-        path = os.path.abspath(self.path)
+        path = os.path.realpath(self.path)
         deadline = time.monotonic() + self.lock_timeout
         if not _LOCKS[path].acquire(timeout=self.lock_timeout):
             raise TransientError(
@@ -59,6 +60,8 @@ class DuckDBFile:
             )
         try:
             os.makedirs(os.path.dirname(path), exist_ok=True)
+            if not read_only:
+                _create(path)
             with _spill_folder(Path(self.staging), path, read_only) as spill:
                 options = {
                     "memory_limit": self.memory_limit,
@@ -90,6 +93,27 @@ class DuckDBFile:
             raise
         finally:
             _LOCKS[path].release()
+
+
+def _create(path: str) -> None:
+    """Create the file if it is missing, at once with all that DuckDB requires in it.
+
+    DuckDB looks whether a file exists before it locks it: left to DuckDB, a second process that also found none would start
+    anew in the file to which the first has committed by then, and a killed one would leave a file that cannot be opened.
+    """
+    import duckdb
+
+    if os.path.exists(path):
+        return
+    folder, name = os.path.split(path)
+    with tempfile.TemporaryDirectory(prefix=f".{name}.", dir=folder) as created:
+        duckdb.connect(new := os.path.join(created, name)).close()
+        with suppress(FileExistsError):  # another process was faster
+            try:
+                os.link(new, path)
+            except PermissionError:  # the file system has no hard links
+                with open(path, "xb") as file:
+                    file.write(Path(new).read_bytes())
 
 
 def _connect(
