@@ -103,7 +103,6 @@ resource "google_sql_user" "this" {
   deletion_policy     = "ABANDON" # it owns tables, so Postgres would refuse
 }
 
-
 moved {
   from = google_sql_user.this
   to   = google_sql_user.this["dagster"]
