@@ -86,9 +86,9 @@ resource "google_sql_database" "this" {
   deletion_policy = "ABANDON" # it is deleted with the instance; alone it could not be, while somebody is connected
 }
 
-# Two users, so that neither password opens the other database's tables. The first version had one user for both, `taxi`; it
-# stays the owner of Dagster's history, which could not be loaded again. One variable gives both passwords, and neither of
-# them shows the other.
+# Two users, so that neither password opens the other database's tables, nor drops Dagster's (deploy/gcp/own-storage). The first
+# version had one user for both, `taxi`; it stays the owner of Dagster's history, which could not be loaded again. One variable
+# gives both passwords, and neither of them shows the other.
 locals {
   users     = { dagster = "taxi", trips = "trips" }
   passwords = { for database in local.databases : database => sha256("${database} ${var.database_password}") }
@@ -102,7 +102,6 @@ resource "google_sql_user" "this" {
   password_wo_version = var.database_password_version
   deletion_policy     = "ABANDON" # it owns tables, so Postgres would refuse
 }
-
 
 moved {
   from = google_sql_user.this

@@ -146,8 +146,12 @@ variable "run_resources" {
   })
   default = {}
   validation {
-    condition     = contains(["1", "2", "4", "8"], var.run_resources.cpu) && can(regex("^([2-9]|[12][0-9]|3[0-2])Gi$", var.run_resources.memory))
-    error_message = "run_resources must be 1, 2, 4 or 8 vCPU and 2Gi to 32Gi of memory."
+    # Cloud Run's limits; an apply would stop there after everything else exists
+    condition = can(regex("^[0-9]{1,2}Gi$", var.run_resources.memory)) && try(contains(
+      { "1" = range(2, 5), "2" = range(2, 9), "4" = range(2, 17), "8" = range(4, 33) }[var.run_resources.cpu],
+      tonumber(trimsuffix(var.run_resources.memory, "Gi")),
+    ), false)
+    error_message = "run_resources must be 2Gi to 4Gi of memory with 1 vCPU, to 8Gi with 2, to 16Gi with 4, or 4Gi to 32Gi with 8."
   }
 }
 

@@ -4,7 +4,10 @@ Every user is a member of `cloudsqlsuperuser`, which is no superuser and owns th
 The names here have a suffix, as roles belong to a server that tests share.
 """
 
+import os
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,7 +20,8 @@ from taxi_assets.sinks.postgres.io_manager import PostgresIOManager
 from taxi_assets_tests.postgres_fixtures import as_user, rows_of, run_sql
 from taxi_assets_tests.sink_fixtures import holds, log, made, writing  # noqa: F401 - fixtures
 
-DEPLOY = Path(__file__).resolve().parents[2] / "docs/deploy.md"
+REPOSITORY = Path(__file__).resolve().parents[2]
+DEPLOY = REPOSITORY / "docs/deploy.md"
 GROUP, FIRST, TRIPS = "cloudsqlsuperuser_test", "taxi_test", "trips_test"
 
 
@@ -47,9 +51,46 @@ def test_a_user_cannot_read_the_tables_of_the_other_or_become_it(users, writing,
         f"SET ROLE {TRIPS}",
         f"GRANT {TRIPS} TO {FIRST}",
         f"ALTER ROLE {TRIPS} PASSWORD 'y'",
+        "DROP TABLE ny_taxi.yellow_cab_data",
+        "DROP SCHEMA ny_taxi CASCADE",
     ):
         with pytest.raises(psycopg.errors.InsufficientPrivilege):
             run_sql(users[FIRST], statement)
+
+
+def test_the_user_of_the_trips_cannot_drop_what_dagster_stores(users) -> None:
+    """Dagster's tables are in `public`, which is the database owner's, and so that of every member of `cloudsqlsuperuser`."""
+    database = users[TRIPS].rpartition("/")[2]
+    elsewhere = users[TRIPS].removesuffix(database) + "postgres"
+    run_sql(users[FIRST], "CREATE TABLE public.runs (id int)")
+    for _ in range(2):  # every release does it
+        assert own_storage(users[FIRST]) == ""
+    for url, statement in (
+        (users[TRIPS], "SELECT * FROM public.runs"),
+        (users[TRIPS], "DROP TABLE public.runs"),
+        (users[TRIPS], f"ALTER DATABASE {database} OWNER TO {TRIPS}"),
+        (elsewhere, f"DROP DATABASE {database}"),
+    ):
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+            run_sql(url, statement)
+    run_sql(users[FIRST], "CREATE TABLE public.event_logs (id int)", "DROP TABLE public.runs")
+
+
+def test_a_database_that_may_not_be_owned_is_reported_and_stops_no_release(users, postgres_url) -> None:
+    database = postgres_url.rpartition("/")[2]
+    run_sql(postgres_url, f"ALTER DATABASE {database} OWNER TO CURRENT_USER")
+    reported = own_storage(users[FIRST])
+    assert f"must be owner of database {database}" in reported
+    assert reported.count("\n") == 1
+
+
+def own_storage(url: str) -> str:
+    """What the release's script reports to the log of its job."""
+    environment = {**os.environ, "DAGSTER_POSTGRES_URL": url.replace("postgresql:", "postgresql+psycopg2:", 1)}
+    command = [sys.executable, str(REPOSITORY / "deploy/gcp/own-storage")]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    return done.stderr
 
 
 def test_tables_of_the_only_user_are_handed_over_as_documented(users, writing, tmp_path) -> None:  # noqa: F811

@@ -104,9 +104,21 @@ def test_every_command_of_a_release_waits_for_the_database(tmp_path: Path) -> No
     _release(DIGEST, tmp_path)
     updates = [line for line in (tmp_path / "calls").read_text().splitlines() if " update " in line]
     assert len(updates) == 5
-    assert [
-        line for line in updates if "--command=/opt/taxi/deploy/gcp/when-connected --args=dagster" not in line
-    ] == []
+    assert [line for line in updates if "--command=/opt/taxi/deploy/gcp/when-connected --args=" not in line] == []
+
+
+@pytest.mark.parametrize("image_has_it", [True, False], ids=["this version", "a rollback to one without the script"])
+def test_the_migration_first_makes_dagsters_user_the_owner_of_its_database(image_has_it: bool, tmp_path: Path) -> None:
+    _release(DIGEST, tmp_path)
+    (migrate,) = re.findall(r"update taxi-migrate .*--args=(.*)", (tmp_path / "calls").read_text())
+    shell, option, commands = migrate.split(",")  # as gcloud does
+    names = ["own-storage"] * image_has_it + ["dagster"]
+    for name in names:
+        (tmp_path / name).write_text(f'#!/bin/sh\necho {name} "$@"\n')
+        (tmp_path / name).chmod(0o755)
+    command = [shell, option, commands.replace("/opt/taxi/deploy/gcp", str(tmp_path))]
+    ran = subprocess.check_output(command, env={"PATH": f"{tmp_path}:/usr/bin:/bin"}, text=True, timeout=60)
+    assert ran.split("\n") == ["own-storage"] * image_has_it + ["dagster instance migrate", ""]
 
 
 def test_images_are_of_the_platform_that_cloud_run_has() -> None:

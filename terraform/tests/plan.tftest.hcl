@@ -64,6 +64,23 @@ run "default" {
   }
 }
 
+run "urls" {
+  command = plan
+  override_resource {
+    target          = google_sql_database_instance.this
+    override_during = plan
+    values          = { private_ip_address = "10.1.0.3" }
+  }
+  assert {
+    condition     = nonsensitive(local.urls["trips"]) == "postgresql://trips:${nonsensitive(sha256("trips ${var.database_password}"))}@10.1.0.3:5432/trips?sslmode=require"
+    error_message = "The trips' URL must have the user, the password and the database of the trips."
+  }
+  assert {
+    condition     = nonsensitive(local.urls["dagster"]) == "postgresql+psycopg2://taxi:${nonsensitive(sha256("dagster ${var.database_password}"))}@10.1.0.3:5432/dagster?sslmode=require"
+    error_message = "The storage's URL must have the user, the password and the database of Dagster."
+  }
+}
+
 run "smallest_machine" {
   command = plan
   variables {

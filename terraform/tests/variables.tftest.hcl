@@ -120,6 +120,33 @@ run "too_little_memory" {
   expect_failures = [var.run_resources]
 }
 
+run "more_memory_than_two_processors_may_have" {
+  command = plan
+  variables {
+    run_resources = { memory = "9Gi" }
+  }
+  expect_failures = [var.run_resources]
+}
+
+run "less_memory_than_eight_processors_must_have" {
+  command = plan
+  variables {
+    run_resources = { cpu = "8", memory = "3Gi" }
+  }
+  expect_failures = [var.run_resources]
+}
+
+run "as_much_memory_as_four_processors_may_have" {
+  command = plan
+  variables {
+    run_resources = { cpu = "4", memory = "16Gi" }
+  }
+  assert {
+    condition     = google_cloud_run_v2_job.this["run"].template[0].template[0].containers[0].resources[0].limits.memory == "16Gi"
+    error_message = "Four processors may have 2 to 16 GiB."
+  }
+}
+
 run "quote_in_a_branch" {
   command = plan
   variables {
