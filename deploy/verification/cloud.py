@@ -67,6 +67,8 @@ def cloud_run(stack: Stack) -> str:
     said = run(*container, "python", "-c", LAUNCH, "/opt/taxi/deploy/gcp/workspace.yaml", **environment)
     _, arguments, *_ = json.loads([line for line in said.splitlines() if line.startswith('["projects/')][-1])
     before = {each["runId"] for each in stack.runs(statuses=["SUCCESS"])}
+    said = run(*container, "sh", "-c", "/opt/taxi/deploy/gcp/own-storage 2>&1", **environment)
+    assert not said, said
     run(*container, "/opt/taxi/deploy/gcp/when-connected", "python", "-c", EXECUTE, *arguments, **environment)
     (ended,) = {each["runId"] for each in stack.runs(statuses=["SUCCESS"])} - before
     # A run that fails in Dagster ends its container with 0, and the alert looks for a word in what it says.
