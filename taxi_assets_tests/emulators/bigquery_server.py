@@ -177,5 +177,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(add_help=False)
     parser.add_argument("--data-dir", type=pathlib.Path, required=True)
     settings.data_dir = parser.parse_known_args()[0].data_dir
+    sys.modules["pandas"] = None  # DuckDB looks for it with every query; it is not installed
+    database.execute("SET threads = 1")  # queries are small: a second thread costs more than it does
     fail_interrupted_jobs()
     cli.main(sys.argv[1:])
