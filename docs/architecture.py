@@ -24,7 +24,7 @@ PICTURE = Path(__file__).parent / "images" / "architecture.svg"
 
 PATH = (
     ("core/month.py", "Month.parse", "The partition key becomes a month."),
-    ("assets/ingest.py", "load_raw_month", "The asset `raw_trips`."),
+    ("assets/raw_trips.py", "load_raw_month", "The asset `raw_trips`."),
     ("publisher/source.py", "TripSource.fetch", ""),
     ("publisher/reader.py", "open_trips", ""),
     ("core/staging.py", "stage", ""),

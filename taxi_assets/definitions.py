@@ -10,11 +10,12 @@ from typing import Any
 import dagster as dg
 
 from taxi_assets.assets.checks import month_checks
+from taxi_assets.assets.clean_trips import clean_trips_asset
 from taxi_assets.assets.daily import daily_asset
 from taxi_assets.assets.dimensions import dimension_assets, dimension_checks
-from taxi_assets.assets.ingest import ingest_assets
 from taxi_assets.assets.jobs import load_month
 from taxi_assets.assets.publisher import publisher_asset
+from taxi_assets.assets.raw_trips import raw_trips_asset
 from taxi_assets.assets.reports import report_assets
 from taxi_assets.assets.sinks import sink_assets
 from taxi_assets.assets.views import view_assets
@@ -43,8 +44,12 @@ def build_defs(
     assets = [
         asset
         for kind in kinds
-        for make in (ingest_assets, sink_assets, report_assets)
-        for asset in make(kind, settings)
+        for asset in (
+            raw_trips_asset(kind, settings),
+            clean_trips_asset(kind, settings),
+            *sink_assets(kind, settings),
+            *report_assets(kind, settings),
+        )
     ]
     daily_assets = [daily_asset(kind, settings) for kind in kinds if settings.daily]
     checks = [check for kind in kinds for check in (*month_checks(kind, settings), deadline_checks(kind, settings))]

@@ -91,16 +91,16 @@ def package(tmp_path, **sources):
 @pytest.mark.parametrize(
     "source",
     [
-        "import taxi_assets.assets.ingest",
-        "from taxi_assets.assets import ingest",
-        "from taxi_assets.assets.ingest import name",
-        "def f():\n    from taxi_assets.assets.ingest import name",
-        "if TYPE_CHECKING:\n    from taxi_assets.assets.ingest import name",
+        "import taxi_assets.assets.raw_trips",
+        "from taxi_assets.assets import raw_trips",
+        "from taxi_assets.assets.raw_trips import name",
+        "def f():\n    from taxi_assets.assets.raw_trips import name",
+        "if TYPE_CHECKING:\n    from taxi_assets.assets.raw_trips import name",
     ],
 )
 def test_an_import_of_a_higher_layer_is_found_wherever_it_stands(tmp_path, source):
-    imports = package(tmp_path, core__month=source, assets__ingest="import taxi_assets.core.month")
-    assert upward(internal(imports)) == {("core.month", "assets.ingest")}
+    imports = package(tmp_path, core__month=source, assets__raw_trips="import taxi_assets.core.month")
+    assert upward(internal(imports)) == {("core.month", "assets.raw_trips")}
 
 
 def test_packages_of_one_layer_do_not_import_each_other(tmp_path):

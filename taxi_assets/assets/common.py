@@ -8,6 +8,7 @@ from typing import Any
 
 import dagster as dg
 
+from taxi_assets.core.month import Month
 from taxi_assets.core.month_file import MonthFile
 from taxi_assets.core.table import Table
 from taxi_assets.settings import Settings
@@ -50,6 +51,12 @@ def lineage(upstream: dg.AssetKey, columns: Mapping[str, Sequence[str]]) -> dg.T
     return dg.TableColumnLineage(
         {name: [dg.TableColumnDep(upstream, source) for source in sources] for name, sources in columns.items()}
     )
+
+
+def add_seconds(context: dg.AssetExecutionContext, asset: dg.AssetKey, month: Month, **seconds: float) -> None:
+    """Add how long the month's stages took to its metadata; publishing it is `seconds`, from its IO manager."""
+    rounded = {name: round(value, 3) for name, value in seconds.items()}
+    context.add_asset_metadata(rounded, asset_key=asset, partition_key=month.key)
 
 
 class RateLimiter:

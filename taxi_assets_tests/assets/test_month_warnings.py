@@ -6,7 +6,7 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from taxi_assets.assets.ingest import cleaning_config
+from taxi_assets.assets.clean_trips import cleaning_config
 from taxi_assets.assets.month_check import MonthCheck, define_checks
 from taxi_assets.assets.month_warnings import FEW_REJECTED, few_rejected, few_trips_are_rejected
 from taxi_assets.core.manifest import Manifest
