@@ -27,7 +27,7 @@ from taxi_assets_tests.emulators import __main__ as emulators
 from taxi_assets_tests.emulators.bigquery import Unavailable, prepare
 from taxi_assets_tests.fake_publisher import FakePublisher, fake_publisher
 from taxi_assets_tests.integration.test_cloud_profile import objects_of
-from taxi_assets_tests.integration.test_daemon import BROKEN, NEWEST, OLDER, YEAR, Machine, client, kept, machine
+from taxi_assets_tests.integration.test_daemon import BROKEN, MONTHS, NEWEST, OLDER, Machine, client, kept, machine
 from taxi_assets_tests.postgres_fixtures import run_sql
 from taxi_assets_tests.processes import REPOSITORY, free_port, until
 
@@ -119,7 +119,7 @@ def test_it_runs_itself_in_the_cloud_profile(tmp_path: Path, environment, automa
 
 
 def story(here: Cloud, publisher: FakePublisher, hook: Webhook) -> None:
-    """Publish, republish, an old month, a year with trouble, a month that must fail."""
+    """Publish, republish, an old month, a backfill with trouble, a month that must fail."""
     publisher.publish(NEWEST, 300)
     here.wait_for_rows(NEWEST, 300)
     publisher.publish(NEWEST, 500, variant=1)
@@ -127,24 +127,24 @@ def story(here: Cloud, publisher: FakePublisher, hook: Webhook) -> None:
     publisher.publish(OLDER, 300)
     here.wait_for_rows(OLDER, 300)
 
-    for month in YEAR:
+    for month in MONTHS:
         publisher.publish(month, 300)
-    publisher.fail(YEAR[3], 2)
+    publisher.fail(MONTHS[3], 2)
     publisher.publish_page(BROKEN)
-    with client(here, YEAR[0], YEAR[-1]) as year, client(here, BROKEN) as broken:
-        printed = year.communicate(timeout=900)[0]
-        assert year.returncode == 0, printed
+    with client(here, MONTHS[0], MONTHS[-1]) as backfill, client(here, BROKEN) as broken:
+        printed = backfill.communicate(timeout=900)[0]
+        assert backfill.returncode == 0, printed
         printed = broken.communicate(timeout=300)[0]
         assert broken.returncode == 1
         assert "web page" in printed
-    for month in YEAR:
+    for month in MONTHS:
         here.wait_for_rows(month, 300)
 
     # every month was loaded once, whoever wanted it loaded
     query = "SELECT to_char(month, 'YYYY-MM') FROM ny_taxi.load_history"
     with psycopg.connect(here.environment["TAXI_POSTGRES_URL"]) as connection:
         loads = Counter(month for (month,) in connection.execute(query).fetchall())
-    assert loads == {month: 1 + (month == NEWEST) for month in (*YEAR, OLDER, NEWEST)}
+    assert loads == {month: 1 + (month == NEWEST) for month in (*MONTHS, OLDER, NEWEST)}
     failed = {run.tags.get("dagster/partition", run.job_name)[:7] for run in here.runs() if run.is_failure}
     assert failed == {BROKEN}
 
