@@ -215,11 +215,12 @@ class Reader:
 
 @contextmanager
 def reader(place: Place, month: Month, allowed: set[Contents | None], rest: float = 0.0) -> Generator[Reader]:
-    """Poll the month, resting `rest` times as long as a look takes.
+    """Poll the month, the sink's measure of it and its record, resting `rest` times as long as a look takes.
 
     Being told to look again (TransientError) is no lie; other errors are kept apart from wrong months.
     """
     seen, enough = Reader(), threading.Event()
+    rows = {int(each.split()[0]) if each else None for each in allowed}
 
     def poll() -> None:
         pause = 0.0
@@ -230,6 +231,10 @@ def reader(place: Place, month: Month, allowed: set[Contents | None], rest: floa
                     found = place.look(month)
                 if found not in allowed:
                     seen.wrong.append(str(found))
+                for ask in (place.sink.measure, *([place.sink.manifest] if place.records_manifests else [])):
+                    answer = ask(YELLOW.table, month)
+                    if (answer.rows if answer else None) not in rows:
+                        seen.wrong.append(f"{ask.__name__}: {answer}")
                 seen.looks += 1
             except TransientError:
                 pass

@@ -7,6 +7,7 @@ A failure prints its seed; CONTRACT_SEED=<seed> makes the same choices again, CO
 from __future__ import annotations
 
 import random
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from taxi_assets.core.errors import PermanentError
 from taxi_assets.core.month import Month
 from taxi_assets.datasets.schema import GREEN, YELLOW
 from taxi_assets_tests.months import same_manifest
@@ -35,6 +37,7 @@ FAULTS = {
     "postgres": ["connection cut", "server killed"],
     "object": ["disk full"],
     "days": ["disk full"],
+    "daily": ["disk full"],
     "duckdb": ["disk full"],
     "gcs-object": ["503s and resets", "server gone"],
     "gcs-days": ["503s and resets", "server gone"],
@@ -55,6 +58,12 @@ def name(request: pytest.FixtureRequest) -> str:
 def chance(name: str) -> random.Random:
     print(f"CONTRACT_SEED={SEED}")
     return random.Random(f"{SEED} {name}")
+
+
+def test_a_month_that_was_never_written_is_absent(place):
+    assert place.sink.measure(YELLOW.table, JANUARY) is None
+    with pytest.raises(PermanentError, match=r"2021-01.*materialize"):
+        place.sink.read(YELLOW.table, JANUARY)
 
 
 def test_a_month_becomes_exactly_each_version_in_turn_and_another_month_stays(place):
@@ -135,6 +144,7 @@ def test_a_reader_who_looks_all_the_time_sees_the_old_or_the_new_month(place, ch
         replaced = 0
         while not (seen.wrong or seen.errors) and (replaced < 6 or (seen.looks < 6 and replaced < 200)):
             place.replace(versions[(replaced := replaced + 1) % 2])
+            time.sleep(chance.choice([0, 0, 0.05, 0.3]))  # or a reader may be told to look again every time
     assert (seen.wrong, seen.errors) == ([], [])
     assert seen.looks >= 6
 

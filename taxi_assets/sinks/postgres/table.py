@@ -51,6 +51,15 @@ _RELATION = """
     JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = %s AND c.relname = %s
 """
 
+_IS_PARTITION = """
+    SELECT EXISTS (
+        SELECT FROM pg_catalog.pg_inherits JOIN pg_catalog.pg_class parent ON parent.oid = inhparent
+        WHERE inhrelid = c.oid AND parent.relname = %s AND parent.relnamespace = n.oid
+    ) FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+    WHERE n.nspname = %s AND c.relname = %s
+"""
+"""One query, as the partition may be replaced at any time: between two, the table that the first one found is gone."""
+
 
 def lock_key(name: str) -> int:
     """A number for the advisory lock on `name`: a schema while its tables are created, a partition while it is written."""
@@ -176,16 +185,13 @@ def is_partition(cursor: psycopg.Cursor, table: PostgresTable, month: Month) -> 
         PermanentError: something else has its name.
     """
     name = table.partition(month)
-    if (found := relation(cursor, table, name)) is None:
-        return False
-    parent = relation(cursor, table, table.table.name)
-    query = "SELECT 1 FROM pg_catalog.pg_inherits WHERE inhrelid = %s AND inhparent = %s"
-    if parent is None or cursor.execute(query, [found[0], parent[0]]).fetchone() is None:
+    found = cursor.execute(_IS_PARTITION, [table.table.name, table.schema, name]).fetchone()
+    if found == (False,):
         raise PermanentError(
             f"{month}: {table.schema}.{name} exists and is no partition of {table.name}: rename it (ALTER TABLE "
             f"{table.schema}.{name} RENAME TO {name}_old), or name another schema in TAXI_POSTGRES_SCHEMA."
         )
-    return True
+    return found is not None
 
 
 def _look(cursor: psycopg.Cursor, table: PostgresTable, loaded: Table) -> tuple[Shape | None, bool]:

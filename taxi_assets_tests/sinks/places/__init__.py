@@ -16,6 +16,7 @@ SINKS: dict[str, type[Place]] = {
     "postgres": PostgresPlace,
     "object": ObjectsPlace,
     "days": ObjectsPlace,
+    "daily": ObjectsPlace,
     "duckdb": DuckDBPlace,
     "gcs-object": ObjectsPlace,
     "gcs-days": ObjectsPlace,
