@@ -6,9 +6,11 @@ import os
 import random
 import subprocess
 from collections.abc import Generator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from threading import Event
+
+from taxi_assets_tests.processes import until
 
 
 def small_disk(folder: Path, stack: ExitStack, megabytes: int = 64) -> Path | None:
@@ -25,9 +27,17 @@ def small_disk(folder: Path, stack: ExitStack, megabytes: int = 64) -> Path | No
 @contextmanager
 def full(disk: Path, chance: random.Random) -> Generator[Event]:
     """Leave room for a part of a small month."""
-    free = os.statvfs(disk).f_bavail * os.statvfs(disk).f_frsize
+    room = chance.randrange(0, 1 << chance.randrange(12, 20))
     with (disk / ".ballast").open("wb") as ballast:
-        os.posix_fallocate(ballast.fileno(), 0, free - chance.randrange(0, 1 << chance.randrange(12, 20)))
+
+        def fill() -> bool:
+            with suppress(OSError):  # a reader took some in the meantime
+                found = os.statvfs(disk)
+                os.posix_fallocate(ballast.fileno(), 0, found.f_bavail * found.f_frsize - room)
+                return True
+            return False
+
+        until(fill, 10, "the disk to be full")
     happened = Event()
     happened.set()
     try:
