@@ -37,9 +37,8 @@ def measure(folder: Path, most: int | None, repeat: int, say: Callable[[str], No
         (files / f"{name}.csv").write_bytes(content)
     names = [*written]
     for turn in range(repeat):
-        for name in (
-            names[turn:] + names[:turn]
-        ):  # whatever follows the last one finds the processor's caches as it left them
+        # in another order each time: a form finds the processor's caches as the one before left them
+        for name in names[turn:] + names[:turn]:
             settings = written[name][1]
             started = time.process_time()
             for batch in read_trips(files / f"{name}.csv", YELLOW, month, options=ReadOptions(**settings)):

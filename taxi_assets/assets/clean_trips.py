@@ -14,6 +14,7 @@ from taxi_assets.assets.zone_outlines import LOCATION, has_coordinates, open_zon
 from taxi_assets.core.failures import explained
 from taxi_assets.core.manifest import ZONE_OUTLINES
 from taxi_assets.core.month_file import MonthFile
+from taxi_assets.core.table import Table
 from taxi_assets.datasets.rules import RULES, CleaningRules
 from taxi_assets.datasets.schema import TaxiKind
 from taxi_assets.keys import CODE_VERSION, INGEST, LOADED_COLUMNS, OWNERS, group, key, monthly, op_name
@@ -54,36 +55,38 @@ def clean_trips_asset(kind: TaxiKind, settings: Settings) -> dg.AssetsDefinition
     CleaningConfig = cleaning_config(settings.cleaning_rules)
     reasons = " ".join(f"`{rule.reason}`: {rule.description}" for rule in RULES if rule.concerns(kind))
 
+    def out(name: str, layer: str, table: Table, description: str) -> dg.AssetOut:
+        return dg.AssetOut(
+            key=key(kind, name),
+            dagster_type=MONTHS,
+            io_manager_key=f"{layer}_lake",
+            group_name=group(kind, INGEST),
+            kinds={"python", "parquet"},
+            owners=OWNERS,
+            code_version=CODE_VERSION,
+            tags={"taxi": kind.name, "layer": layer},
+            metadata=dict(metadata(table, key(kind, "raw_trips"))),
+            description=description,
+        )
+
     @dg.multi_asset(
         name=op_name(kind, "clean_trips"),
         partitions_def=monthly(kind),
         backfill_policy=backfill_policy(settings),
         ins={"raw_trips": dg.AssetIn(key(kind, "raw_trips"), dagster_type=MONTHS)},
         outs={
-            "clean_trips": dg.AssetOut(
-                key=key(kind, "clean_trips"),
-                dagster_type=MONTHS,
-                io_manager_key="clean_lake",
-                group_name=group(kind, INGEST),
-                kinds={"python", "parquet"},
-                owners=OWNERS,
-                code_version=CODE_VERSION,
-                tags={"taxi": kind.name, "layer": "clean"},
-                metadata=dict(metadata(kind.table, key(kind, "raw_trips"))),
-                description="The month's trips that passed the cleaning rules (settings, run config): picked up in the month, "
+            "clean_trips": out(
+                "clean_trips",
+                "clean",
+                kind.table,
+                "The month's trips that passed the cleaning rules (settings, run config): picked up in the month, "
                 "with at least one passenger. raw = clean + rejected, always.",
             ),
-            "rejected_trips": dg.AssetOut(
-                key=key(kind, "rejected_trips"),
-                dagster_type=MONTHS,
-                io_manager_key="rejected_lake",
-                group_name=group(kind, INGEST),
-                kinds={"python", "parquet"},
-                owners=OWNERS,
-                code_version=CODE_VERSION,
-                tags={"taxi": kind.name, "layer": "rejected"},
-                metadata=dict(metadata(kind.raw_table, key(kind, "raw_trips"))),
-                description=f"The month's rows that were not kept, each with its reason. {reasons}",
+            "rejected_trips": out(
+                "rejected_trips",
+                "rejected",
+                kind.raw_table,
+                f"The month's rows that were not kept, each with its reason. {reasons}",
             ),
         },
     )

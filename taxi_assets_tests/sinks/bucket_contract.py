@@ -6,14 +6,18 @@ That a month is replaced whole or not at all, whatever happens, is tested for ev
 from __future__ import annotations
 
 import gc
+import random
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pyarrow as pa
 import pytest
 
+from taxi_assets.core.errors import TransientError
 from taxi_assets.core.folders import default_staging
+from taxi_assets.core.manifest import Manifest
+from taxi_assets.core.month import Month
 from taxi_assets.core.month_file import MonthFile
 from taxi_assets.datasets.schema import YELLOW
 from taxi_assets.sinks.contract import WriteContext
@@ -21,24 +25,14 @@ from taxi_assets.sinks.day_folders import journal as month_journal
 from taxi_assets.sinks.storage import gcs_bucket
 from taxi_assets.sinks.storage.buckets import open_bucket
 from taxi_assets_tests.months import month_of_trips, same_manifest, same_trips
+from taxi_assets_tests.sinks.contract import SEED
 from taxi_assets_tests.sinks.places.base import MAKE, on_the_first
 
+if TYPE_CHECKING:
+    from taxi_assets_tests.gcs_fixtures import GcsServer, Request
+
+
 WRITING = WriteContext("run-1", "token", lambda line: None, {})
-
-
-class Breaking(MonthFile):
-    """A month whose file cannot be had, or whose rows fail after some of them, as of a damaged source or a full disk."""
-
-    def __init__(self, file: MonthFile, error: Exception) -> None:
-        super().__init__(self._fail, file.month, manifest=file.manifest, bytes=file.bytes)
-        self._file, self._error, self.schema = file, error, file.schema
-
-    def _fail(self) -> Path:
-        raise self._error
-
-    def batches(self, columns: list[str] | None = None, rows: int = 100) -> Iterator[pa.RecordBatch]:
-        yield next(self._file.batches(columns, 100))
-        raise self._error
 
 
 class BucketSinkContract:
@@ -59,6 +53,10 @@ class BucketSinkContract:
         folder.mkdir()
         change = {"change": on_the_first} if self.name == "daily" else {}
         return lambda key="2021-01", rows=500, seed=0: month_of_trips(folder, key, rows, seed, **change)
+
+    @pytest.fixture
+    def chance(self) -> random.Random:
+        return random.Random(SEED)
 
     def replace(self, sink: Any, file: MonthFile) -> Mapping[str, Any]:
         return sink.replace(YELLOW.table, file, WRITING)
@@ -91,5 +89,39 @@ class BucketSinkContract:
         assert found.schema.equals(file.schema)
         assert same_manifest(found.manifest, file.manifest)
         assert same_trips(file, MonthFile(file.path, file.month)), "the caller's own file was used up"
+        assert sink.measure(YELLOW.table, Month(2021, 3)) is None
         del found
         self.require_nothing_left(location)
+
+    def test_an_empty_month_is_there_and_has_no_rows(self, sink, month) -> None:
+        self.replace(sink, month(rows=0))
+        assert sink.measure(YELLOW.table, Month(2021, 1)) == Manifest(0, {"total_amount": 0.0})
+
+    def test_a_server_that_goes_away_midway_leaves_the_old_month_or_the_new_one(
+        self, sink, month, location, chance, request, monkeypatch
+    ) -> None:
+        monkeypatch.setattr(gcs_bucket, "PATIENCE", 0.5)
+        gcs = self._gcs(location, request)
+        old, new = month(), month(seed=1)
+        self.replace(sink, old)
+        gcs.requests.clear()
+        self.replace(sink, old)
+        usual = len(gcs.requests)
+        for _ in range(3):
+
+            def gone(request: Request, served: Iterator[int]) -> str | None:
+                return None if next(served, None) is not None else "reset"
+
+            gcs.disturb = partial(gone, served=iter(range(chance.randrange(usual))))
+            with pytest.raises(TransientError, match=r"gs://.* cannot be reached"):
+                self.replace(sink, new)
+            gcs.disturb = lambda request: None
+            self.require(sink, old, new)
+            self.replace(sink, old)
+            self.require(sink, old)
+        self.require_nothing_left(location)
+
+    def _gcs(self, location: str, request: pytest.FixtureRequest) -> GcsServer:
+        if not location.startswith("gs://"):
+            pytest.skip("a directory has no server")
+        return request.getfixturevalue("gcs")

@@ -221,6 +221,7 @@ def reader(place: Place, month: Month, allowed: set[Contents | None], rest: floa
     """
     seen, enough = Reader(), threading.Event()
     rows = {int(each.split()[0]) if each else None for each in allowed}
+    answers = [place.sink.measure, *([place.sink.manifest] if place.records_manifests else [])]
 
     def poll() -> None:
         pause = 0.0
@@ -231,7 +232,7 @@ def reader(place: Place, month: Month, allowed: set[Contents | None], rest: floa
                     found = place.look(month)
                 if found not in allowed:
                     seen.wrong.append(str(found))
-                for ask in (place.sink.measure, *([place.sink.manifest] if place.records_manifests else [])):
+                for ask in answers:
                     answer = ask(YELLOW.table, month)
                     if (answer.rows if answer else None) not in rows:
                         seen.wrong.append(f"{ask.__name__}: {answer}")

@@ -144,7 +144,7 @@ def test_a_reader_who_looks_all_the_time_sees_the_old_or_the_new_month(place, ch
         replaced = 0
         while not (seen.wrong or seen.errors) and (replaced < 6 or (seen.looks < 6 and replaced < 200)):
             place.replace(versions[(replaced := replaced + 1) % 2])
-            time.sleep(chance.choice([0, 0, 0.05, 0.3]))  # or a reader may be told to look again every time
+            time.sleep(chance.choice([0, 0, 0.05, 0.3]))  # or a reader may have to look again every time
     assert (seen.wrong, seen.errors) == ([], [])
     assert seen.looks >= 6
 

@@ -31,7 +31,8 @@ from taxi_assets.sinks.day_folders.split import split_days
 from taxi_assets.sinks.storage.bucket import Stat
 from taxi_assets.sinks.storage.buckets import open_bucket
 from taxi_assets_tests.months import month_of_trips, one_pickup_outside
-from taxi_assets_tests.sinks.bucket_contract import WRITING, Breaking, BucketSinkContract
+from taxi_assets_tests.sinks.bucket_contract import WRITING, BucketSinkContract
+from taxi_assets_tests.sinks.places.base import broken
 
 if TYPE_CHECKING:
     from taxi_assets_tests.gcs_fixtures import GcsServer
@@ -135,7 +136,7 @@ class TestDayFolders(BucketSinkContract):
         self.replace(sink, old)
         self.die_after_commit(location, new, monkeypatch)
         with pytest.raises(ZeroDivisionError):  # it fails before its own commit, and changes nothing
-            self.replace(sink, Breaking(old, ZeroDivisionError()))
+            self.replace(sink, broken(old))
         self.require(sink, new)
         self.die_after_commit(location, old, monkeypatch)
         self.replace(sink, new)

@@ -191,6 +191,15 @@ def test_a_first_load_does_not_overwrite_what_another_process_has_created_meanwh
     assert [path.name for path in tmp_path.iterdir() if "warehouse" in path.name] == ["warehouse.duckdb"]
 
 
+def test_a_file_is_created_where_there_are_no_hard_links(warehouse, writing, tmp_path, monkeypatch):
+    def link(*_: str) -> None:
+        raise PermissionError(1, "Operation not permitted")  # FAT on Linux
+
+    monkeypatch.setattr(duckdb_file.os, "link", link)
+    warehouse.replace(YELLOW.table, trips := made(tmp_path), writing)
+    assert holds(warehouse, trips)
+
+
 def test_a_file_that_stays_held_is_a_transient_error_naming_file_and_process(warehouse, writing, tmp_path):
     impatient = warehouse.model_copy(update={"lock_timeout": 0.3})
     with holder(warehouse.path) as child:

@@ -168,6 +168,15 @@ class Broken(MonthFile):
         raise ZeroDivisionError("broken midway")
 
 
+def broken(trips: MonthFile) -> Broken:
+    """The same month, failing midway, whose file cannot be had."""
+
+    def fail() -> Path:
+        raise ZeroDivisionError("broken midway")
+
+    return Broken(trips, fail)
+
+
 class Place:
     """A sink in a fresh place. Subclasses say what is particular to it."""
 
@@ -229,11 +238,7 @@ class Place:
 
     def broken(self, trips: MonthFile) -> Any:
         """The same month, failing midway."""
-
-        def fail() -> Path:
-            raise ZeroDivisionError("broken midway")
-
-        return Broken(trips, fail)
+        return broken(trips)
 
     def replace(self, trips: Any, run: str | None = None) -> None:
         self.sink.replace(YELLOW.table, trips, _writing(run))
