@@ -29,7 +29,7 @@ DOWNLOAD_HOURS = 7 * 24.0
 
 
 _TOKEN, _KINDS = "[0-9a-f]{12}", "|".join(KINDS)
-STAGED = rf"[\w-]+-\d{{4}}-\d\d-{_TOKEN}\.parquet|[\w-]+\.scratch/.+|[^/]+\.duckdb\.spill/.+"
+STAGED = rf"[\w-]+-\d{{4}}-\d\d-{_TOKEN}\.parquet|[\w-]+\.scratch/.+|[^/]+\.spill/.+"
 """Staged files: of `core.staging`, of `core.scratch`, and what DuckDB spilled."""
 _DIMENSIONS = "|".join(each.table.name for each in DIMENSIONS)
 COPIED = rf"(({_KINDS})_(raw|clean|rejected)_trips/\d{{4}}-\d\d|{_DIMENSIONS})\.{_TOKEN}\.tmp"

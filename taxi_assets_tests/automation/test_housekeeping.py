@@ -32,7 +32,7 @@ def test_old_staged_files_and_incomplete_downloads_are_removed_and_everything_el
     gone = [
         old(settings.staging_folder / "yellow-raw-2021-01-0123456789ab.parquet", 25),
         old(settings.staging_folder / "day-31-2021-01-0123456789ab.parquet", 25),
-        old(settings.staging_folder / "warehouse.duckdb.spill" / "duckdb_temp_storage.tmp", 30),
+        old(settings.staging_folder / "warehouse.duckdb-0a1b2c3d.spill" / "duckdb_temp_storage.tmp", 30),
         old(settings.lake_folder / "yellow_raw_trips" / "2021-01.0123456789ab.tmp", 25),
         old(settings.lake_folder / "taxi_zones.0123456789ab.tmp", 25),
         old(settings.home_folder / "downloads" / "yellow_tripdata_2021-01.parquet.part", 200),

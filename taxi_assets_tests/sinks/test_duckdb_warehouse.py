@@ -7,6 +7,7 @@ open.
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -264,8 +265,19 @@ def test_a_month_that_spills_needs_no_folder_to_be_there(warehouse, tmp_path, wr
     assert list(Path(default_staging()).iterdir()) == []
 
 
+def test_a_process_that_waits_in_vain_leaves_what_the_other_one_spilled(warehouse, tmp_path):
+    hasty = warehouse.model_copy(update={"lock_timeout": 0.2})
+    tight = duckdb_file.DuckDBFile(warehouse.path, warehouse.staging, "32MB", threads=1, lock_timeout=0)
+    spilling = "CREATE TEMP TABLE {} AS SELECT range, hash(range) FROM range(4_000_000)"
+    with tight.open("a holder") as connection:
+        connection.execute(spilling.format("one"))
+        assert loader(hasty, [made(tmp_path)]).wait(60) != 0
+        connection.execute(spilling.format("two"))
+        assert connection.execute("SELECT count(*) FROM one JOIN two USING (range)").fetchone() == (4_000_000,)
+
+
 LOADER = """
-import resource, sys
+import json, resource, sys
 from pathlib import Path
 from taxi_assets.sinks.contract import WriteContext
 from taxi_assets.sinks.duckdb.io_manager import DuckDBIOManager
@@ -273,9 +285,9 @@ from taxi_assets.core.month_file import MonthFile
 from taxi_assets.core.month import Month
 from taxi_assets.datasets.schema import YELLOW
 import duckdb
-warehouse = DuckDBIOManager(path=sys.argv[1])
-if int(sys.argv[2]):
-    resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]), int(sys.argv[2])))
+warehouse = DuckDBIOManager(**json.loads(sys.argv[1]))
+if most_bytes := int(sys.argv[2]):
+    resource.setrlimit(resource.RLIMIT_FSIZE, (most_bytes, most_bytes))
 print("loading", flush=True)
 for month, path in zip(sys.argv[3::2], sys.argv[4::2]):
     warehouse.replace(YELLOW.table, MonthFile(Path(path), Month.parse(month)), WriteContext("run", "token", lambda _: None, {}))
@@ -286,7 +298,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
 def loader(warehouse: DuckDBIOManager, months: list[MonthFile], announce: bool = False, most_bytes: int = 0):
     """A process that loads `months` one after another."""
     files = [text for trips in months for text in (str(trips.month), str(trips.path))]
-    command = [sys.executable, "-c", LOADER, warehouse.path, str(most_bytes), *files]
+    command = [sys.executable, "-c", LOADER, json.dumps(warehouse.model_dump()), str(most_bytes), *files]
     return subprocess.Popen(
         command,
         stdout=subprocess.PIPE if announce else subprocess.DEVNULL,

@@ -11,6 +11,7 @@ import shutil
 import tempfile
 import threading
 import time
+import zlib
 from collections import defaultdict
 from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
@@ -62,20 +63,23 @@ class DuckDBFile:
             os.makedirs(os.path.dirname(path), exist_ok=True)
             if not read_only:
                 _create(path)
-            with _spill_folder(Path(self.staging), path, read_only) as spill:
-                options = {
-                    "memory_limit": self.memory_limit,
-                    "threads": self.threads,
-                    "preserve_insertion_order": False,  # with it, an INSERT of many row groups keeps them in memory
-                    "write_buffer_row_group_count": 1,  # as many are held by each thread before they are written
-                    "temp_directory": spill,
-                    "autoinstall_known_extensions": False,
-                }
-                connection = _connect(path, read_only, options, deadline, what, log)
-                try:
-                    yield connection
-                finally:
-                    connection.close()
+            spill = Path(self.staging) / f"{os.path.basename(path)}-{zlib.crc32(path.encode()):08x}.spill"
+            options = {
+                "memory_limit": self.memory_limit,
+                "threads": self.threads,
+                "preserve_insertion_order": False,  # with it, an INSERT of many row groups keeps them in memory
+                "write_buffer_row_group_count": 1,  # as many are held by each thread before they are written
+                "temp_directory": "" if read_only else str(spill),  # counting and copying never spill
+                "autoinstall_known_extensions": False,
+            }
+            connection = _connect(path, read_only, options, deadline, what, log)
+            try:
+                if not read_only:  # nobody else has the file now: what is there, a killed process left
+                    shutil.rmtree(spill, ignore_errors=True)
+                    spill.parent.mkdir(parents=True, exist_ok=True)  # DuckDB creates only the folder itself
+                yield connection
+            finally:
+                connection.close()  # removes what this connection spilled
         except (duckdb.Error, OSError) as error:
             if disk_full(error):
                 raise PermanentError(
@@ -153,20 +157,6 @@ def transaction(connection: duckdb.DuckDBPyConnection) -> Generator[None]:
     except BaseException:
         connection.close()  # rolls back, even if ROLLBACK would fail after a failed statement
         raise
-
-
-@contextmanager
-def _spill_folder(staging: Path, path: str, read_only: bool) -> Generator[str]:
-    """Where the writer spills: always the same folder, so that what a killed writer left is removed by the next one."""
-    if read_only:  # counting and copying never spill
-        yield ""
-        return
-    folder = staging / f"{Path(path).name}.spill"
-    folder.parent.mkdir(parents=True, exist_ok=True)  # DuckDB creates the folder itself, when it spills
-    try:
-        yield str(folder)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _first_line(error: BaseException) -> str:
