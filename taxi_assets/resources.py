@@ -10,7 +10,6 @@ from taxi_assets.assets.publisher import Publisher
 from taxi_assets.lake.dimensions import LakeDimensions
 from taxi_assets.lake.io_manager import LakeIOManager
 from taxi_assets.settings import Settings
-from taxi_assets.sinks.bigquery.io_manager import BigQueryIOManager
 from taxi_assets.sinks.daily_object.io_manager import DailyObjectIOManager
 from taxi_assets.sinks.day_folders.io_manager import DayFoldersIOManager
 from taxi_assets.sinks.dimensions import DimensionIOManager
@@ -37,6 +36,8 @@ def resources(settings: Settings) -> dict[str, Any]:
     staging = str(settings.staging_folder)
     bucket = {"location": settings.bucket_location, "key_file": key_file, "staging": staging}
     if settings.bigquery_project:
+        from taxi_assets.sinks.bigquery.io_manager import BigQueryIOManager  # Google's client is slow to import
+
         warehouse = BigQueryIOManager(
             project=settings.bigquery_project,
             dataset=settings.dataset,

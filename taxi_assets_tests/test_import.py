@@ -7,7 +7,7 @@ from pathlib import Path
 PROJECT = Path(__file__).parents[1]
 
 HEAVY = {
-    *("pyarrow", "numpy", "pandas", "isal", "duckdb", "pgpq", "psycopg", "sqlalchemy", "requests", "google", "jinja2"),
+    *("pyarrow", "numpy", "pandas", "isal", "duckdb", "pgpq", "sqlalchemy", "requests", "google", "jinja2"),
     *("dagster_pandas", "dagster_celery"),
 }
 

@@ -15,6 +15,7 @@ from taxi_assets.core.errors import NotPublishedYet
 from taxi_assets.core.failures import RETRY, explained
 from taxi_assets.core.month import Month
 from taxi_assets.core.month_file import MonthFile
+from taxi_assets.core.staging import stage
 from taxi_assets.datasets.schema import TaxiKind
 from taxi_assets.keys import CODE_VERSION, INGEST, NEW_COLUMNS, OWNERS, PUBLISHER_POOL, group, key, monthly, prefix
 from taxi_assets.publisher.columns import new_columns_of, recorded_columns, written
@@ -30,7 +31,6 @@ def load_raw_month(
 
     Columns that are not known follow the canonical ones, as published.
     """
-    from taxi_assets.core.staging import stage
     from taxi_assets.publisher.reader import open_trips
 
     progress, started = RateLimiter(context.log.info), time.monotonic()

@@ -23,6 +23,7 @@ from taxi_assets.core.failures import RETRY, explained
 from taxi_assets.core.month import Month
 from taxi_assets.core.month_file import MonthFile
 from taxi_assets.core.scratch import Scratch
+from taxi_assets.core.staging import stage
 from taxi_assets.datasets.schema import TaxiKind
 from taxi_assets.datasets.zones import ZONES
 from taxi_assets.keys import BUCKET_POOL, CODE_VERSION, OWNERS, REPORTS, WAREHOUSE_POOL, group, key, monthly, prefix
@@ -92,8 +93,6 @@ def _daily_summary(kind: TaxiKind, settings: Settings) -> dg.AssetsDefinition:
     )
     def daily_summary(context: dg.AssetExecutionContext, clean_trips: Months) -> Iterator[dg.Output]:
         def summarize(clean: MonthFile) -> MonthFile:
-            from taxi_assets.core.staging import stage
-
             month, warehouse, table = clean.month, context.resources.warehouse, summary_table(kind)
             with explained(f"daily_summary {month}"):
                 summary = as_summary(warehouse.select(kind.table, month, lambda name: summary_sql(kind, month, name)))

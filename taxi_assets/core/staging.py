@@ -12,15 +12,15 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
-from typing import Any
-
-import pyarrow as pa
-import pyarrow.parquet as pq
+from typing import TYPE_CHECKING, Any
 
 from taxi_assets.core.manifest import FOOTER_KEY, RowCounter
 from taxi_assets.core.month import Month
 from taxi_assets.core.month_file import MonthFile
 from taxi_assets.core.table import Table
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 ROW_GROUP_ROWS = 131_072
 """Rows written together: large enough to compress and scan well, small enough that a writer holds about 50 MB: a group
@@ -31,6 +31,8 @@ class MonthWriter:
     """Writes batches to a staged Parquet file and counts them. Made by `stage`."""
 
     def __init__(self, path: Path, month: Month, schema: pa.Schema, table: Table, codec: str = "zstd") -> None:
+        import pyarrow.parquet as pq
+
         self.path, self.month = path, month
         self.extra: dict[str, Any] = {}
         self._schema, self._counter = schema, RowCounter(table, schema.names)
@@ -56,6 +58,8 @@ class MonthWriter:
 
     def flush(self) -> None:
         """Begin to write the pending rows as a row group in another thread, after the row group before it."""
+        import pyarrow as pa
+
         if self._pending:
             self.wait()
             table = pa.Table.from_batches(self._pending, self._schema)
@@ -80,6 +84,8 @@ class MonthWriter:
 
     def abort(self) -> None:
         """Close and remove the staged file."""
+        import pyarrow as pa
+
         with suppress(OSError, pa.ArrowException):
             self.wait()
             self._writer.close()

@@ -25,6 +25,7 @@ from taxi_assets.core.folders import default_staging
 from taxi_assets.core.manifest import Manifest
 from taxi_assets.core.month import Month
 from taxi_assets.core.month_file import BATCH_ROWS, MonthFile, frame_of
+from taxi_assets.core.staging import stage
 from taxi_assets.core.table import Column, Table
 from taxi_assets.sinks.types import conformed
 
@@ -273,8 +274,6 @@ def months_in(
 def _staged(obj: Any, table: Table, month: Month, staging: Path, conform: bool) -> Iterator[MonthFile]:
     """Write a table or frame as a staged file, and remove it when it has been published."""
     import pyarrow as pa
-
-    from taxi_assets.core.staging import stage
 
     rows = obj if isinstance(obj, pa.Table) else pa.Table.from_pandas(obj, preserve_index=False)
     if missing := set(table.names) - set(rows.column_names):

@@ -10,14 +10,17 @@ import random
 import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
+
+import requests.exceptions
+from google.api_core import exceptions
+from google.api_core.retry import Retry
+from google.auth.credentials import AnonymousCredentials
+from google.auth.exceptions import DefaultCredentialsError, GoogleAuthError, TransportError
+from google.cloud import bigquery
 
 from taxi_assets.core.errors import PermanentError, TransientError
 from taxi_assets.core.failures import report_retry
-
-if TYPE_CHECKING:
-    from google.api_core.retry import Retry
-    from google.cloud import bigquery
 
 T = TypeVar("T")
 
@@ -58,10 +61,6 @@ def client(
     Raises:
         PermanentError: there are no credentials, or the key file cannot be used.
     """
-    import google.auth.exceptions
-    from google.auth.credentials import AnonymousCredentials
-    from google.cloud import bigquery
-
     try:
         if api_endpoint:
             return bigquery.Client(
@@ -70,7 +69,7 @@ def client(
         if key_file:
             return bigquery.Client.from_service_account_json(key_file, project=project, location=location)
         return bigquery.Client(project, location=location)
-    except google.auth.exceptions.DefaultCredentialsError as error:
+    except DefaultCredentialsError as error:
         if key_file:
             raise _unusable(key_file, error) from None
         raise PermanentError(
@@ -90,8 +89,6 @@ def _unusable(key_file: str | None, error: Exception) -> PermanentError:
 
 def retry(seconds: float) -> Retry:
     """Retry requests that failed with a transient error, with exponential back-off and jitter, for at most `seconds`."""
-    from google.api_core.retry import Retry
-
     return Retry(predicate=is_transient, initial=0.5, maximum=15.0, multiplier=2.0, timeout=seconds)
 
 
@@ -102,13 +99,11 @@ def resubmitted(run_job: Callable[[], T], what: str, longest_wait: float) -> T:
     twenty runs at a time that takes longer than the retries of a step. The waits double up to `longest_wait` seconds, with
     jitter, or the jobs would meet again.
     """
-    from google.api_core.exceptions import GoogleAPICallError
-
     waits = [longest_wait * part for part in (1 / 6, 1 / 3, 2 / 3, 1, 1)]
     for attempt, wait in enumerate(waits, 2):
         try:
             return run_job()
-        except GoogleAPICallError as error:
+        except exceptions.GoogleAPICallError as error:
             if reason_of(error) not in RATE_LIMITED:
                 raise
             seconds = wait * random.uniform(0.75, 1.25)
@@ -135,10 +130,6 @@ def wait_for(job: bigquery.LoadJob, what: str, target: str, retried: str, retry:
 
 def is_transient(error: BaseException) -> bool:
     """Whether a retry may succeed: overload, a fault of the service's own, a broken connection."""
-    import requests.exceptions
-    from google.api_core import exceptions
-    from google.auth.exceptions import TransportError
-
     if isinstance(error, exceptions.RetryError):
         return True
     if isinstance(error, requests.exceptions.SSLError):  # a wrong certificate stays wrong
@@ -172,10 +163,6 @@ def explained(what: str) -> Generator[None]:
     Raises:
         TransientError, PermanentError: one line with what failed, the month, the cause and what to do.
     """
-    import requests.exceptions
-    from google.api_core import exceptions
-    from google.auth.exceptions import GoogleAuthError, TransportError
-
     try:
         yield
     except (exceptions.GoogleAPIError, requests.exceptions.RequestException, ConnectionError, TransportError) as error:

@@ -10,7 +10,10 @@ import dataclasses
 import io
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+
+from google.api_core.exceptions import NotFound
+from google.api_core.retry import Retry
+from google.cloud import bigquery
 
 from taxi_assets.core.dimension import Dimension
 from taxi_assets.core.errors import PermanentError
@@ -21,10 +24,6 @@ from taxi_assets.sinks.bigquery.manifests import Manifests
 from taxi_assets.sinks.bigquery.table import Tables, label
 from taxi_assets.sinks.contract import WriteContext
 from taxi_assets.sinks.dimensions import DimensionPlace
-
-if TYPE_CHECKING:
-    from google.api_core.retry import Retry
-    from google.cloud import bigquery
 
 DIGEST = "rows_sha256"
 """In the `Manifest.extra` that is recorded: the digest of the rows."""
@@ -49,7 +48,6 @@ class BigQueryDimensions(DimensionPlace):
     def replace(self, table: Table, dimension: Dimension, write: WriteContext) -> None:
         """Load the rows with WRITE_TRUNCATE: the table has the old ones until the job has succeeded."""
         import pyarrow.parquet as pq
-        from google.cloud import bigquery
 
         recorded = dimension.manifest.loaded_by(write.run_id)
         recorded = dataclasses.replace(recorded, extra={**recorded.extra, DIGEST: dimension.digest()})
@@ -83,8 +81,6 @@ class BigQueryDimensions(DimensionPlace):
 
     def read(self, table: Table) -> Dimension | None:
         """Read the rows and what is recorded of them: nothing, if a writer was killed before it recorded them."""
-        from google.api_core.exceptions import NotFound
-
         with explained(f"{table.name}: reading {self.where(table)}"), self.connect() as client:
             try:
                 target = client.get_table(self.where(table), retry=self.retry, timeout=REQUEST_SECONDS)

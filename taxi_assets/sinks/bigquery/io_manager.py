@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import dagster as dg
+from google.api_core.exceptions import Conflict, NotFound
+from google.cloud import bigquery
 from pydantic import Field
 
 from taxi_assets.core.errors import PermanentError
@@ -19,6 +21,7 @@ from taxi_assets.core.manifest import Manifest, aggregates, from_row
 from taxi_assets.core.month import Month
 from taxi_assets.core.month_file import MonthFile
 from taxi_assets.core.scratch import Scratch
+from taxi_assets.core.staging import stage
 from taxi_assets.core.table import Table
 from taxi_assets.sinks.bigquery import client as bigquery_client
 from taxi_assets.sinks.bigquery.client import REQUEST_SECONDS, explained
@@ -31,8 +34,6 @@ from taxi_assets.sinks.contract import ROW_COUNT, ConfigurableSink, WriteContext
 
 if TYPE_CHECKING:
     import pyarrow as pa
-    from google.cloud import bigquery
-
 _ATTEMPTS = 20
 """Failed load jobs of one run, month and object after which something other than bad luck is at work."""
 
@@ -110,8 +111,6 @@ class BigQueryIOManager(ConfigurableSink):
 
     def measure(self, table: Table, month: Month) -> Manifest | None:
         """Query the partition for the month's rows, sums and time span (only these columns are read); None without a table."""
-        from google.api_core.exceptions import NotFound
-
         query = f"SELECT {aggregates(table, '`')} FROM `{self._name(table)}` WHERE {_in_month(table)}"
         with explained(f"{month}: reading {self._name(table)}"), self._client() as client:
             try:
@@ -173,8 +172,6 @@ class BigQueryIOManager(ConfigurableSink):
         scratch = Scratch(self.staging, "bigquery")
 
         def fetch() -> Path:
-            from taxi_assets.core.staging import stage
-
             with explained(f"{month}: reading {self._name(table)}"), self._client() as client:
                 existing = column_types(client.get_table(self._name(table), retry=self._retry, timeout=REQUEST_SECONDS))
                 schema = read_schema(table, existing, WIDEST_FIRST)
@@ -204,8 +201,6 @@ class BigQueryIOManager(ConfigurableSink):
     @property
     def _retry_until_found(self) -> Any:
         """For a job that exists: shortly after its insertion BigQuery may still return 404."""
-        from google.api_core.exceptions import NotFound
-
         return self._retry.with_predicate(lambda e: isinstance(e, NotFound) or bigquery_client.is_transient(e))
 
     def _load(
@@ -223,9 +218,6 @@ class BigQueryIOManager(ConfigurableSink):
         or a crash finds its own job; another run creates another job, so that loading an older object again works. If a
         job failed, or another run has replaced its month since, the next attempt number is used.
         """
-        from google.api_core.exceptions import Conflict
-        from google.cloud import bigquery
-
         config = bigquery.LoadJobConfig(
             source_format=bigquery.SourceFormat.PARQUET,
             write_disposition=bigquery.WriteDisposition.WRITE_TRUNCATE,
@@ -282,8 +274,6 @@ class BigQueryIOManager(ConfigurableSink):
 
     def _query(self, client: bigquery.Client, query: str, table: Table, month: Month) -> bigquery.QueryJob:
         """Send a query pruned to the month's partition, with a limit on its cost."""
-        from google.cloud import bigquery
-
         types = {column.name: SQL_TYPES[column.type] for column in table.columns}
         type_ = types[table.time or ""]
         edges = {"start": month.start, "end": month.end}

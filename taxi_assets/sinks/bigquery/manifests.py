@@ -8,17 +8,17 @@ compared with the rows in `dimensions`.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from google.api_core.exceptions import NotFound
+from google.api_core.retry import Retry
+from google.cloud import bigquery
 
 from taxi_assets.core.manifest import Manifest
 from taxi_assets.core.month import Month
 from taxi_assets.core.table import Table
 from taxi_assets.sinks.bigquery.client import REQUEST_SECONDS, resubmitted
 from taxi_assets.sinks.dimensions import RECORDS
-
-if TYPE_CHECKING:
-    from google.api_core.retry import Retry
-    from google.cloud import bigquery
 
 NAME = "month_manifests"
 """The table of the records of months, one for all tables of the dataset."""
@@ -49,8 +49,6 @@ class Manifests:
 
     def read_dimension(self, table: Table) -> Manifest | None:
         """Read the record of a dimension; None if there is none."""
-        from google.api_core.exceptions import NotFound
-
         query = (
             f"SELECT manifest FROM `{self.dataset}.{RECORDS}` WHERE table_name = @table "
             "ORDER BY recorded_at DESC LIMIT 1"
@@ -63,8 +61,6 @@ class Manifests:
 
     def read(self, table: Table) -> dict[Month, Manifest]:
         """Read the records of a table's months, with three requests."""
-        from google.api_core.exceptions import NotFound
-
         value = {"table": table.name}
         partitions = (
             f"SELECT partition_id, total_rows FROM `{self.dataset}.INFORMATION_SCHEMA.PARTITIONS` "
@@ -95,8 +91,6 @@ class Manifests:
 
     def _append(self, name: str, values: dict[str, str]) -> None:
         """Append a row to a table of records, with the time; the table is created when missing."""
-        from google.api_core.exceptions import NotFound
-
         marks = ", ".join(f"@{column}" for column in values)
         query = f"INSERT INTO `{self.dataset}.{name}` VALUES ({marks}, CURRENT_TIMESTAMP())"
         insert = lambda: resubmitted(  # noqa: E731
@@ -109,8 +103,6 @@ class Manifests:
             insert()
 
     def _create(self, name: str, columns: list[str]) -> None:
-        from google.cloud import bigquery
-
         types = dict.fromkeys(columns, "STRING") | {"recorded_at": "TIMESTAMP"}
         table = bigquery.Table(
             f"{self.dataset}.{name}", [bigquery.SchemaField(*each, mode="REQUIRED") for each in types.items()]
@@ -119,8 +111,6 @@ class Manifests:
         self.client.create_table(table, exists_ok=True, retry=self.retry, timeout=REQUEST_SECONDS)
 
     def _query(self, query: str, values: dict[str, str]) -> list[Any]:
-        from google.cloud import bigquery
-
         parameters = [bigquery.ScalarQueryParameter(name, "STRING", value) for name, value in values.items()]
         config = bigquery.QueryJobConfig(query_parameters=parameters, maximum_bytes_billed=self.maximum_bytes_billed)
         # without job_retry, which would repeat the request for minutes beyond `retry`

@@ -5,17 +5,16 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+
+from google.api_core.exceptions import NotFound
+from google.api_core.retry import Retry
+from google.cloud import bigquery
 
 from taxi_assets.core.errors import PermanentError
 from taxi_assets.core.month import Month
 from taxi_assets.core.table import Column, Table
 from taxi_assets.sinks.bigquery.client import REQUEST_SECONDS
 from taxi_assets.sinks.columns import compare
-
-if TYPE_CHECKING:
-    from google.api_core.retry import Retry
-    from google.cloud import bigquery
 
 SQL_TYPES = {
     "int16": "INTEGER",
@@ -54,8 +53,6 @@ class Tables:
         Raises:
             PermanentError: it cannot be loaded into the table.
         """
-        from google.api_core.exceptions import NotFound
-
         try:
             target = self.client.get_table(self.name(table), retry=self.retry, timeout=REQUEST_SECONDS)
         except NotFound:
@@ -87,9 +84,6 @@ class Tables:
 
     def _create(self, table: Table) -> bigquery.Table:
         """Create the table and, if that shows it to be missing, the dataset; another run may do so at the same time."""
-        from google.api_core.exceptions import NotFound
-        from google.cloud import bigquery
-
         target = bigquery.Table(self.name(table), schema=schema_fields(table.columns))
         target.description = table.description or None
         target.labels = {"kind": label(table.object_kind)}
@@ -108,8 +102,6 @@ class Tables:
 
 def schema_fields(columns: Iterable[Column]) -> list[bigquery.SchemaField]:
     """Columns, described. Without it BigQuery would guess the zone-less timestamps' type from the file."""
-    from google.cloud import bigquery
-
     return [bigquery.SchemaField(c.name, SQL_TYPES[c.type], description=c.description) for c in columns]
 
 

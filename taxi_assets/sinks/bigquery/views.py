@@ -5,17 +5,16 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+
+from google.api_core.exceptions import NotFound
+from google.api_core.retry import Retry
+from google.cloud import bigquery
 
 from taxi_assets.core.errors import PermanentError
 from taxi_assets.core.view import View
 from taxi_assets.sinks.bigquery.client import REQUEST_SECONDS, explained
 from taxi_assets.sinks.bigquery.table import SQL_TYPES
 from taxi_assets.sinks.views import ViewPlace
-
-if TYPE_CHECKING:
-    from google.api_core.retry import Retry
-    from google.cloud import bigquery
 
 
 @dataclass(frozen=True)
@@ -46,8 +45,6 @@ class BigQueryViews(ViewPlace):
         return True
 
     def _get(self, client: bigquery.Client, name: str) -> bigquery.Table | None:
-        from google.api_core.exceptions import NotFound
-
         try:
             return client.get_table(f"{self.dataset}.{name}", retry=self.retry, timeout=REQUEST_SECONDS)
         except NotFound:

@@ -27,6 +27,7 @@ from taxi_assets.core.manifest import WHOLE_MONTH, Manifest, compared_columns, c
 from taxi_assets.core.month import Month
 from taxi_assets.core.month_file import MonthFile
 from taxi_assets.core.scratch import Scratch
+from taxi_assets.core.staging import stage
 from taxi_assets.core.table import Table
 from taxi_assets.sinks.contract import ROW_COUNT, ConfigurableSink, WriteContext
 from taxi_assets.sinks.day_folders.journal import JOURNALS, MonthOfObjects
@@ -116,8 +117,6 @@ class DayFoldersIOManager(ConfigurableSink):
 
     def read(self, table: Table, month: Month) -> MonthFile:
         """The complete month, old or new; downloaded immediately (from a directory: linked). See `MonthSink.read`."""
-        from taxi_assets.core.staging import stage
-
         scratch = Scratch(self.staging, "read")
         paths = self._objects(table, month).fetch(scratch.folder)
         if paths is None:

@@ -8,13 +8,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import psycopg
+from psycopg import errors, sql
+from psycopg.conninfo import conninfo_to_dict
 
 from taxi_assets.core.errors import PermanentError, TaxiError, TransientError
 from taxi_assets.core.failures import report_retry
-
-if TYPE_CHECKING:
-    import psycopg
 
 RETRY_AFTER = (0.25, 0.5, 1.0, 2.0)
 """Seconds between attempts to connect; longer waits are the run's, which retries the step."""
@@ -62,8 +63,6 @@ class Server:
             TransientError: the server cannot be reached or went away.
             PermanentError: the server refused the connection or the statement.
         """
-        import psycopg
-
         try:
             with self._connect(what) as connection:
                 yield connection
@@ -79,16 +78,12 @@ class Server:
 
     def limit(self, cursor: psycopg.Cursor) -> None:
         """Limit the time of a statement in this transaction only: behind a pooler, the connection is another client's next."""
-        from psycopg import sql
-
         timeout = sql.Literal(round(self._statement_timeout * 1000))
         cursor.execute(
             sql.SQL("SET LOCAL statement_timeout = {}").format(timeout)
         )  # a query would fix the isolation level
 
     def _connect(self, what: str) -> psycopg.Connection:
-        import psycopg
-
         for attempt, wait in enumerate((*RETRY_AFTER, None), 1):
             parameters = self._parameters()
             try:
@@ -113,9 +108,6 @@ class Server:
         raise AssertionError("unreachable")
 
     def _parameters(self) -> dict[str, Any]:
-        import psycopg
-        from psycopg.conninfo import conninfo_to_dict
-
         try:
             parameters = {**_OPTIONS, **conninfo_to_dict(self._address())}
         except psycopg.ProgrammingError:
@@ -128,8 +120,6 @@ class Server:
         return parameters
 
     def _explained(self, what: str, error: psycopg.Error) -> TaxiError:
-        from psycopg import errors
-
         if isinstance(error, (errors.DiskFull, errors.OutOfMemory)):
             kind, remedy = PermanentError, "free some on the server, then run it again"
         elif isinstance(error, errors.InsufficientPrivilege):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+
+import psycopg
+from psycopg import sql
 
 from taxi_assets.core.dimension import Dimension
 from taxi_assets.core.errors import PermanentError
@@ -13,9 +15,6 @@ from taxi_assets.sinks.contract import WriteContext
 from taxi_assets.sinks.dimensions import RECORDS, DimensionPlace
 from taxi_assets.sinks.postgres.connection import Server
 from taxi_assets.sinks.postgres.table import PostgresTable, existing_columns, lock_key, prepare, relation
-
-if TYPE_CHECKING:
-    import psycopg
 
 LOCK_WAIT = "10s"
 """How long to wait for another writer of the dimension. Readers are never in the way, and never wait."""
@@ -34,8 +33,6 @@ class PostgresDimensions(DimensionPlace):
 
     def replace(self, table: Table, dimension: Dimension, write: WriteContext) -> None:
         """Delete all rows and insert the new ones, in one transaction: readers see the old rows or the new."""
-        from psycopg import sql
-
         own, records = PostgresTable(self.schema, table), sql.Identifier(self.schema, RECORDS)
         columns = sql.SQL(", ").join(map(sql.Identifier, table.names))
         with self.server.transaction(table.name) as cursor:
@@ -58,7 +55,6 @@ class PostgresDimensions(DimensionPlace):
     def read(self, table: Table) -> Dimension | None:
         """Read the rows and what is recorded of them; None if this package did not load the table."""
         import pyarrow as pa
-        from psycopg import sql
 
         own = PostgresTable(self.schema, table)
         with self.server.transaction(table.name) as cursor:
@@ -74,8 +70,6 @@ class PostgresDimensions(DimensionPlace):
         return Dimension.of(table, pa.Table.from_pylist(named, schema), recorded)
 
     def _recorded(self, cursor: psycopg.Cursor, own: PostgresTable) -> Manifest | None:
-        from psycopg import sql
-
         if relation(cursor, own, RECORDS) is None:
             return None
         query = sql.SQL("SELECT manifest::text FROM {} WHERE table_name = %s").format(own.identifier(RECORDS))
@@ -84,8 +78,6 @@ class PostgresDimensions(DimensionPlace):
 
     def _require_ours(self, cursor: psycopg.Cursor, own: PostgresTable) -> None:
         """Check that the table, if it has rows, was loaded by this package: others' rows are not deleted."""
-        from psycopg import sql
-
         if relation(cursor, own, own.table.name) is None or self._recorded(cursor, own):
             return
         if cursor.execute(sql.SQL("SELECT 1 FROM {} LIMIT 1").format(own.sql)).fetchone():

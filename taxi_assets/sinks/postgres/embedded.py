@@ -19,6 +19,8 @@ from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any
 
+import psycopg
+
 from taxi_assets.core.errors import PermanentError, TransientError, disk_full
 from taxi_assets.core.locks import is_locked, try_lock
 from taxi_assets.sinks.postgres.embedded_home import INSTEAD, LOG, Home, find_home, remove_abandoned
@@ -111,8 +113,6 @@ class EmbeddedPostgres:
 
     def _connect(self) -> str | None:
         """Return the URL of the server if it responds there and knows the password, as only this server does."""
-        import psycopg
-
         try:
             port, password = self._state()["port"], (self.folder / "password").read_text()
         except (FileNotFoundError, KeyError):

@@ -10,6 +10,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, LiteralString, cast
 
+import psycopg
+from psycopg import sql
 from pydantic import Field
 
 from taxi_assets.core.errors import PermanentError
@@ -17,6 +19,7 @@ from taxi_assets.core.manifest import Manifest, aggregates, from_row
 from taxi_assets.core.month import Month
 from taxi_assets.core.month_file import MonthFile
 from taxi_assets.core.scratch import Scratch
+from taxi_assets.core.staging import stage
 from taxi_assets.core.table import Table
 from taxi_assets.sinks.columns import read_schema, require_columns
 from taxi_assets.sinks.contract import ROW_COUNT, ConfigurableSink, WriteContext, example_query
@@ -36,7 +39,6 @@ from taxi_assets.sinks.postgres.table import (
 from taxi_assets.sinks.postgres.views import PostgresViews
 
 if TYPE_CHECKING:
-    import psycopg
     import pyarrow as pa
 
     from taxi_assets.sinks.postgres.table import Shape
@@ -124,8 +126,6 @@ class PostgresIOManager(ConfigurableSink):
 
     def measure(self, table: Table, month: Month) -> Manifest | None:
         """Query the table for the month's rows, sums and time span; None if it does not have the month."""
-        from psycopg import sql
-
         own = self._table(table)
         with self._server().transaction(str(month)) as cursor:
             exists = relation(cursor, own, table.name) if table.key else is_partition(cursor, own, month)
@@ -152,8 +152,6 @@ class PostgresIOManager(ConfigurableSink):
         scratch = Scratch(self.staging, "postgres")
 
         def fetch() -> Path:
-            from taxi_assets.core.staging import stage
-
             with self._server().transaction(str(month)) as cursor:
                 existing = {column.name: column.type for column in existing_columns(cursor, own, table.name)}
             schema = read_schema(table, existing, SQL_TYPES)
@@ -190,8 +188,6 @@ class PostgresIOManager(ConfigurableSink):
 
     def _stream(self, table: PostgresTable, month: Month, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
         """Read by COPY as CSV, which Arrow parses: ten times as fast as rows of Python values, and exact."""
-        from psycopg import sql
-
         query = sql.SQL("COPY (SELECT {} FROM {} WHERE {time} >= {} AND {time} < {}) TO STDOUT (FORMAT csv)").format(
             sql.SQL(", ").join(map(sql.Identifier, schema.names)),
             table.sql,

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, LiteralString, cast
+from typing import Any, LiteralString, cast
+
+import psycopg
+from psycopg import sql
 
 from taxi_assets.core.manifest import Manifest, aggregates, from_row
 from taxi_assets.core.month import Month
 from taxi_assets.sinks.postgres.records import HISTORY, MANIFESTS
 from taxi_assets.sinks.postgres.table import PostgresTable, relation
-
-if TYPE_CHECKING:
-    import psycopg
 
 _PARTITIONS = """
     SELECT relname FROM pg_catalog.pg_inherits JOIN pg_catalog.pg_class c ON c.oid = inhrelid
@@ -20,8 +20,6 @@ _PARTITIONS = """
 
 def record_manifest(cursor: psycopg.Cursor, table: PostgresTable, month: Month, manifest: Manifest) -> None:
     """Record the month in the transaction that loads it."""
-    from psycopg import sql
-
     cursor.execute(
         sql.SQL(
             "INSERT INTO {} (table_name, month, manifest) VALUES (%s, %s, %s) "
@@ -55,8 +53,6 @@ def manifests(cursor: psycopg.Cursor, table: PostgresTable, month: Month | None 
 
 
 def _recorded(cursor: psycopg.Cursor, table: PostgresTable, month: Month | None) -> dict[Month, Manifest]:
-    from psycopg import sql
-
     if relation(cursor, table, MANIFESTS) is None:
         return {}
     query = sql.SQL(
@@ -68,8 +64,6 @@ def _recorded(cursor: psycopg.Cursor, table: PostgresTable, month: Month | None)
 
 
 def _measured(cursor: psycopg.Cursor, table: PostgresTable) -> dict[Month, Manifest]:
-    from psycopg import sql
-
     query = sql.SQL("SELECT date_trunc('month', {time}), {} FROM {} GROUP BY 1").format(
         sql.SQL(cast(LiteralString, aggregates(table.table))), table.sql, time=table.time
     )
@@ -77,8 +71,6 @@ def _measured(cursor: psycopg.Cursor, table: PostgresTable) -> dict[Month, Manif
 
 
 def _history(cursor: psycopg.Cursor, table: PostgresTable) -> dict[Month, Manifest]:
-    from psycopg import sql
-
     if relation(cursor, table, HISTORY) is None:
         return {}
     query = sql.SQL(

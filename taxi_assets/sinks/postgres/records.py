@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, LiteralString
 
+import psycopg
+from psycopg import sql
+from psycopg.sql import Composable, Identifier
+
 from taxi_assets.sinks.dimensions import RECORDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    import psycopg
-    from psycopg.sql import Composable, Identifier
 
 HISTORY, MANIFESTS, LOADED = "load_history", "month_manifests", "loaded_months"
 
@@ -57,8 +58,6 @@ _LOADED_MONTHS: LiteralString = """
 
 def create_record(cursor: psycopg.Cursor, identifier: Callable[[str], Identifier], name: str) -> None:
     """Create one of these; `identifier` puts a name in its schema."""
-    from psycopg import sql
-
     own = identifier(name)
     if name == LOADED:
         cursor.execute(sql.SQL(_LOADED_MONTHS).format(own, identifier(MANIFESTS)))
@@ -71,6 +70,4 @@ def create_record(cursor: psycopg.Cursor, identifier: Callable[[str], Identifier
 
 def comment(cursor: psycopg.Cursor, target: Composable, text: str) -> None:
     """Describe a table, a view or a column."""
-    from psycopg import sql
-
     cursor.execute(sql.SQL("COMMENT ON {} IS {}").format(target, sql.Literal(text)))

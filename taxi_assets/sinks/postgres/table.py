@@ -8,7 +8,11 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, LiteralString, NamedTuple
+from typing import Any, LiteralString, NamedTuple
+
+import psycopg
+from psycopg import sql
+from psycopg.sql import Composable, Identifier
 
 from taxi_assets.core.errors import PermanentError
 from taxi_assets.core.month import Month
@@ -16,10 +20,6 @@ from taxi_assets.core.table import Table
 from taxi_assets.sinks.columns import Difference, compare
 from taxi_assets.sinks.dimensions import RECORDS
 from taxi_assets.sinks.postgres.records import HISTORY, LOADED, MANIFESTS, comment, create_record
-
-if TYPE_CHECKING:
-    import psycopg
-    from psycopg.sql import Composable, Identifier
 
 SQL_TYPES: dict[str, LiteralString] = {
     "int16": "smallint",
@@ -91,15 +91,11 @@ class PostgresTable:
     @property
     def time(self) -> Identifier:
         """The column that contains the month."""
-        from psycopg import sql
-
         assert self.table.time is not None
         return sql.Identifier(self.table.time)
 
     def identifier(self, name: str) -> Identifier:
         """Another relation of the schema."""
-        from psycopg import sql
-
         return sql.Identifier(self.schema, name)
 
     def partition(self, month: Month) -> str:
@@ -118,8 +114,6 @@ class ExistingColumn(NamedTuple):
     @property
     def definition(self) -> Composable:
         """The column in CREATE TABLE or ADD COLUMN."""
-        from psycopg import sql
-
         parts: list[Composable] = [sql.Identifier(self.name), sql.SQL(self.type)]
         if self.not_null:
             parts.append(sql.SQL("NOT NULL"))
@@ -225,15 +219,11 @@ def _look(cursor: psycopg.Cursor, table: PostgresTable, loaded: Table) -> tuple[
 
 def create_schema(cursor: psycopg.Cursor, name: str) -> None:
     """Create a schema when it is missing; `IF NOT EXISTS` would need the right to create one even if it exists."""
-    from psycopg import sql
-
     if not cursor.execute("SELECT 1 FROM pg_catalog.pg_namespace WHERE nspname = %s", [name]).fetchone():
         cursor.execute(sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(name)))
 
 
 def _create(cursor: psycopg.Cursor, table: PostgresTable, loaded: Table, shape: Shape | None) -> None:
-    from psycopg import sql
-
     added = [column for column in loaded.columns if shape is None or column.name in shape.difference.added]
     definitions = [
         ExistingColumn(c.name, SQL_TYPES[c.type], c.required and bool(loaded.key), None).definition for c in added

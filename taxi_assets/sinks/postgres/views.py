@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, LiteralString, cast
+from typing import LiteralString, cast
+
+import psycopg
+from psycopg import sql
 
 from taxi_assets.core.errors import PermanentError
 from taxi_assets.core.table import Table
@@ -20,9 +23,6 @@ from taxi_assets.sinks.postgres.table import (
     relation,
 )
 from taxi_assets.sinks.views import ViewPlace
-
-if TYPE_CHECKING:
-    import psycopg
 
 _VIEW = "v"
 
@@ -41,8 +41,6 @@ class PostgresViews(ViewPlace):
             return [view.name for view in views if self._replace(cursor, view)]
 
     def _replace(self, cursor: psycopg.Cursor, view: View) -> bool:
-        from psycopg import sql
-
         own = PostgresTable(self.schema, Table(view.name))
         names = [table.name for table, _ in view.parts]
         existing = {name: [column.name for column in existing_columns(cursor, own, name)] for name in names}
