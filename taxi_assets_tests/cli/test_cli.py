@@ -76,14 +76,19 @@ def test_dagsters_history_is_in_taxi_home_whatever_the_working_directory_is(tmp_
 
 
 def test_several_processes_create_dagsters_storage_at_once(tmp_path):
-    code = "import dagster as dg; dg.DagsterInstance.get().all_instigator_state()"
-    for attempt in ("one", "two"):
-        home = tmp_path / attempt
-        home.mkdir()
-        shutil.copy(REPOSITORY / "dagster.yaml", home)
-        environment = {**os.environ, "DAGSTER_HOME": str(home), "TAXI_HOME": str(home / "data")}
-        processes = [
-            subprocess.Popen([sys.executable, "-c", code], env=environment, stderr=subprocess.PIPE, text=True)
-            for _ in range(4)
-        ]
-        assert [(process.communicate()[1], process.returncode) for process in processes] == [("", 0)] * 4
+    code = """
+import os
+import dagster as dg
+import taxi_assets.history
+children = []
+for _ in range(4):
+    if not (child := os.fork()):  # at the same moment, as no four commands start
+        dg.DagsterInstance.get().all_instigator_state()
+        os._exit(0)
+    children.append(child)
+assert [os.waitpid(child, 0)[1] for child in children] == [0] * 4
+"""
+    shutil.copy(REPOSITORY / "dagster.yaml", tmp_path)
+    environment = {**os.environ, "DAGSTER_HOME": str(tmp_path), "TAXI_HOME": str(tmp_path / "data")}
+    run = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+    assert (run.stderr, run.returncode) == ("", 0)
