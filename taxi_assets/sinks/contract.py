@@ -115,11 +115,8 @@ class MonthSink(ABC):
         values = ((month_file.month, month_file) for month_file in files)
 
         def replace(_: Month, month_file: MonthFile, write: WriteContext) -> Mapping[str, Any]:
-            about = {
-                **month_file.manifest.sums,
-                **origin(month_file),
-                **preview(month_file),
-            }  # before the file is moved
+            # before the file is moved
+            about = {**month_file.manifest.sums, **origin(month_file), **preview(month_file)}
             own = table if table.columns else table.with_columns_of(month_file.schema)
             return {**about, **self.replace(own, month_file, write)}
 

@@ -179,9 +179,8 @@ def test_a_killed_run_that_the_daemon_starts_again_is_left_to_it_and_counts_as_l
         requests, text = loaded.tick(reconciliation)
         assert requests == []
         assert f"Being loaded: {NEWEST}" in text
-        loaded.instance.add_run_tags(
-            run.run_id, {run_tags.PROCESS: "a worker of make backfill"}
-        )  # which the daemon cannot
+        # which the daemon cannot
+        loaded.instance.add_run_tags(run.run_id, {run_tags.PROCESS: "a worker of make backfill"})
         assert keys(loaded.tick(reconciliation)[0]) == [NEWEST]
         loaded.instance.delete_run(run.run_id)
 

@@ -48,9 +48,8 @@ class Home:
 
     def begin(self, *arguments: str) -> subprocess.Popen[str]:
         command = [sys.executable, "-m", "taxi_assets", "backfill", *arguments]
-        signal.signal(
-            signal.SIGINT, signal.default_int_handler
-        )  # a shell's background job ignores it, and so would this
+        # a shell's background job ignores it, and so would this
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         return subprocess.Popen(
             command, env=self.environment, cwd=self.folder, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
         )

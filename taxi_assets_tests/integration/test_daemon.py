@@ -173,9 +173,8 @@ def at_work(here: Machine, months: list[str]) -> AtWork | None:
 
 @pytest.mark.long
 def test_it_runs_itself(tmp_path: Path, monkeypatch):
-    monkeypatch.chdir(
-        tmp_path
-    )  # Dagster resolves the storage's folder in dagster.yaml relative to the working directory
+    # Dagster resolves the storage's folder in dagster.yaml relative to the working directory
+    monkeypatch.chdir(tmp_path)
     with fake_publisher(tmp_path / "published") as publisher, webhook() as hook:
         settings = {
             "sensor_seconds": 5,

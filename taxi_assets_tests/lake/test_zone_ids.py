@@ -71,17 +71,11 @@ def test_corners_edges_overlaps_and_holes_have_one_answer(tmp_path: Path):
     ring = feature(7, square(-74, 41, 0.1), square(-73.97, 41.03, 0.04)[::-1])
     over = feature(8, square(-74, 41, 0.01))
     zones = zone_ids(write_outlines(tmp_path / "z.json", left, right, ring, over))
-    assert ids(zones, (-73.995, 40.705), (-73.985, 40.705), (-73.99, 40.705)) == [
-        9,
-        4,
-        4,
-    ]  # the last is on both borders
+    # the last is on both borders
+    assert ids(zones, (-73.995, 40.705), (-73.985, 40.705), (-73.99, 40.705)) == [9, 4, 4]
     assert ids(zones, (-74, 40.7), (-73.98, 40.71)) == [9, 4]  # corners
-    assert ids(zones, (-73.995, 41.005), (-73.95, 41.05), (-73.97, 41.05)) == [
-        7,
-        None,
-        7,
-    ]  # in 7 and 8; the hole; its edge
+    # in 7 and 8; the hole; its edge
+    assert ids(zones, (-73.995, 41.005), (-73.95, 41.05), (-73.97, 41.05)) == [7, None, 7]
     assert ids(zones) == []
 
 

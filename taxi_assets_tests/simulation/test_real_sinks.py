@@ -10,7 +10,7 @@ import pytest
 from taxi_assets_tests.simulation.history import random_history, simulate
 from taxi_assets_tests.simulation.real import RealWorld
 
-HISTORIES = int(os.environ.get("REAL_HISTORIES") or 3)
+HISTORIES = int(os.environ.get("REAL_HISTORIES") or 2)
 """REAL_HISTORIES=100 plays a hundred, in some minutes."""
 
 

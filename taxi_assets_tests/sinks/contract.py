@@ -55,9 +55,8 @@ def wrong_record(place: Place, trips: MonthFile) -> str | None:
 
 def require_nothing_left(place: Place) -> None:
     try:
-        until(
-            lambda: not place.leftovers(), 10, "leftovers to go"
-        )  # a server may take a moment to notice a killed client
+        # a server may take a moment to notice a killed client
+        until(lambda: not place.leftovers(), 10, "leftovers to go")
     except AssertionError:
         raise LeftBehind(f"left behind: {place.leftovers()}") from None
 

@@ -77,10 +77,8 @@ class Tables:
             surplus = ", ".join(difference.surplus)
             log(f"{what}: {self.name(table)} has {surplus}, which trips do not have; null in this month.")
         added = [column for column in loaded.columns if column.name in difference.added]
-        return target, [
-            *target.schema,
-            *schema_fields(added),
-        ]  # all of them: a load that replaces must name every column
+        # all of them: a load that replaces must name every column
+        return target, [*target.schema, *schema_fields(added)]
 
     def _create(self, table: Table) -> bigquery.Table:
         """Create the table and, if that shows it to be missing, the dataset; another run may do so at the same time."""

@@ -79,9 +79,8 @@ class Server:
     def limit(self, cursor: psycopg.Cursor) -> None:
         """Limit the time of a statement in this transaction only: behind a pooler, the connection is another client's next."""
         timeout = sql.Literal(round(self._statement_timeout * 1000))
-        cursor.execute(
-            sql.SQL("SET LOCAL statement_timeout = {}").format(timeout)
-        )  # a query would fix the isolation level
+        # a query would fix the isolation level
+        cursor.execute(sql.SQL("SET LOCAL statement_timeout = {}").format(timeout))
 
     def _connect(self, what: str) -> psycopg.Connection:
         for attempt, wait in enumerate((*RETRY_AFTER, None), 1):
