@@ -53,19 +53,6 @@ def test_a_first_load_makes_dataset_and_partitioned_clustered_described_table_an
     assert table.labels == {"kind": "yellow"}
 
 
-def test_before_the_first_load_reading_a_month_says_what_to_materialize(sink):
-    with pytest.raises(PermanentError, match=r"2021-01: there is no table .*yellow_cab_data: materialize its asset"):
-        sink.read(YELLOW.table, JANUARY)
-
-
-def test_kinds_keep_separate_tables(sink, made):
-    yellow, green = made(), made(seed=1, kind=GREEN)
-    sink.replace(YELLOW.table, yellow, a_run())
-    sink.replace(GREEN.table, green, a_run())
-    assert holds(sink, yellow)
-    assert same_trips(sink.read(GREEN.table, JANUARY), green)
-
-
 def test_a_chosen_column_is_read_alone_and_in_batches(sink, made):
     trips = made()
     sink.replace(YELLOW.table, trips, a_run())
@@ -115,15 +102,6 @@ def test_an_object_that_is_gone_is_a_permanent_error_and_leaves_the_old_month(si
     with pytest.raises(PermanentError, match=r"2021-01: loading gs://taxi-test-bucket/nowhere.parquet"):
         sink.replace(YELLOW.table, gone, a_run())
     assert same_trips(sink.read(YELLOW.table, JANUARY), old)
-
-
-def test_a_new_column_is_added_and_empty_in_older_months(sink, made):
-    sink.replace(YELLOW.table, made("2021-02"), a_run())
-    wider = with_columns(*YELLOW.columns, TIP)
-    trips = made(kind=wider)
-    sink.replace(wider.table, trips, a_run())
-    assert same_trips(sink.read(wider.table, JANUARY), trips)
-    assert sink.read(wider.table, FEBRUARY).to_arrow().column("tip_jar").null_count == 500
 
 
 def test_a_changed_column_is_refused_by_name_before_any_job(sink, made, wire):

@@ -18,7 +18,7 @@ import pytest
 from taxi_assets.core.errors import PermanentError
 from taxi_assets.core.month import Month
 from taxi_assets.datasets.schema import GREEN, YELLOW
-from taxi_assets_tests.months import same_manifest
+from taxi_assets_tests.months import same_manifest, same_trips
 from taxi_assets_tests.sinks.contract import (
     EVERYWHERE,
     KILLS,
@@ -109,6 +109,17 @@ def test_what_is_recorded_of_all_months_names_their_source_code_and_run(place):
         assert place.sink.manifest(YELLOW.table, month) == recorded[month]
     assert place.sink.manifest(YELLOW.table, Month(2021, 4)) is None
     assert place.sink.manifests(GREEN.table) == {}
+
+
+def test_datasets_are_kept_apart(place):
+    if not place.records_manifests:
+        pytest.skip("keeps days, by the dataset only if its template does")
+    yellow, green = place.trips("2021-01", 200), place.trips("2021-01", 300, seed=1, kind=GREEN)
+    place.replace(yellow)
+    place.replace(green, kind=GREEN)
+    require(place, yellow)
+    assert same_manifest(place.sink.measure(GREEN.table, JANUARY), green.manifest)
+    assert same_trips(place.sink.read(GREEN.table, JANUARY), green)
 
 
 def test_an_empty_month_can_be_the_first(place):

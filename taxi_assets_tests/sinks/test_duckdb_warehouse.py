@@ -80,19 +80,6 @@ def test_a_dataset_may_be_named_like_its_file(writing, tmp_path):
         assert holds(warehouse, trips)
 
 
-def test_before_the_first_load_reading_a_month_says_what_to_materialize(warehouse):
-    with pytest.raises(PermanentError, match=r"2021-01: .*no table ny_taxi.yellow_cab_data: materialize its asset"):
-        warehouse.read(YELLOW.table, JANUARY)
-
-
-def test_kinds_keep_separate_tables(warehouse, writing, tmp_path):
-    yellow, green = made(tmp_path), made(tmp_path, seed=1, kind=GREEN)
-    warehouse.replace(YELLOW.table, yellow, writing)
-    warehouse.replace(GREEN.table, green, writing)
-    assert holds(warehouse, yellow)
-    assert same_trips(warehouse.read(GREEN.table, JANUARY), green)
-
-
 def test_a_month_that_is_not_a_local_file_is_streamed(warehouse, writing, tmp_path):
     trips = made(tmp_path)
     warehouse.replace(YELLOW.table, Streamed(trips), writing)
@@ -150,13 +137,6 @@ def test_a_changed_column_is_refused_by_name(warehouse, writing, tmp_path):
     with pytest.raises(PermanentError, match="has column dropoff_latitude as DOUBLE, trips have it as VARCHAR"):
         warehouse.replace(kind.table, made(tmp_path, seed=1, kind=kind), writing)
     assert same_trips(warehouse.read(YELLOW.table, JANUARY), old)
-
-
-def test_a_month_that_lacks_a_required_column_is_refused_by_name(warehouse, writing, tmp_path):
-    trips = made(tmp_path, kind=with_columns(*(column for column in YELLOW.columns if column.name != "trip_distance")))
-    with pytest.raises(PermanentError, match=r"2021-01: column trip_distance of yellow_cab_data is missing"):
-        warehouse.replace(YELLOW.table, trips, writing)
-    assert not Path(warehouse.path).exists()
 
 
 def test_while_another_process_holds_the_file_a_load_waits_and_says_for_whom(

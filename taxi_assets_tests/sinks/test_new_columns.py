@@ -150,6 +150,15 @@ def test_a_new_column_is_converted_to_the_type_that_the_table_has(sink: Sink, tm
 
 
 @pytest.mark.parametrize("sink", ["postgres", "duckdb", "bigquery"], indirect=True)
+def test_a_month_that_lacks_a_required_column_is_refused_by_name(sink: Sink, tmp_path: Path) -> None:
+    fewer = dataclasses.replace(YELLOW, columns=tuple(c for c in YELLOW.columns if c.name != "trip_distance"))
+    trips = month_of_trips(tmp_path, "2021-01", 100, kind=fewer)
+    with pytest.raises(PermanentError, match=r"2021-01: column trip_distance of yellow_cab_data is missing"):
+        sink.load(trips)
+    assert sink.manager.measure(YELLOW.table, trips.month) is None
+
+
+@pytest.mark.parametrize("sink", ["postgres", "duckdb", "bigquery"], indirect=True)
 def test_a_new_column_that_does_not_fit_the_tables_is_refused_by_name(sink: Sink, tmp_path: Path) -> None:
     june = month_of_trips(tmp_path, "2026-06", 100, change=more(count=pa.array([1, 2])))
     sink.load(june)

@@ -117,12 +117,9 @@ def test_text_with_a_nul_is_kept_without_it(sink, writing, postgres_url, tmp_pat
     assert set(rows_of(postgres_url, f"SELECT store_and_fwd_flag FROM {TABLE}")) == {("Y",), (None,), ("",)}
 
 
-def test_kinds_keep_separate_tables_and_share_the_history(sink, writing, postgres_url, tmp_path):
-    yellow, green = made(tmp_path), made(tmp_path, seed=1, kind=GREEN)
-    sink.replace(YELLOW.table, yellow, writing)
-    sink.replace(GREEN.table, green, writing)
-    assert holds(sink, yellow)
-    assert same_trips(sink.read(GREEN.table, JANUARY), green)
+def test_datasets_share_the_history(sink, writing, postgres_url, tmp_path):
+    sink.replace(YELLOW.table, made(tmp_path), writing)
+    sink.replace(GREEN.table, made(tmp_path, seed=1, kind=GREEN), writing)
     assert rows_of(postgres_url, "SELECT table_name FROM ny_taxi.load_history ORDER BY loaded_at") == [
         ("yellow_cab_data",), ("green_cab_data",)]  # fmt: skip
 
@@ -200,11 +197,6 @@ def test_a_history_from_before_loads_had_ids_is_kept_and_grown(sink, writing, po
     sink.replace(YELLOW.table, made(tmp_path, seed=1), writing)
     rows = rows_of(postgres_url, "SELECT load_id FROM ny_taxi.load_history ORDER BY loaded_at")
     assert rows == [(None,), (writing.run_id,)]
-
-
-def test_before_the_first_load_reading_a_month_says_what_to_materialize(sink):
-    with pytest.raises(PermanentError, match=r"2021-01: ny_taxi.yellow_cab_data has no such month: materialize"):
-        sink.read(YELLOW.table, JANUARY)
 
 
 def test_indexes_of_the_table_are_on_every_new_partition_and_were_made_before_the_swap(

@@ -159,9 +159,3 @@ def test_a_column_of_another_type_or_one_that_may_not_be_null_is_refused_by_name
     other = with_columns(*YELLOW.columns, dataclasses.replace(TIP, type="int16"))
     with pytest.raises(PermanentError, match="column tip_jar as double precision, trips have it as smallint"):
         sink.replace(other.table, made(tmp_path, kind=other), writing)
-
-
-def test_trips_that_lack_a_required_column_are_refused_by_name(sink, writing, tmp_path):
-    fewer = with_columns(*(column for column in YELLOW.columns if column.name != "trip_distance"))
-    with pytest.raises(PermanentError, match=r"2021-01: column trip_distance of yellow_cab_data is missing"):
-        sink.replace(YELLOW.table, made(tmp_path, kind=fewer), writing)

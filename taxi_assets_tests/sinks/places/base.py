@@ -33,7 +33,7 @@ from taxi_assets.core import folders
 from taxi_assets.core.month import Month
 from taxi_assets.core.month_file import MonthFile
 from taxi_assets.core.staging import stage
-from taxi_assets.datasets.schema import YELLOW
+from taxi_assets.datasets.schema import YELLOW, TaxiKind
 from taxi_assets.lake.io_manager import LakeIOManager
 from taxi_assets.settings import Settings
 from taxi_assets.sinks.contract import WriteContext
@@ -232,16 +232,16 @@ class Place:
         """What is in the place besides months."""
         raise NotImplementedError
 
-    def trips(self, month: str, rows: int, seed: int = 0, extra: dict[str, Any] | None = None) -> MonthFile:
-        """A month that this sink can be given; `extra` is what its manifest has besides counts."""
-        return month_of_trips(self.folder / "made", month, rows, seed, change=self.change, extra=extra)
+    def trips(self, month: str, rows: int, seed: int = 0, **made: Any) -> MonthFile:
+        """A month that this sink can be given, made with further arguments of `month_of_trips`."""
+        return month_of_trips(self.folder / "made", month, rows, seed, change=self.change, **made)
 
     def broken(self, trips: MonthFile) -> Any:
         """The same month, failing midway."""
         return broken(trips)
 
-    def replace(self, trips: Any, run: str | None = None) -> None:
-        self.sink.replace(YELLOW.table, trips, _writing(run))
+    def replace(self, trips: Any, run: str | None = None, kind: TaxiKind = YELLOW) -> None:
+        self.sink.replace(kind.table, trips, _writing(run))
 
     def leftovers(self) -> list[str]:
         """What nobody will need, here and in the folder for staged files."""

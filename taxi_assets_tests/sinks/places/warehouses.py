@@ -61,9 +61,8 @@ class DuckDBPlace(Place):
     def look(self, month: Month) -> Contents | None:  # while a writer has the file, DuckDB lets nobody else open it
         return contents(self.sink.read(YELLOW.table, month).to_arrow())
 
-    def broken(
-        self, trips: MonthFile
-    ) -> Any:  # by a path that DuckDB would take for a pattern, so that rows are streamed
+    def broken(self, trips: MonthFile) -> Any:
+        """The rows are streamed, as DuckDB would take the path for a pattern."""
         return Broken(trips, lambda: trips.path.with_name("[broken].parquet"))
 
     def extra(self) -> list[str]:
@@ -81,8 +80,8 @@ class BigQueryPlace(Place):
         self.client = stack.enter_context(bigquery.Client(PROJECT, AnonymousCredentials(), client_options=options))
         self.faults = {"503s and resets": self._disturb, "server gone": self._gone, "server killed": self._kill_server}
 
-    def trips(self, month: str, rows: int, seed: int = 0, extra: dict[str, Any] | None = None) -> MonthFile:
-        return self.server.upload(super().trips(month, rows // 10, seed, extra))  # its rows come back as JSON, slowly
+    def trips(self, month: str, rows: int, seed: int = 0, **made: Any) -> MonthFile:
+        return self.server.upload(super().trips(month, rows // 10, seed, **made))  # its rows come back as JSON, slowly
 
     def broken(self, trips: MonthFile) -> Any:
         half = self.folder / "half.parquet"
