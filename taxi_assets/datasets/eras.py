@@ -93,7 +93,6 @@ class Era:
     last: str | None
     header: tuple[str, ...]
     oddities: tuple[str, ...] = ()
-    blank_second_line: bool = False
     surplus_fields: int = 0
     types: tuple[tuple[str, str], ...] = ()
 
@@ -180,15 +179,13 @@ _FHV_NUMBERS = _types(number="PUlocationID,DOlocationID,SR_Flag")
 _IDS_32 = _types(int32="VendorID,PULocationID,DOLocationID")
 
 ERAS = (
-    Era("yellow", "csv", "2009-01", "2009-12", _Y2009, (_BLANK, _WORDS, "rate code is always empty"), True),
-    Era("yellow", "csv", "2010-01", "2013-12", _Y2010, (_BLANK, _WORDS, _CUT_WORDS, _DIGITS), True),
-    Era(
-        "yellow", "csv", "2014-01", "2014-12", _Y2014, (_BLANK, _WORDS, "all names but one have a leading blank"), True
-    ),
+    Era("yellow", "csv", "2009-01", "2009-12", _Y2009, (_BLANK, _WORDS, "rate code is always empty")),
+    Era("yellow", "csv", "2010-01", "2013-12", _Y2010, (_BLANK, _WORDS, _CUT_WORDS, _DIGITS)),
+    Era("yellow", "csv", "2014-01", "2014-12", _Y2014, (_BLANK, _WORDS, "all names but one have a leading blank")),
     Era("yellow", "csv", "2015-01", "2015-06", _Y2015_01),
     Era("yellow", "csv", "2015-07", "2016-06", _Y2015_07, ("RateCodeID is now RatecodeID",)),
     Era("yellow", "csv", "2016-07", "2016-12", _Y2016, (_SURPLUS, "zones replace coordinates"), surplus_fields=2),
-    Era("yellow", "csv", "2017-01", "2018-12", _Y2016, (_BLANK,), True),
+    Era("yellow", "csv", "2017-01", "2018-12", _Y2016, (_BLANK,)),
     Era("yellow", "csv", "2019-01", "2021-07", _Y2019, (_NULL_BLOCK,)),
     Era("yellow", "parquet", "2009-01", "2009-12", _Y2009, (_WORDS,), types=_TYPES_2009),
     Era("yellow", "parquet", "2010-01", "2010-01", _Y2010, (_WORDS,), types=_TYPES_2010),
@@ -199,12 +196,14 @@ ERAS = (
     Era("yellow", "parquet", "2023-02", "2024-12", (*_Y2019, "Airport_fee"), ("now Airport_fee",), types=_IDS_32),
     Era("yellow", "parquet", "2025-01", "2026-05", _Y2025, types=_IDS_32),
     Era("yellow", "parquet", "2026-06", None, (*_Y2025, "request_source"), types=_IDS_32),
-    Era("green", "csv", "2013-08", "2014-12", _G2013, (_BLANK, _SURPLUS, _TRAILING), True, 2),
+    Era("green", "csv", "2013-08", "2014-12", _G2013, (_BLANK, _SURPLUS, _TRAILING), surplus_fields=2),
     Era("green", "csv", "2015-01", "2015-06", _G2015, (_SURPLUS, _TRAILING), surplus_fields=2),
     Era("green", "csv", "2015-07", "2015-12", _G2015, (_TRAILING,)),
-    Era("green", "csv", "2016-01", "2016-06", _G2015, (_BLANK, _TRAILING), True),
-    Era("green", "csv", "2016-07", "2016-12", _G2016, (_BLANK, _SURPLUS, "zones replace coordinates"), True, 2),
-    Era("green", "csv", "2017-01", "2018-12", _G2016, (_BLANK,), True),
+    Era("green", "csv", "2016-01", "2016-06", _G2015, (_BLANK, _TRAILING)),
+    Era(
+        "green", "csv", "2016-07", "2016-12", _G2016, (_BLANK, _SURPLUS, "zones replace coordinates"), surplus_fields=2
+    ),
+    Era("green", "csv", "2017-01", "2018-12", _G2016, (_BLANK,)),
     Era("green", "csv", "2019-01", "2021-07", _G2019, (_NULL_BLOCK,)),
     Era("green", "parquet", "2013-08", "2018-06", _G2019, (_NULL_TYPED, _REWRITTEN), types=_TRIP_TYPE),
     Era("green", "parquet", "2018-07", "2023-01", _G2019, (_NULL_TYPED,), types=_WIDENED_GREEN),

@@ -24,6 +24,7 @@ import pyarrow.compute as pc
 from taxi_assets.core.errors import PermanentError
 from taxi_assets.core.folders import replacing
 from taxi_assets.core.month import Month
+from taxi_assets.datasets.eras import ERAS
 from taxi_assets.datasets.schema import REQUEST_SOURCE_SINCE, TaxiKind
 from taxi_assets.publisher import sample_for_hire
 from taxi_assets.publisher.sample_trips import AMOUNTS, DAY, draw_trips
@@ -34,17 +35,12 @@ CHUNK_ROWS = 65_536
 MAX_ROWS = 100_000_000
 """Six times the largest published month; well below where the layout of defects would overflow."""
 
-HEADERS = {
-    "yellow": "VendorID,tpep_pickup_datetime,tpep_dropoff_datetime,passenger_count,trip_distance,RatecodeID,"
-              "store_and_fwd_flag,PULocationID,DOLocationID,payment_type,fare_amount,extra,mta_tax,tip_amount,"
-              "tolls_amount,improvement_surcharge,total_amount,congestion_surcharge",
-    "green": "VendorID,lpep_pickup_datetime,lpep_dropoff_datetime,store_and_fwd_flag,RatecodeID,PULocationID,"
-             "DOLocationID,passenger_count,trip_distance,fare_amount,extra,mta_tax,tip_amount,tolls_amount,ehail_fee,"
-             "improvement_surcharge,total_amount,payment_type,trip_type,congestion_surcharge",
-    **sample_for_hire.HEADERS,
-}  # fmt: skip
-"""The publisher's headers, of taxis those of 2019-2021 (2020-01 yellow and 2020-03 green CSV files)."""
-
+_ERAS = (("yellow", "csv", "2019-01"), ("green", "csv", "2019-01"), ("fhv", "parquet", "2015-01"),
+         ("fhvhv", "parquet", "2019-02"))  # fmt: skip
+HEADERS = {era.kind: ",".join(era.header) for era in ERAS if (era.kind, era.publication, era.first) in _ERAS}
+HEADERS["fhvhv"] += ",SR_Flag"
+"""The publisher's headers: of taxis those of 2019 to 2021, of for-hire trips those of the Parquet files, with the CSV files'
+`SR_Flag`."""
 
 LATER = {
     "yellow": (REQUEST_SOURCE_SINCE, "request_source"),
@@ -126,7 +122,7 @@ def write_sample(path: Path, kind: TaxiKind, month: Month, rows: int, *, variant
                 seed = np.random.SeedSequence([*kind.name.encode(), *month, rows, variant, chunk])
                 bits = np.random.PCG64(seed)
                 trips = draw_trips(kind, month, rows, at, bits)
-                if kind.name in sample_for_hire.HEADERS:
+                if not kind.meter:
                     trips = sample_for_hire.for_hire(kind, month, trips, bits)
                 out.write(_csv(trips, _defects(kind, rows, at, variant), kind, month))
     except OSError as error:
