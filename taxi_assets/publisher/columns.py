@@ -8,15 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Any, Literal
 
 from taxi_assets.datasets.eras import ALIASES, ERAS, FOR_HIRE_ALIASES, IGNORED, METER, era_of, normalized
 from taxi_assets.datasets.schema import KINDS, TaxiKind
 from taxi_assets.publisher.options import PUBLISHED_FILES, NewColumns, ReadOptions
 from taxi_assets.publisher.source_file import SourceFile
-
-NO_ALIASES: Mapping[str, str] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -89,7 +86,7 @@ def to_load(kind: TaxiKind, new: Mapping[str, Mapping[str, str]], policy: NewCol
     ]
 
 
-def canonical_name(published: str, kind: TaxiKind, aliases: Mapping[str, str] = NO_ALIASES) -> str:
+def canonical_name(published: str, kind: TaxiKind, aliases: Mapping[str, str] = PUBLISHED_FILES.aliases) -> str:
     """Return the canonical name of a published column; the normalized name if it has no alias."""
     name = normalized(published)
     name = aliases.get(name, name)
@@ -132,7 +129,10 @@ def match_columns(
             continue
         if options.new_columns == "refuse" and (name not in known or expected.count(name) < 2):  # as in FHV of 2018
             if name in known:
-                problems.append(_two_columns(names, known[name], position, name))
+                both = " and ".join(repr(_short(names[i])) for i in sorted((known[name], position)))
+                problems.append(
+                    f"has two columns for {name} ({both}); remove one of them, or set TAXI_NEW_COLUMNS=keep to load one"
+                )
             else:
                 unknown.append(repr(_short(names[position])))
         number, unique = 1, names[position]
@@ -155,10 +155,9 @@ def match_columns(
 def kinds_of(names: Sequence[str], options: ReadOptions = PUBLISHED_FILES) -> list[TaxiKind]:
     """Return the datasets that a header can belong to; none if it has not the columns of any.
 
-    It belongs to the dataset that published it. If none did, to the datasets of whose required columns it has all, and of those
-    to the one with the most: a high-volume file has those of FHV, too; where they have the same, to the one that knows more of
-    its columns. Where a required one is missing, the name of the pickup tells yellow from green, or else to
-    the one that knows the most of its columns, and at least half of them.
+    It belongs to the dataset that published it; else to those with all their required columns in it, of them the one with the
+    most (a high-volume file has those of FHV, too), then the one that knows more of its columns. Where a required one is
+    missing, the name of the pickup tells yellow from green; else it is the one that knows most columns, at least half of them.
     """
     lower = {normalized(name) for name in names}
     published = {era.kind for era in ERAS if {normalized(name) for name in era.header} == lower}
@@ -186,22 +185,13 @@ def of_another_kind(kind: TaxiKind, found: Sequence[TaxiKind], by: Literal["colu
     )
 
 
-def _two_columns(names: Sequence[str], first: int, second: int, name: str) -> str:
-    both = " and ".join(repr(_short(names[i])) for i in sorted((first, second)))
-    return f"has two columns for {name} ({both}); remove one of them, or set TAXI_NEW_COLUMNS=keep to load one"
-
-
 def _not_known(names: Sequence[str]) -> str:
     """Return what stands in the way of a file with columns that `refuse` does not allow."""
     shown = ", ".join(names[:10]) + (f" and {len(names) - 10} more" if len(names) > 10 else "")
-    what, them = (
-        (f"a column that is not known, {shown}", "it")
-        if len(names) == 1
-        else (f"columns that are not known, {shown}", "them")
-    )
+    what, them = ("a column that is", "it") if len(names) == 1 else ("columns that are", "them")
     return (
-        f"has {what}; set TAXI_NEW_COLUMNS=keep to load the month without {them} or add to load {them} too, or add {them} to "
-        "TAXI_COLUMN_ALIASES or TAXI_IGNORED_COLUMNS"
+        f"has {what} not known, {shown}; set TAXI_NEW_COLUMNS=keep to load the month without {them} or add to load {them} too, "
+        f"or add {them} to TAXI_COLUMN_ALIASES or TAXI_IGNORED_COLUMNS"
     )
 
 
