@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.types as pt
@@ -23,6 +24,10 @@ class Notation:
 
     times: TimeFormat = PUBLISHED_TIMES
     decimal_comma: bool = False
+
+    def record(self) -> dict[str, Any]:
+        """Return it as JSON values."""
+        return {"times": str(self.times), "decimal_comma": self.decimal_comma}
 
 
 PUBLISHED = Notation()

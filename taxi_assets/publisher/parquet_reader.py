@@ -48,12 +48,7 @@ def open_parquet(file: SourceFile, options: ReadOptions, progress: ReadProgress 
     fields = [pa.field(name, _plain_type(schema.field(i).type)) for name, i in columns.new.items()]
     raw_schema = pa.schema([*file.kind.raw_schema, *fields])
     record = columns.record({f.name: str(f.type) for f in fields}, _changed_types(file, schema, columns))
-    record["written"] = {
-        "format": "Parquet",
-        "by": written_by,
-        "times": str(notation.times),
-        "decimal_comma": notation.decimal_comma,
-    }
+    record["written"] = {"format": "Parquet", "by": written_by, **notation.record()}
     rows = _rows(file, raw_schema, columns, notation, options, progress)
     return OpenedFile(raw_schema, record, rows, columns, [*columns.problems, *problems])
 
