@@ -14,7 +14,7 @@ from taxi_assets.core.staging import stage
 from taxi_assets.datasets.rules import CleaningRules
 from taxi_assets.datasets.schema import YELLOW, TaxiKind
 from taxi_assets.lake.cleaning import clean_month
-from taxi_assets.publisher.reader import read_trips
+from taxi_assets.publisher.reader import open_trips
 from taxi_assets.publisher.sample import write_sample
 from taxi_assets.reports.figures import MonthProfile
 from taxi_assets.reports.profile import profile_month
@@ -38,7 +38,7 @@ def cleaned(path: Path, kind: TaxiKind, month: str, folder: Path, **told: Any) -
     """A published file; `told` is its recorded origin."""
     wanted = Month.parse(month)
     with stage(folder, wanted, kind.raw_schema, kind.table, f"{kind.name}-raw") as writer:
-        for batch in read_trips(path, kind, wanted):
+        for batch in open_trips(path, kind, wanted).batches:
             writer.write(batch)
         writer.extra = {"source": "tlc", "location": path.name, "version": '"abc-1"', "generated": False, **told}
         raw = writer.close()

@@ -62,17 +62,6 @@ def open_file(file: SourceFile, options: ReadOptions, progress: ReadProgress | N
     return (open_parquet if file.format() == "parquet" else open_csv)(file, options, progress)
 
 
-def read_trips(
-    path: Path,
-    kind: TaxiKind,
-    month: Month,
-    progress: ReadProgress | None = None,
-    options: ReadOptions = PUBLISHED_FILES,
-) -> Iterator[pa.RecordBatch]:
-    """Yield the batches of a published file; see `open_trips`."""
-    yield from open_trips(path, kind, month, progress, options).batches
-
-
 def _with_readable_start(file: SourceFile, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
     """Pass the batches on; raise PermanentError if none of the first PROBE_ROWS rows is readable, or there is no row."""
     held: list[pa.RecordBatch] = []
