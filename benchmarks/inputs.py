@@ -38,16 +38,16 @@ def main() -> None:
             writer.write(batch)
         writer.extra = {"source": "benchmark", "location": "benchmark", "version": "1", "generated": True}
         raw = writer.close()
-    cleaned = clean_month(raw, kind, CleaningRules(), PARTS)
-    cleaned.rejected.path.unlink()
+    clean, rejected = clean_month(raw, kind, CleaningRules(), PARTS)
+    rejected.path.unlink()
     encoder, staged = ArrowToPostgresBinaryEncoder(kind.schema), BINARY.with_suffix(".new")
     with staged.open("wb") as target:
         target.write(encoder.write_header())
-        for batch in cleaned.clean.batches():
+        for batch in clean.batches():
             target.write(encoder.write_batch(batch))
         target.write(encoder.finish())
     raw.path.replace(RAW)
-    cleaned.clean.path.replace(CLEAN)
+    clean.path.replace(CLEAN)
     staged.replace(BINARY)
 
 

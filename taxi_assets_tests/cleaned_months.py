@@ -42,8 +42,7 @@ def cleaned(path: Path, kind: TaxiKind, month: str, folder: Path, **told: Any) -
             writer.write(batch)
         writer.extra = {"source": "tlc", "location": path.name, "version": '"abc-1"', "generated": False, **told}
         raw = writer.close()
-    done = clean_month(raw, kind, CleaningRules(), folder)
-    return CleanedMonth(kind, wanted, raw, done.clean, done.rejected)
+    return CleanedMonth(kind, wanted, raw, *clean_month(raw, kind, CleaningRules(), folder))
 
 
 def cleaned_sample(folder: Path, rows: int = 20_000, month: str = "2021-01", kind: TaxiKind = YELLOW) -> CleanedMonth:
@@ -72,5 +71,4 @@ def cleaned_rows(folder: Path, rows: list[dict[str, Any]], month: str = "2021-01
         writer.write(pa.RecordBatch.from_pylist([{**plain, **row} for row in rows], schema=YELLOW.raw_schema))
         writer.extra = told
         raw = writer.close()
-    done = clean_month(raw, YELLOW, CleaningRules(), folder)
-    return CleanedMonth(YELLOW, wanted, raw, done.clean, done.rejected)
+    return CleanedMonth(YELLOW, wanted, raw, *clean_month(raw, YELLOW, CleaningRules(), folder))

@@ -110,8 +110,8 @@ def cleaned(folder: Path, zones: ZoneIds | None) -> tuple[pa.Table, pa.Table, di
     with stage(folder, Month(2015, 1), YELLOW.raw_schema, YELLOW.raw_table, "raw") as writer:
         writer.write(pa.RecordBatch.from_pylist(rows, schema=YELLOW.raw_schema))
         raw = writer.close()
-    done = clean_month(raw, YELLOW, CleaningRules(), folder, zone_ids=zones)
-    return pq.read_table(done.clean.path), pq.read_table(done.rejected.path), done.clean.manifest.extra
+    clean, rejected = clean_month(raw, YELLOW, CleaningRules(), folder, zone_ids=zones)
+    return pq.read_table(clean.path), pq.read_table(rejected.path), clean.manifest.extra
 
 
 def test_clean_trips_get_the_pair_and_keep_what_was_published(tmp_path: Path):

@@ -143,9 +143,9 @@ def test_reader_and_default_rules_reject_the_declared_number_for_each_reason(kin
         for batch in open_trips(tmp_path / "month.csv.gz", kind, MONTH).batches:
             writer.write(batch)
         raw = writer.close()
-    cleaned = clean_month(raw, kind, CleaningRules(), tmp_path)
-    assert cleaned.reasons == facts.reasons
-    assert (cleaned.clean.rows, cleaned.rejected.rows) == (facts.expected_kept, facts.expected_rejected)
+    clean, rejected = clean_month(raw, kind, CleaningRules(), tmp_path)
+    assert clean.manifest.extra["reasons"] == facts.reasons
+    assert (clean.rows, rejected.rows) == (facts.expected_kept, facts.expected_rejected)
 
 
 @pytest.mark.parametrize(("kind", "month"), [(FHV, MONTH), (FHVHV, MONTH), (FHVHV, Month(2025, 1))], ids=str)
