@@ -12,7 +12,6 @@ publisher's Parquet files.
 from __future__ import annotations
 
 import datetime as dt
-import uuid
 from collections.abc import Callable
 from math import gcd
 from pathlib import Path
@@ -108,10 +107,9 @@ def write_sample(path: Path, kind: TaxiKind, month: Month, rows: int, *, variant
         raise PermanentError(
             f"{month}: a generated month has 1 to {MAX_ROWS:,} rows, not {rows:,}; set TAXI_SAMPLE_ROWS."
         )
-    staged = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}")
     try:
         with (
-            replacing(path, staged),
+            replacing(path) as staged,
             staged.open("wb") as file,
             igzip.IGzipFile(filename="", mode="wb", compresslevel=1, fileobj=file, mtime=0) as out,
         ):
