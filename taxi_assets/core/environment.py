@@ -26,8 +26,7 @@ def without_dotenv(environment: Mapping[str, str | None], dotenv: Mapping[str, s
 
 
 def _started_with() -> Iterator[dict[str, str]]:
-    """Yield the environments that this process and its ancestors were started with, this one's first, up to the first
-    process that is not Dagster's; none where there is no /proc."""
+    """Yield what this process and its ancestors were started with, up to the first process that is not Dagster's."""
     process = "self"
     while process != "0":
         folder = Path("/proc", process)
@@ -39,9 +38,8 @@ def _started_with() -> Iterator[dict[str, str]]:
             return
         if not any(_DAGSTER.fullmatch(argument) for argument in arguments[1:4]):
             return
-        yield {
-            name.lower(): value for name, separator, value in (line.partition("=") for line in environment) if separator
-        }
+        pairs = (line.partition("=") for line in environment)
+        yield {name.lower(): value for name, separator, value in pairs if separator}
 
 
 def _read(path: Path) -> str:

@@ -1,7 +1,6 @@
 """Every published header and its mapping to the canonical columns: tables only.
 
-`columns` matches a file's header against them. What the values of a column mean is in `encodings`, how they are converted
-in `conform`.
+`columns` matches a file's header against them. What values mean is in `encodings`, how they are converted in `conform`.
 """
 
 from __future__ import annotations
@@ -63,7 +62,6 @@ IGNORED = re.compile(
 """Names of columns that hold no trip data, as `normalized` returns them: row numbers written by pandas (`__index_level_0__` was
 published in 2010-02 and 2010-03), and what dlt, a course's flow and BigQuery's public tables add on where a row came from."""
 
-
 TOOLS = {
     "written by pandas, with row numbers": (re.compile(r"__index_level_\d+__|unnamed:_\d+"),),
     "written by dlt": (re.compile("_dlt_load_id|_dlt_id"),),
@@ -83,8 +81,8 @@ def normalized(name: str) -> str:
 class Era:
     """Months published with the same header, and the format of their files. `last` None: the current era.
 
-    `header` is exact, blanks included; `types` has a Parquet column's type if it is not the usual one of its
-    name (`number`: whole in some months and double in others); `oddities` are sentences for people.
+    `header` is exact, blanks included; `types` has a Parquet column's type if it is not the usual one of its name (`number`:
+    whole in some months and double in others); `oddities` are sentences for people.
     """
 
     kind: str

@@ -107,8 +107,7 @@ class TaxiKind:
         first_month: year and month of the first published file.
         table_name: the table in databases.
         sums: the columns that are summed to reconcile two copies of a month.
-        clustering: the columns by which a warehouse sorts a month; queries within a month mostly filter by place, and read
-            a fraction of a month that is sorted by zone.
+        clustering: the columns by which a warehouse sorts a month; most queries within a month filter by place.
     """
 
     name: str

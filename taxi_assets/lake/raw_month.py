@@ -31,8 +31,7 @@ _NAME_CHARACTERS = 60
 
 @dataclass(frozen=True)
 class LoadedColumns:
-    """Which of a raw month's new columns are loaded: `known` maps canonical names, `added` maps names and types of columns
-    in the sinks, to the names of columns in the raw month."""
+    """New columns of a raw month: `known` has their names there by canonical name, `added` by name in the sinks, and the type."""
 
     known: Mapping[str, str]
     added: Mapping[str, tuple[str, pa.DataType]]

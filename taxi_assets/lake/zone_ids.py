@@ -1,7 +1,7 @@
 """Finds the taxi zones of coordinates by the zones' outlines: months to 2016-06 have coordinates instead of zone ids.
 
-The area of all zones is divided into cells. A cell that no outline crosses lies in one zone or in none, and so does every point
-in it: most points need only a look-up in an array. The others are compared with the outlines.
+The area of all zones is divided into cells. A cell that no outline crosses lies in one zone or in none: its points need only a
+look-up in an array. The others are compared with the outlines.
 """
 
 from __future__ import annotations
@@ -69,8 +69,7 @@ class ZoneIds:
         return pa.array(ids, mask=ids == NO_ZONE)
 
     def _cell(self, points: np.ndarray) -> np.ndarray:
-        """Column and row of the cell of each point. Neither grows less with its coordinate: what is between two points is in the
-        cells between theirs."""
+        """Column and row of the cell of each point; what is between two points is in the cells between theirs."""
         return np.minimum((points - self._corner) / self._size, CELLS - 1).astype(np.intp)
 
     def _compared(self, points: np.ndarray) -> np.ndarray:

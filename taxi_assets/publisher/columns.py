@@ -20,10 +20,10 @@ from taxi_assets.publisher.source_file import SourceFile
 class MatchedColumns:
     """The columns of a file.
 
-    `header` has their published names, blanks included. `known` maps canonical names, and `new` the names of columns in
-    the raw month, to positions in the header. A new column is unknown to this version, or the second one of a known name.
-    `missing` are the canonical names of columns that other files of the month's era have and this one does not, `ignored` the
-    published names of those that hold no trip data, `problems` what stands in the way of reading the file.
+    `header` has their published names. `known` maps canonical names, and `new` the names of columns in the raw month, to
+    positions in it. A new column is unknown to this version, or the second one of a known name. `missing` are the canonical
+    names of those that the month's era has besides, `ignored` the published names of those that hold no trip data, `problems`
+    what stands in the way of reading the file.
     """
 
     header: Sequence[str]
@@ -36,9 +36,7 @@ class MatchedColumns:
     def record(self, types: Mapping[str, str], changed_types: Mapping[str, list[str]]) -> dict[str, Any]:
         """Return the record of the file's columns in a raw month's manifest, as JSON values.
 
-        Args:
-            types: the type of each new column.
-            changed_types: expected and actual type family of each known column, by published name, where they differ.
+        `types` are those of new columns, `changed_types` the expected and actual type families of known ones that differ.
         """
         new = {name: {"published": self.header[i], "type": types[name]} for name, i in self.new.items()}
         return {

@@ -17,8 +17,7 @@ from taxi_assets.publisher.notation import PUBLISHED, Notation
 from taxi_assets.publisher.times import PUBLISHED_TIMES, TimeFormat, cast_each
 
 TIMESTAMP_LENGTH = 19
-"""Characters of `2021-01-31 23:59:59`. Arrow also reads shorter forms (`2021-01-31`, `2021-01-31 23`), which are
-rejected here as truncated."""
+"""Characters of `2021-01-31 23:59:59`; Arrow also reads shorter forms, which are rejected as truncated."""
 
 INTEGER = re.compile(r"([+-]?)0*([0-9]{1,18})(?:[.]0*)?")
 """A whole number in text; pandas writes `1.0` in a column that has empty values."""
@@ -41,17 +40,11 @@ def is_readable_type(source: pa.DataType, target: pa.DataType) -> bool:
 def conform(
     name: str, target: pa.DataType, values: pa.Array, notation: Notation = PUBLISHED
 ) -> tuple[pa.Array, pa.Array | None]:
-    """Convert one canonical column's published values.
-
-    Args:
-        name: canonical name, for columns with codes.
-        target: int16, float64, timestamp[us] or string.
-        values: of any type; if the type is not readable as `target` (a list, a boolean), every value is unreadable.
-        notation: of texts.
+    """Convert the published values of the column `name` to `target`: int16, int64, float64, timestamp[us] or string.
 
     Returns:
-        The values as `target`, null where the published one is absent or unreadable; and a mask of the unreadable
-        ones, or None when there are none.
+        The values, null where the published one is absent or unreadable, and a mask of the unreadable ones, or None when there
+        are none. Every value of a type that is not readable as `target` (a list, a boolean) is unreadable.
     """
     if pt.is_dictionary(values.type):
         values = values.dictionary_decode()

@@ -32,8 +32,7 @@ _FITTING = 0.9
 
 @dataclass
 class Layout:
-    """How a file's lines are split and read: the raw month's schema, the file's columns, the number of its fields, and of
-    (empty) extra fields that rows have beyond them, and how it writes values."""
+    """How a file's lines are split and read; `extra` is the number of (empty) fields that rows have beyond its `width`."""
 
     schema: pa.Schema
     columns: MatchedColumns
@@ -51,8 +50,7 @@ def recognize_csv(file: SourceFile, stream: LineStream, options: ReadOptions) ->
     """Recognize the layout of a file that was opened, before its first block is read.
 
     Raises:
-        PermanentError: the file belongs to another dataset, or has no header and its values fit no published order of columns,
-            or several.
+        PermanentError: it belongs to another dataset, or has no header and its values fit no published order, or several.
     """
     names = stream.read_header()
     lines = [split_line(line, stream.separator) for line in stream.first_lines(PROBE_LINES + 1)]

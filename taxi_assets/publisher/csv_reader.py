@@ -1,9 +1,8 @@
 """Reads a published CSV, plain or gzipped, as raw rows: lines are split here; values are converted in `conform`.
 
 The stream is read in blocks of whole lines (`lines`). Arrow splits a block at full speed, numbers directly into their
-types where all are in plain notation, and sets malformed lines aside. A block with some quotation marks, blank lines or the
-like is halved until it is small, and then split line by line. Both ways give the same rows. Blocks are converted on two
-threads, in order; at most three are in memory.
+types where all are in plain notation. A block with quotation marks, blank lines or the like is halved until it is small,
+then split line by line, into the same rows. Two threads convert blocks, in order; at most three are in memory.
 """
 
 from __future__ import annotations
@@ -159,8 +158,7 @@ def split_at_once(layout: Layout, block: Block, numbers: bool = False) -> tuple[
 def without_quotes(block: Block, separator: bytes) -> bytes | None:
     """Return a block in which every field is quoted without its quotation marks; None if any mark is within a field.
 
-    FHV was published so from 2017-07 to 2018-12. Where each separator is between two marks, and the other marks are
-    at the lines' ends, no field has a separator or a mark.
+    FHV was published so from 2017-07 to 2018-12. No field has a mark if all are around separators and at the lines' ends.
     """
     data = block.data.removesuffix(b"\n").removesuffix(b"\r")
     characters = np.frombuffer(data, np.uint8)

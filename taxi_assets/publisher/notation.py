@@ -40,16 +40,13 @@ def recognize_notation(
     options: ReadOptions,
     every_text: Callable[[int], Iterator[pa.Array]],
 ) -> tuple[Notation, list[str]]:
-    """Recognize how a file writes times and numbers.
+    """Recognize how a file writes times and numbers; return that, and what stands in the way.
 
     Args:
         kind, columns: the file's.
         samples: the first texts of known columns, by canonical name.
         options: what decides between two readings.
         every_text: returns all texts of the column at a position, in pieces.
-
-    Returns:
-        The notation, and what stands in the way.
     """
     types = {name: kind.schema.field(name).type for name in samples}
     times, problems = PUBLISHED_TIMES, list[str]()

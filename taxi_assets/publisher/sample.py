@@ -3,10 +3,9 @@
 For offline use, tests and benchmarks: the file reads like a published one, but nothing here is a real trip. The trips
 themselves are drawn in `sample_trips`; `sample_for_hire` makes trips of for-hire vehicles of them.
 
-Deliberate differences from the publisher: the format is that of 2019-2021 for every month, with LF line ends; only
-`request_source` is added from 2026-06 on, set on trips without a passenger count; totals are always the sum of their
-parts (published CMT rows count the congestion surcharge within extra, too). For-hire trips are CSV with the columns of the
-publisher's Parquet files.
+Deliberate differences from the publisher: every month has the format of 2019-2021, with LF line ends, for-hire trips the
+columns of the Parquet files; only `LATER` columns are added; totals are the sum of their parts (in published CMT rows the
+congestion surcharge is within extra, too).
 """
 
 from __future__ import annotations
@@ -38,8 +37,7 @@ _ERAS = (("yellow", "csv", "2019-01"), ("green", "csv", "2019-01"), ("fhv", "par
          ("fhvhv", "parquet", "2019-02"))  # fmt: skip
 HEADERS = {era.kind: ",".join(era.header) for era in ERAS if (era.kind, era.publication, era.first) in _ERAS}
 HEADERS["fhvhv"] += ",SR_Flag"
-"""The publisher's headers: of taxis those of 2019 to 2021, of for-hire trips those of the Parquet files, with the CSV files'
-`SR_Flag`."""
+"""The publisher's headers: of taxis those of 2019 to 2021, of for-hire trips those of Parquet files and CSV's `SR_Flag`."""
 
 LATER = {
     "yellow": (REQUEST_SOURCE_SINCE, "request_source"),
@@ -94,9 +92,8 @@ def count_defects(kind: TaxiKind, rows: int) -> dict[str, int]:
 def write_sample(path: Path, kind: TaxiKind, month: Month, rows: int, *, variant: int = 0) -> None:
     """Write a generated month of `rows` data lines, defects included, as CSV.gz.
 
-    The text depends only on the arguments (another `variant` is the month as if republished); so do the compressed
-    bytes, with one release of isal on one family of processors. The file is written atomically, in memory that does not
-    grow with `rows`.
+    The text depends only on the arguments (another `variant` is the month as if republished); so do the compressed bytes, with
+    one release of isal on one family of processors. It is written atomically, in bounded memory.
 
     Raises:
         PermanentError: `rows` is not between 1 and 100 million, or the file cannot be written.

@@ -37,9 +37,8 @@ _YEAR_LAST = re.compile(
 class TimeFormat:
     """One way to write times. The default is the publisher's.
 
-    `order` is that of year, month and day, `mark` is between them. `nanoseconds`: fractions have more than six digits, the
-    others zeros. `half` is the blank or nothing before AM or PM; None: 24 hours. `zone` is that of one time, `zoned` what to do
-    about it.
+    `order` is that of year, month and day, `mark` is between them. `nanoseconds`: fractions have over six digits, then zeros.
+    `half` is the blank or nothing before AM or PM; None: 24 hours. `zone` is that of one time, `zoned` what to do about it.
     """
 
     order: Literal["ymd"] | DateOrder = "ymd"
