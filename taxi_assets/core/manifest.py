@@ -149,6 +149,4 @@ def from_row(table: Table, row: Sequence[Any]) -> Manifest:
 
 def time_text(moment: Any) -> str | None:
     """A timestamp or a date as text; None for none."""
-    if moment is None:
-        return None
-    return moment.isoformat(sep=" ") if hasattr(moment, "hour") else moment.isoformat()
+    return None if moment is None else str(moment)

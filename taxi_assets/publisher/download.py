@@ -7,7 +7,6 @@ errors contain the address with its secrets.
 
 from __future__ import annotations
 
-import os
 import random
 import shutil
 import time
@@ -184,8 +183,6 @@ class _Transfer:
                     size += len(chunk)
                     if self.progress:
                         self.progress(size, offered.size)
-                file.flush()
-                os.fsync(file.fileno())
         if offered.size is not None and size != offered.size:
             raise RetryableError(f"{host(self.address)} sent {size:,} of {offered.size:,} bytes")
         return replace(offered, size=size), resumed

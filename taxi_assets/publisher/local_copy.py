@@ -65,8 +65,9 @@ class PartialFile:
         self.path.unlink(missing_ok=True)
 
     def finish(self, published: Published) -> Fetched:
-        """Replace the target by the (synced) bytes atomically, then its record; after a kill in between it is fetched again."""
+        """Replace the target by the bytes atomically, then its record; after a kill in between it is fetched again."""
         sha256 = sha256_of(self.path)
+        flush(self.path)
         os.replace(self.path, self.target)
         flush(self.target.parent)
         _write_record(self.target, published, sha256=sha256)
