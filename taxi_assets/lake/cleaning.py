@@ -115,10 +115,12 @@ def clean_month(
 ) -> tuple[MonthFile, MonthFile]:
     """Clean a month in one streaming pass; return the clean trips and, as their companion, the rejected rows.
 
-    Both files are staged in `folder`; on an error both are removed. Their manifests count the rows of each reason.
+    Both are staged in `folder`, and removed on an error. Their manifests count the rows of each reason.
 
     Args:
-        raw, kind, rules, folder: the month, its dataset, and what is done with it.
+        raw, kind: the month and its dataset.
+        rules: what is rejected.
+        folder: where files are staged.
         progress: called after each batch with the rows done and all rows.
         new_columns: with `add`, both files have the columns unknown to this version, after those of the kind.
         own_rules: whether the rules are those of this run, and not of the settings.
