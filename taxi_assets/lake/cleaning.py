@@ -142,8 +142,7 @@ def clean_month(
             good, bad = split(Case(batch, kind, raw.month, rules))
             clean.write(zone_ids.added(good) if zone_ids else good)
             rejected.write(bad)
-            for pair in pc.value_counts(bad.column("reject_reason")).to_pylist():
-                reasons[pair["values"]] += pair["counts"]
+            reasons.update(bad.column("reject_reason").to_pylist())
             if progress:
                 progress(clean.rows + rejected.rows, raw.rows)
         clean.extra = rejected.extra = {

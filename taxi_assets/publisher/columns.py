@@ -91,10 +91,10 @@ def canonical_name(published: str, kind: TaxiKind, aliases: Mapping[str, str] = 
     return (ALIASES if kind.meter else FOR_HIRE_ALIASES).get(name, name).replace(METER, kind.meter)
 
 
-def is_trip_column(folder: str, names: Sequence[str], kind: TaxiKind) -> bool:
-    """Return whether a Hive partition's column is one of a trip that the file itself has not."""
-    name = canonical_name(folder, kind)
-    return name in kind.schema.names and name not in {canonical_name(each, kind) for each in names}
+def partition_columns(file: SourceFile, names: Sequence[str]) -> list[str]:
+    """Return the columns of a trip that the file's Hive partition has, and its own `names` have not."""
+    missing = set(file.kind.schema.names).difference(canonical_name(name, file.kind) for name in names)
+    return [folder for folder in file.parts[0].partition if canonical_name(folder, file.kind) in missing]
 
 
 def match_columns(

@@ -16,7 +16,13 @@ import pyarrow.csv as pa_csv
 from taxi_assets.core.errors import PermanentError
 from taxi_assets.datasets.eras import ERAS, Era
 from taxi_assets.datasets.schema import KINDS
-from taxi_assets.publisher.columns import MatchedColumns, canonical_name, is_trip_column, match_columns, of_another_kind
+from taxi_assets.publisher.columns import (
+    MatchedColumns,
+    canonical_name,
+    match_columns,
+    of_another_kind,
+    partition_columns,
+)
 from taxi_assets.publisher.conform import plain_text
 from taxi_assets.publisher.lines import LineStream, split_line
 from taxi_assets.publisher.notation import PUBLISHED, Notation, recognize_notation
@@ -60,8 +66,7 @@ def recognize_csv(file: SourceFile, stream: LineStream, options: ReadOptions) ->
     rows = [row for row in lines[has_header:] if row is not None]
     if not has_header:
         names = _published_order(file, rows, options)
-    folders = [name for name in file.parts[0].partition if is_trip_column(name, names, file.kind)]
-    columns = match_columns(file, [*names, *folders], "csv", options)
+    columns = match_columns(file, [*names, *partition_columns(file, names)], "csv", options)
     notation, problems = _notation(file, columns, rows, options)
     extra = (rows or [[]])[0][len(names) :]  # two empty fields in 2016-07 to 12, and in green 2013-08
     return Layout(

@@ -144,11 +144,8 @@ def recognize_times(
 ) -> tuple[TimeFormat, list[str]]:
     """Recognize the format of a file's times.
 
-    Args:
-        column: published name of the column, for problems.
-        texts: its first values.
-        options: what decides between two readings.
-        every_text: returns all its values, in pieces; called when the first ones leave day and month open.
+    `texts` are the first values of a published `column`. `options` decide between two readings, else `every_text`, which returns
+    all values in pieces.
 
     Returns:
         The format that most texts have, the publisher's if none has a known one; and what stands in the way.
