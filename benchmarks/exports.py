@@ -25,7 +25,7 @@ def measure(folder: Path, most: int | None, repeat: int, say: Callable[[str], No
     from taxi_assets.core.month import Month
     from taxi_assets.datasets.schema import YELLOW
     from taxi_assets.publisher.options import ReadOptions
-    from taxi_assets.publisher.reader import read_trips
+    from taxi_assets.publisher.reader import open_trips
     from taxi_assets.publisher.sample import write_sample
 
     month, rows, files = Month(2021, 1), most or ROWS, folder / "exports"
@@ -41,7 +41,7 @@ def measure(folder: Path, most: int | None, repeat: int, say: Callable[[str], No
         for name in names[turn:] + names[:turn]:
             settings = written[name][1]
             started = time.process_time()
-            for batch in read_trips(files / f"{name}.csv", YELLOW, month, options=ReadOptions(**settings)):
+            for batch in open_trips(files / f"{name}.csv", YELLOW, month, options=ReadOptions(**settings)).batches:
                 batch.validate()
             seconds[name] = min(seconds[name], time.process_time() - started)
     lines = []

@@ -32,7 +32,7 @@ from taxi_assets.datasets.eras import ERAS, Era
 from taxi_assets.datasets.schema import KINDS
 from taxi_assets.publisher.columns import canonical_name
 from taxi_assets.publisher.options import ReadOptions
-from taxi_assets.publisher.reader import read_trips
+from taxi_assets.publisher.reader import open_trips
 from taxi_assets.publisher.rows import REASONS
 from taxi_assets.publisher.times import is_time
 from taxi_assets_tests.published_files import era_csv, era_parquet, words
@@ -192,7 +192,7 @@ def problem_with(path: Path, form: str, kind: str, month: Month, content: bytes,
     began = time.monotonic()
     rows = 0
     try:
-        for batch in read_trips(path, KINDS[kind], month, options=options):
+        for batch in open_trips(path, KINDS[kind], month, options=options).batches:
             batch.validate(full=True)
             rows += batch.num_rows
             rejected = batch.filter(batch.column("reject_reason").is_valid())

@@ -78,7 +78,7 @@ def make(folder: Path, name: str, rows: int, say: Callable[[str], None]) -> int:
     from taxi_assets.datasets.eras import era_of
     from taxi_assets.datasets.schema import KINDS
     from taxi_assets.publisher.columns import canonical_name
-    from taxi_assets.publisher.reader import read_trips
+    from taxi_assets.publisher.reader import open_trips
     from taxi_assets.publisher.sample import write_sample
 
     kind, month = KINDS[name], Month.parse(MONTH)
@@ -105,7 +105,7 @@ def make(folder: Path, name: str, rows: int, say: Callable[[str], None]) -> int:
             writer.write_table(pa.Table.from_batches(held, schema), row_group_size=ROW_GROUP)
             held.clear()
 
-        for batch in read_trips(csv, kind, month):
+        for batch in open_trips(csv, kind, month).batches:
             readable = batch.filter(batch.column("reject_reason").is_null())
             arrays = [readable.column(of).cast(schema.field(each).type) for each, of in names.items()]
             held.append(pa.RecordBatch.from_arrays(arrays, schema=schema))

@@ -25,7 +25,7 @@ def main() -> None:
     from taxi_assets.datasets.rules import CleaningRules
     from taxi_assets.datasets.schema import KINDS
     from taxi_assets.lake.cleaning import clean_month
-    from taxi_assets.publisher.reader import read_trips
+    from taxi_assets.publisher.reader import open_trips
 
     if BINARY.exists():
         return
@@ -34,20 +34,20 @@ def main() -> None:
     with igzip.open(PUBLISHED) as source, CSV.open("wb") as target:
         shutil.copyfileobj(source, target, 4 << 20)
     with stage(PARTS, month, kind.raw_schema, kind.table, "raw", "lz4") as writer:
-        for batch in read_trips(PUBLISHED, kind, month):
+        for batch in open_trips(PUBLISHED, kind, month).batches:
             writer.write(batch)
         writer.extra = {"source": "benchmark", "location": "benchmark", "version": "1", "generated": True}
         raw = writer.close()
-    cleaned = clean_month(raw, kind, CleaningRules(), PARTS)
-    cleaned.rejected.path.unlink()
+    clean, rejected = clean_month(raw, kind, CleaningRules(), PARTS)
+    rejected.path.unlink()
     encoder, staged = ArrowToPostgresBinaryEncoder(kind.schema), BINARY.with_suffix(".new")
     with staged.open("wb") as target:
         target.write(encoder.write_header())
-        for batch in cleaned.clean.batches():
+        for batch in clean.batches():
             target.write(encoder.write_batch(batch))
         target.write(encoder.finish())
     raw.path.replace(RAW)
-    cleaned.clean.path.replace(CLEAN)
+    clean.path.replace(CLEAN)
     staged.replace(BINARY)
 
 

@@ -30,7 +30,7 @@ def library_api_to_postgres() -> Callable[[], object]:
     from taxi_assets.datasets.rules import CleaningRules
     from taxi_assets.datasets.schema import KINDS
     from taxi_assets.lake.cleaning import clean_month
-    from taxi_assets.publisher.reader import read_trips
+    from taxi_assets.publisher.reader import open_trips
     from taxi_assets.resources import resources
     from taxi_assets.settings import load_settings
 
@@ -45,7 +45,7 @@ def library_api_to_postgres() -> Callable[[], object]:
     def work() -> None:
         fetched = publisher.open().fetch(kind, month, settings.home_folder / "downloads")
         with stage(settings.staging_folder, month, kind.raw_schema, kind.table, "raw", "lz4") as writer:
-            for batch in read_trips(fetched.path, kind, month):
+            for batch in open_trips(fetched.path, kind, month).batches:
                 writer.write(batch)
             writer.extra = {"source": "benchmark", "location": "local", "version": fetched.sha256, "generated": True}
             staged = writer.close()
@@ -53,9 +53,9 @@ def library_api_to_postgres() -> Callable[[], object]:
         raw_lake.replace(kind.table, staged, _writing())
         raw = raw_lake.read(kind.table, month)
         passed(checks.raw_has_rows(kind, month, raw))
-        cleaned = clean_month(raw, kind, CleaningRules(), settings.staging_folder)
-        clean_lake.replace(kind.table, cleaned.clean, _writing())
-        rejected_lake.replace(kind.table, cleaned.rejected, _writing())
+        clean, rejected = clean_month(raw, kind, CleaningRules(), settings.staging_folder)
+        clean_lake.replace(kind.table, clean, _writing())
+        rejected_lake.replace(kind.table, rejected, _writing())
         clean = clean_lake.read(kind.table, month)
         passed(checks.clean_is_clean(kind, month, clean))
         passed(checks.nothing_lost(month, raw.manifest, clean.manifest, rejected_lake.measure(kind.table, month)))

@@ -17,7 +17,7 @@ from taxi_assets.datasets.eras import ALIASES, ERAS, FOR_HIRE_ALIASES, METER
 from taxi_assets.datasets.rules import RULES, CleaningRules, Rule
 from taxi_assets.datasets.schema import FHV, FHVHV, GREEN, KINDS, REJECT_COLUMNS, YELLOW
 from taxi_assets.datasets.trips import TRIP_COLUMNS, trips
-from taxi_assets.datasets.zones import ZONE_COLUMNS, ZONE_ID_COLUMNS
+from taxi_assets.datasets.zones import ZONE_ID_COLUMNS, ZONES
 from taxi_assets.publisher.rows import REASONS
 
 PAGE = Path(__file__).with_name("data.md")
@@ -150,7 +150,7 @@ def zones() -> str:
     """The columns of the zone lookup."""
     return table(
         ("column", "type", "what it is"),
-        [(f"`{c.name}`", c.type, c.description) for c in ZONE_COLUMNS],
+        [(f"`{c.name}`", c.type, c.description) for c in ZONES.columns],
     )
 
 

@@ -14,7 +14,7 @@ from taxi_assets.core.staging import stage
 from taxi_assets.datasets.rules import CleaningRules
 from taxi_assets.datasets.schema import YELLOW, TaxiKind
 from taxi_assets.lake.cleaning import clean_month
-from taxi_assets.publisher.reader import read_trips
+from taxi_assets.publisher.reader import open_trips
 from taxi_assets.publisher.sample import write_sample
 from taxi_assets.reports.figures import MonthProfile
 from taxi_assets.reports.profile import profile_month
@@ -38,12 +38,11 @@ def cleaned(path: Path, kind: TaxiKind, month: str, folder: Path, **told: Any) -
     """A published file; `told` is its recorded origin."""
     wanted = Month.parse(month)
     with stage(folder, wanted, kind.raw_schema, kind.table, f"{kind.name}-raw") as writer:
-        for batch in read_trips(path, kind, wanted):
+        for batch in open_trips(path, kind, wanted).batches:
             writer.write(batch)
         writer.extra = {"source": "tlc", "location": path.name, "version": '"abc-1"', "generated": False, **told}
         raw = writer.close()
-    done = clean_month(raw, kind, CleaningRules(), folder)
-    return CleanedMonth(kind, wanted, raw, done.clean, done.rejected)
+    return CleanedMonth(kind, wanted, raw, *clean_month(raw, kind, CleaningRules(), folder))
 
 
 def cleaned_sample(folder: Path, rows: int = 20_000, month: str = "2021-01", kind: TaxiKind = YELLOW) -> CleanedMonth:
@@ -72,5 +71,4 @@ def cleaned_rows(folder: Path, rows: list[dict[str, Any]], month: str = "2021-01
         writer.write(pa.RecordBatch.from_pylist([{**plain, **row} for row in rows], schema=YELLOW.raw_schema))
         writer.extra = told
         raw = writer.close()
-    done = clean_month(raw, YELLOW, CleaningRules(), folder)
-    return CleanedMonth(YELLOW, wanted, raw, done.clean, done.rejected)
+    return CleanedMonth(YELLOW, wanted, raw, *clean_month(raw, YELLOW, CleaningRules(), folder))

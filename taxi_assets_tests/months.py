@@ -19,6 +19,9 @@ from taxi_assets.core.month_file import BATCH_ROWS, MonthFile
 from taxi_assets.core.staging import stage
 from taxi_assets.datasets.schema import YELLOW, TaxiKind
 
+NEW_COLUMN_TYPES = ("int64", "double", "string", "bool", "date32[day]", "timestamp[us]")
+"""Types that an unknown column may have in the sinks (TAXI_NEW_COLUMNS=add)."""
+
 
 def stage_in(folder: Path | str) -> None:
     """Let sinks without a staging folder stage their files in `folder`/taxi_assets, in this process."""

@@ -93,7 +93,7 @@ QUOTED_COMMA = '","'
 
 def era_csv(era: Era, rows: list[list[object]], end: str = "\r\n") -> bytes:
     """Return a file of the era, with published values in the order of its header."""
-    lines = [",".join(era.header), *([""] if era.blank_second_line else [])]
+    lines = [",".join(era.header), *([""] if "the line after the header is empty" in era.oddities else [])]
     lines += [",".join(map(csv_text, row)) + "," * era.surplus_fields for row in rows]
     if "every field is quoted" in era.oddities:
         lines = [f'"{text.replace(",", QUOTED_COMMA)}"' for text in lines]

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Iterator
 from functools import cache, partial
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import dagster as dg
 from pydantic import Field, create_model
@@ -20,9 +20,6 @@ from taxi_assets.datasets.schema import TaxiKind
 from taxi_assets.keys import CODE_VERSION, INGEST, LOADED_COLUMNS, OWNERS, group, key, monthly, op_name
 from taxi_assets.settings import Settings
 
-if TYPE_CHECKING:
-    from taxi_assets.lake.cleaning import Cleaned
-
 
 def cleaning_config(defaults: CleaningRules) -> type[dg.Config]:
     """The run config of `clean_trips`: the fields of `CleaningRules`, with these defaults."""
@@ -34,17 +31,17 @@ def cleaning_config(defaults: CleaningRules) -> type[dg.Config]:
     return create_model("CleaningConfig", __base__=dg.Config, __doc__="Which trips are kept.", **fields)
 
 
-def cleaned_metadata(raw_rows: int, cleaned: "Cleaned") -> dict[str, Any]:
+def cleaned_metadata(clean: MonthFile, rejected: MonthFile) -> dict[str, Any]:
     """What was kept and what was thrown out, for the UI."""
-    rejected, extra = cleaned.rejected.rows, cleaned.clean.manifest.extra
-    loaded = extra["loaded_columns"]
+    extra = clean.manifest.extra
+    raw_rows, loaded = extra["raw_rows"], extra["loaded_columns"]
     return {
         "raw_rows": raw_rows,
-        "clean_rows": cleaned.clean.rows,
-        "rejected_rows": rejected,
-        "rejected_share": round(rejected / raw_rows, 6) if raw_rows else 0.0,
-        "zero_passenger_rows": cleaned.reasons.get("zero_passengers", 0),
-        "rejected_by_reason": dg.MetadataValue.json(cleaned.reasons),
+        "clean_rows": clean.rows,
+        "rejected_rows": rejected.rows,
+        "rejected_share": round(rejected.rows / raw_rows, 6) if raw_rows else 0.0,
+        "zero_passenger_rows": extra["reasons"].get("zero_passengers", 0),
+        "rejected_by_reason": dg.MetadataValue.json(extra["reasons"]),
         **({LOADED_COLUMNS: dg.MetadataValue.json(loaded)} if loaded else {}),
         **{name: extra[name] for name in (ZONE_OUTLINES, LOCATION) if extra.get(name)},
     }
@@ -105,11 +102,11 @@ def clean_trips_asset(kind: TaxiKind, settings: Settings) -> dg.AssetsDefinition
         zone_ids = cache(partial(open_zone_ids, settings))  # the outlines are read once for all months
         rejected: list[MonthFile] = []
 
-        def clean(raw: MonthFile) -> "Cleaned":
+        def clean(raw: MonthFile) -> tuple[MonthFile, MonthFile]:
             progress, started = RateLimiter(context.log.info), time.monotonic()
             with explained(f"clean_trips {raw.month}"):
                 located = settings.zone_outlines and has_coordinates(raw.manifest.extra)
-                cleaned = clean_month(
+                kept, rest = clean_month(
                     raw,
                     kind,
                     rules,
@@ -120,30 +117,29 @@ def clean_trips_asset(kind: TaxiKind, settings: Settings) -> dg.AssetsDefinition
                     zone_ids=zone_ids() if located else None,
                 )
             add_seconds(context, key(kind, "clean_trips"), raw.month, clean_seconds=time.monotonic() - started)
-            zero = cleaned.reasons.get("zero_passengers", 0)
+            zero = kept.manifest.extra["reasons"].get("zero_passengers", 0)
             context.log.info(
-                f"{raw.month}: {raw.rows:,} rows = {cleaned.clean.rows:,} clean + {cleaned.rejected.rows:,} rejected"
+                f"{raw.month}: {raw.rows:,} rows = {kept.rows:,} clean + {rest.rows:,} rejected"
                 + (f"; rides with zero passengers: {zero:,}." if kind.measures.passengers else ".")
             )
-            rejected.append(cleaned.rejected)
-            return cleaned
+            rejected.append(rest)
+            return kept, rest
 
         def months() -> Iterator[MonthFile]:
             for raw in raws:
-                cleaned = clean(raw)
+                kept, rest = clean(raw)
+                about = cleaned_metadata(kept, rest)
                 for name in ("clean_trips", "rejected_trips"):
-                    context.add_asset_metadata(
-                        cleaned_metadata(raw.rows, cleaned), asset_key=key(kind, name), partition_key=raw.month.key
-                    )
-                yield cleaned.clean
+                    context.add_asset_metadata(about, asset_key=key(kind, name), partition_key=raw.month.key)
+                yield kept
 
         if len(raws) > 1:
             yield dg.Output(months(), "clean_trips")  # publishing a month publishes its rejected rows, too
             yield dg.Output(rejected, "rejected_trips")
         else:
-            cleaned = clean(raws[0])
-            about = cleaned_metadata(raws[0].rows, cleaned)
-            yield dg.Output(cleaned.clean, "clean_trips", metadata=about)
-            yield dg.Output(cleaned.rejected, "rejected_trips", metadata=about)
+            kept, rest = clean(raws[0])
+            about = cleaned_metadata(kept, rest)
+            yield dg.Output(kept, "clean_trips", metadata=about)
+            yield dg.Output(rest, "rejected_trips", metadata=about)
 
     return clean_trips

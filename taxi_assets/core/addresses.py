@@ -38,12 +38,8 @@ def require_url(url: str, schemes: tuple[str, ...] = (), *, path: bool = True) -
     """
     found = _URL.fullmatch(url)
     ambiguous = found and "@" in (found["rest"] or "") and (not path or re.search("[:@].*@", url.partition("://")[2]))
-    if (
-        not found
-        or ambiguous
-        or "#" in url
-        or (schemes and (found["scheme"].lower() not in schemes or not found["host"]))
-    ):
+    other = found and schemes and (found["scheme"].lower() not in schemes or not found["host"])
+    if not found or ambiguous or other or "#" in url:
         begins = f" that begins with {' or '.join(f'{scheme}://' for scheme in schemes)}" if schemes else ""
         raise ValueError(f"must be a URL{begins}, {ENCODED}")
 
@@ -81,10 +77,8 @@ def require_postgres_address(address: str) -> None:
     else:
         pairs = list(_POSTGRES_PAIR.finditer(address))
         values = {pair[1]: pair[2] for pair in pairs}
-        valid = "".join(pair[0] for pair in pairs) == address and len(values) == len(
-            pairs
-        )  # nothing between, none twice
-        valid = valid and "://" not in values.get("dbname", "")
+        whole = "".join(pair[0] for pair in pairs) == address  # nothing is between them
+        valid = whole and len(values) == len(pairs) and "://" not in values.get("dbname", "")
     if not valid:
         raise ValueError(
             f"must be postgresql://user:password@host:5432/database, {ENCODED}, or name=value pairs separated by spaces, with "

@@ -1,12 +1,11 @@
 """Errors for the person who must act: what happened, to which month or file, and what to do.
 
-Two kinds, by what a retry would bring. Everything the package raises on purpose is one of them, in one sentence a
-stranger understands; anything else that surfaces is a bug of this package.
+Everything the package raises on purpose is one of two kinds, by what a retry would bring; anything else is a bug.
 """
 
 
 class TaxiError(Exception):
-    """Base of the errors raised on purpose; its text is one sentence that names the month or file and the remedy."""
+    """Base of the errors raised on purpose: one sentence that names the month or file and the remedy."""
 
 
 class PermanentError(TaxiError):
@@ -27,9 +26,8 @@ def disk_full(error: BaseException) -> bool:
 
     seen: BaseException | None = error
     while seen is not None:
-        if isinstance(seen, OSError) and seen.errno in (errno.ENOSPC, errno.EDQUOT):
-            return True
-        if "No space left on device" in str(seen):
+        full = isinstance(seen, OSError) and seen.errno in (errno.ENOSPC, errno.EDQUOT)
+        if full or "No space left on device" in str(seen):
             return True
         seen = seen.__cause__ or seen.__context__
     return False

@@ -16,10 +16,7 @@ RETRY = dg.RetryPolicy(max_retries=2, delay=5, backoff=dg.Backoff.EXPONENTIAL, j
 
 @contextmanager
 def explained(what: str) -> Generator[None, None, None]:
-    """Turn errors raised on purpose, and a full disk, into a `dagster.Failure` with their sentence.
-
-    `what` names the asset and month for errors that cannot name them.
-    """
+    """Turn errors raised on purpose, and a full disk in `what`, into a `dagster.Failure` with their sentence."""
     try:
         yield
     except TransientError as error:
@@ -37,17 +34,13 @@ def explained(what: str) -> Generator[None, None, None]:
 
 
 def report_retry(failure: object, attempt: int, attempts: int, seconds: float) -> None:
-    """Warn that an operation failed and is tried again: in the log of the run, outside of runs on standard error.
-
-    `attempt` is the number of the next attempt, of `attempts`, which begins in `seconds`.
-    """
+    """Warn, in the log of the run or on standard error, that an operation failed and attempt `attempt` begins in `seconds`."""
     log = dg.get_dagster_logger("taxi_assets")
     log.warning(f"{str(failure).rstrip('.')}; attempt {attempt} of {attempts} in {max(1, round(seconds))} s.")
 
 
 def failure_sentence(event: dg.DagsterEvent) -> str:
-    """The one sentence of a step that failed or is to be retried: what was raised on purpose, else the innermost error's
-    first line."""
+    """What a step that failed or is to be retried raised on purpose, else the innermost error's first line."""
     data = event.step_retry_data if event.is_step_up_for_retry else event.step_failure_data
     described = getattr(data, "user_failure_data", None)
     if described and described.description:
@@ -62,8 +55,7 @@ def failure_sentence(event: dg.DagsterEvent) -> str:
 
 
 def run_failures(result: dg.ExecuteInProcessResult) -> list[str]:
-    """What a run that was executed here failed with: a sentence for each failed step, or for each blocking check that failed
-    in it; none when it succeeded."""
+    """Return a sentence for each failed step of a run that was executed here, or for each blocking check that failed in it."""
     checks: dict[str, list[str]] = {}
     for event in result.all_events:
         if event.event_type is dg.DagsterEventType.ASSET_CHECK_EVALUATION:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+import uuid
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,10 +16,11 @@ def default_staging() -> str:
 
 
 @contextmanager
-def replacing(path: Path, staged: Path) -> Generator[None]:
-    """Let the block write `staged`, a file in the same folder, and rename it to `path`; if it fails, `path` stays as it was."""
+def replacing(path: Path) -> Generator[Path]:
+    """Let the block write a staged file beside `path`, and rename it to `path`; if it fails, `path` stays as it was."""
+    staged = path.with_suffix(f".{uuid.uuid4().hex[:12]}.tmp")
     try:
-        yield
+        yield staged
         staged.replace(path)
     finally:
         staged.unlink(missing_ok=True)

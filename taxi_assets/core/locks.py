@@ -43,10 +43,7 @@ def file_lock(
 ) -> Generator[IO[str]]:
     """Hold the lock of a file, which is created when it is missing; yields the open file.
 
-    Args:
-        path: the file.
-        seconds: how long to wait for another holder; for ever by default.
-        waiting: called once before waiting.
+    `seconds` limit the wait for another holder, before which `waiting` is called; by default there is no limit, and no call.
 
     Raises:
         TimeoutError: another process held it all that time.

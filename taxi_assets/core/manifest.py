@@ -51,11 +51,7 @@ class Manifest:
 
     def contradicts(self, other: Manifest) -> bool:
         """Return whether rows, sums or times that both record differ: an older version of this package recorded less."""
-        recorded = {
-            "rows",
-            *(name for name in ("first", "last", *self.sums) if None not in (self.value(name), other.value(name))),
-        }
-        return not recorded.isdisjoint(self.differences(other))
+        return any(None not in (self.value(name), other.value(name)) for name in self.differences(other))
 
     def stale(self, current: Manifest) -> list[str]:
         """Return the entries of `CONTENT` that both record and that differ: none if this is a copy of `current`."""
@@ -153,6 +149,4 @@ def from_row(table: Table, row: Sequence[Any]) -> Manifest:
 
 def time_text(moment: Any) -> str | None:
     """A timestamp or a date as text; None for none."""
-    if moment is None:
-        return None
-    return moment.isoformat(sep=" ") if hasattr(moment, "hour") else moment.isoformat()
+    return None if moment is None else str(moment)

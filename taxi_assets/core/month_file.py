@@ -1,7 +1,7 @@
 """The handle that assets pass to each other and that a sink reads back: an immutable Parquet file of one month.
 
-Memory is bounded by a batch whatever the month's size, and a sink that wants bytes copies bytes. How files are written is
-in `staging`. The definitions know handles, so what reads one imports Arrow.
+Memory is bounded by a batch whatever the month's size. How files are written is in `staging`. The definitions know handles,
+so what reads one imports Arrow.
 """
 
 from __future__ import annotations
@@ -84,14 +84,7 @@ class MonthFile:
     @cached_property
     def schema(self) -> pa.Schema:
         """The Arrow schema, without metadata."""
-        import pyarrow.parquet as pq
-
-        if self._schema is not None:
-            return self._schema
-        footer = self._footer
-        if self._remote_footer and "path" not in self.__dict__:
-            return footer.schema.to_arrow_schema().remove_metadata()
-        return pq.read_schema(self.path).remove_metadata()  # with the writer's own types
+        return self._schema if self._schema is not None else self._footer.schema.to_arrow_schema().remove_metadata()
 
     @property
     def rows(self) -> int:
@@ -152,8 +145,7 @@ class MonthFile:
 
 
 def frame_of(table: pa.Table) -> pd.DataFrame:
-    """Return a table as a frame. Whole numbers have pandas' nullable types (`Int16`): without them a column with nulls would
-    be floating point, and a column's type would depend on the month."""
+    """Return a frame with whole numbers in pandas' nullable types: else a column with nulls would be floating point."""
     import pandas as pd
 
     whole = {"int8": pd.Int8Dtype(), "int16": pd.Int16Dtype(), "int32": pd.Int32Dtype(), "int64": pd.Int64Dtype()}

@@ -53,9 +53,9 @@ def started_by(tags: Mapping[str, str]) -> str:
 def load_id(run_id: str, tags: Mapping[str, str]) -> str:
     """Return the id of a load, whatever number of runs it takes: the run that began it.
 
-    Runs that resume an incomplete month name it (`GOES_ON_WITH`). Of Dagster's re-executions only an automatic retry continues
-    a load, and only it has `dagster/retry_number`; one that a person requested copies our tags but is a load of its own. The
-    number counts all re-executions of the root run: above 1 one by hand may be among them, so that the parent is the load.
+    Runs that resume an incomplete month name it (`GOES_ON_WITH`). A re-execution continues a load if it is an automatic retry,
+    which has `dagster/retry_number`; one by hand copies our tags, but is a load of its own. The number counts all re-executions
+    of the root run: above 1 one by hand may be among them, so that the parent is the load.
     """
     if "dagster/parent_run_id" not in tags:
         return tags.get(GOES_ON_WITH) or run_id

@@ -16,8 +16,7 @@ _LOCK = ".lock"
 class Scratch:
     """A temporary folder, removed when it is closed, is no longer referred to, or its process ends.
 
-    What killed processes left is removed whenever another one is made: a living user holds the lock of the file `.lock` in
-    its folder.
+    What killed processes left is removed when another one is made: a living user holds the lock of `.lock` in its folder.
     """
 
     def __init__(self, staging: Path | str, label: str) -> None:

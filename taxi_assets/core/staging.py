@@ -23,8 +23,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 ROW_GROUP_ROWS = 131_072
-"""Rows written together: large enough to compress and scan well, small enough that a writer holds about 50 MB: a group
-that is being written, and the next one as it comes in."""
+"""Rows written together: enough to compress and scan well; a writer holds two groups, about 50 MB."""
 
 
 class MonthWriter:
@@ -63,7 +62,7 @@ class MonthWriter:
         if self._pending:
             self.wait()
             table = pa.Table.from_batches(self._pending, self._schema)
-            # in one group; a limit of ROW_GROUP_ROWS would leave a small one behind each
+            # one group; a limit of ROW_GROUP_ROWS would leave a small one behind each
             self._writing = _writers().submit(self._writer.write_table, table, row_group_size=self._pending_rows)
             self._pending, self._pending_rows = [], 0
 
@@ -93,13 +92,12 @@ class MonthWriter:
 
 
 NO_DICTIONARY = ("datetime", "longitude", "latitude", "source_line", "source_text", "reject_detail")
-"""Parts of the names of columns with a value of its own in each row. The others are worth a dictionary: of a month's
-fares, tips and even distances there are few distinct ones, and it makes files a sixth smaller and faster."""
+"""Parts of the names of columns with a value of its own in each row. A dictionary of the others, even of fares and distances,
+makes files a sixth smaller and faster."""
 
 
 def parquet_options(schema: pa.Schema, codec: str) -> dict[str, Any]:
-    """The writer's options: `zstd` where others read the file, `lz4` (a third faster, a quarter larger) where only the next
-    step does."""
+    """The writer's options: `zstd`, or `lz4` (a third faster, a quarter larger) where only the next step reads the file."""
     dictionary = [name for name in schema.names if not any(part in name for part in NO_DICTIONARY)]
     return {"compression": codec, "compression_level": 1 if codec == "zstd" else None, "use_dictionary": dictionary}
 

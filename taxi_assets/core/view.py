@@ -20,9 +20,8 @@ class View:
         name: the view's name in databases.
         columns: its columns, in order.
         description: one sentence, kept in databases.
-        parts: each table with the SQL expression of each column that it has; another one is null. The expressions are read by
-            Postgres, DuckDB and BigQuery. Several columns instead of an expression: the first value of those that the table
-            has, because some are not in every table.
+        parts: each table with the SQL expression of each column that it has, which all databases read; others are null.
+            Several columns instead of an expression: the first value of those that the table has.
         rows: the values of the columns, numbers or texts.
     """
 
@@ -44,11 +43,8 @@ class View:
     def select(self, types: Mapping[str, str], quoted: Callable[[Table], str]) -> str:
         """The query in a database's SQL; empty if the view has no rows and is over no table.
 
-        A column of a table is named as it is, so that a condition on it prunes months.
-
-        Args:
-            types: the SQL type of each Arrow type.
-            quoted: writes a table's name.
+        `types` are the database's by Arrow type, `quoted` writes a table's name. A column of a table is named as it is, so that
+        a condition on it prunes months.
         """
         queries = [f"{self._query(values, types)}\nFROM {quoted(table)}" for table, values in self.parts]
         for row in self.rows:

@@ -10,15 +10,7 @@ from collections.abc import Mapping
 from taxi_assets.core.table import Column
 from taxi_assets.core.view import View
 
-PAYMENTS = {
-    0: "Flex fare",
-    1: "Credit card",
-    2: "Cash",
-    3: "No charge",
-    4: "Dispute",
-    5: "Unknown",
-    6: "Voided trip",
-}
+PAYMENTS = {0: "Flex fare", 1: "Credit card", 2: "Cash", 3: "No charge", 4: "Dispute", 5: "Unknown", 6: "Voided trip"}
 RATES = {
     1: "Standard",
     2: "JFK",

@@ -11,8 +11,7 @@ from __future__ import annotations
 import re
 
 NULL_TEXTS = ("", "NULL", "NAN", "NA", "NONE", r"\N")
-"""Spellings of "no value", in any case. The publisher leaves the field empty; the others are what SQL, pandas and R
-write."""
+"""Spellings of "no value", in any case: the publisher's empty field, and what SQL, pandas and R write."""
 
 VENDORS = {"CMT": "1", "VTS": "2", "DDS": "3"}
 """Vendors by letters, 2009 to 2014. Since 2015 the publisher uses 1 for CMT (Creative Mobile Technologies) and 2 for VTS
@@ -77,5 +76,4 @@ KNOWN_CODES: dict[str, frozenset[int | str]] = {
 """Codes that published months have; any other is loaded, and a check lists it.
 
 Of the data dictionaries, but: vendors 4 (2018, 2019) and 5 (green, 2022), rate 0 (2010 to 2013) and request source A (2026)
-were read in published files and are in no dictionary; 3 is our number for DDS. HV0003 (Uber) and HV0005 (Lyft) are license
-numbers of the high-volume dictionary."""
+are in published files only; 3 is our number for DDS."""

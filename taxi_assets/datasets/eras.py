@@ -1,7 +1,6 @@
 """Every published header and its mapping to the canonical columns: tables only.
 
-`columns` matches a file's header against them. What the values of a column mean is in `encodings`, how they are converted
-in `conform`.
+`columns` matches a file's header against them. What values mean is in `encodings`, how they are converted in `conform`.
 """
 
 from __future__ import annotations
@@ -63,7 +62,6 @@ IGNORED = re.compile(
 """Names of columns that hold no trip data, as `normalized` returns them: row numbers written by pandas (`__index_level_0__` was
 published in 2010-02 and 2010-03), and what dlt, a course's flow and BigQuery's public tables add on where a row came from."""
 
-
 TOOLS = {
     "written by pandas, with row numbers": (re.compile(r"__index_level_\d+__|unnamed:_\d+"),),
     "written by dlt": (re.compile("_dlt_load_id|_dlt_id"),),
@@ -83,8 +81,8 @@ def normalized(name: str) -> str:
 class Era:
     """Months published with the same header, and the format of their files. `last` None: the current era.
 
-    `header` is exact, blanks included; `types` has a Parquet column's type if it is not the usual one of its
-    name (`number`: whole in some months and double in others); `oddities` are sentences for people.
+    `header` is exact, blanks included; `types` has a Parquet column's type if it is not the usual one of its name (`number`:
+    whole in some months and double in others); `oddities` are sentences for people.
     """
 
     kind: str
@@ -93,7 +91,6 @@ class Era:
     last: str | None
     header: tuple[str, ...]
     oddities: tuple[str, ...] = ()
-    blank_second_line: bool = False
     surplus_fields: int = 0
     types: tuple[tuple[str, str], ...] = ()
 
@@ -180,15 +177,13 @@ _FHV_NUMBERS = _types(number="PUlocationID,DOlocationID,SR_Flag")
 _IDS_32 = _types(int32="VendorID,PULocationID,DOLocationID")
 
 ERAS = (
-    Era("yellow", "csv", "2009-01", "2009-12", _Y2009, (_BLANK, _WORDS, "rate code is always empty"), True),
-    Era("yellow", "csv", "2010-01", "2013-12", _Y2010, (_BLANK, _WORDS, _CUT_WORDS, _DIGITS), True),
-    Era(
-        "yellow", "csv", "2014-01", "2014-12", _Y2014, (_BLANK, _WORDS, "all names but one have a leading blank"), True
-    ),
+    Era("yellow", "csv", "2009-01", "2009-12", _Y2009, (_BLANK, _WORDS, "rate code is always empty")),
+    Era("yellow", "csv", "2010-01", "2013-12", _Y2010, (_BLANK, _WORDS, _CUT_WORDS, _DIGITS)),
+    Era("yellow", "csv", "2014-01", "2014-12", _Y2014, (_BLANK, _WORDS, "all names but one have a leading blank")),
     Era("yellow", "csv", "2015-01", "2015-06", _Y2015_01),
     Era("yellow", "csv", "2015-07", "2016-06", _Y2015_07, ("RateCodeID is now RatecodeID",)),
     Era("yellow", "csv", "2016-07", "2016-12", _Y2016, (_SURPLUS, "zones replace coordinates"), surplus_fields=2),
-    Era("yellow", "csv", "2017-01", "2018-12", _Y2016, (_BLANK,), True),
+    Era("yellow", "csv", "2017-01", "2018-12", _Y2016, (_BLANK,)),
     Era("yellow", "csv", "2019-01", "2021-07", _Y2019, (_NULL_BLOCK,)),
     Era("yellow", "parquet", "2009-01", "2009-12", _Y2009, (_WORDS,), types=_TYPES_2009),
     Era("yellow", "parquet", "2010-01", "2010-01", _Y2010, (_WORDS,), types=_TYPES_2010),
@@ -199,12 +194,14 @@ ERAS = (
     Era("yellow", "parquet", "2023-02", "2024-12", (*_Y2019, "Airport_fee"), ("now Airport_fee",), types=_IDS_32),
     Era("yellow", "parquet", "2025-01", "2026-05", _Y2025, types=_IDS_32),
     Era("yellow", "parquet", "2026-06", None, (*_Y2025, "request_source"), types=_IDS_32),
-    Era("green", "csv", "2013-08", "2014-12", _G2013, (_BLANK, _SURPLUS, _TRAILING), True, 2),
+    Era("green", "csv", "2013-08", "2014-12", _G2013, (_BLANK, _SURPLUS, _TRAILING), surplus_fields=2),
     Era("green", "csv", "2015-01", "2015-06", _G2015, (_SURPLUS, _TRAILING), surplus_fields=2),
     Era("green", "csv", "2015-07", "2015-12", _G2015, (_TRAILING,)),
-    Era("green", "csv", "2016-01", "2016-06", _G2015, (_BLANK, _TRAILING), True),
-    Era("green", "csv", "2016-07", "2016-12", _G2016, (_BLANK, _SURPLUS, "zones replace coordinates"), True, 2),
-    Era("green", "csv", "2017-01", "2018-12", _G2016, (_BLANK,), True),
+    Era("green", "csv", "2016-01", "2016-06", _G2015, (_BLANK, _TRAILING)),
+    Era(
+        "green", "csv", "2016-07", "2016-12", _G2016, (_BLANK, _SURPLUS, "zones replace coordinates"), surplus_fields=2
+    ),
+    Era("green", "csv", "2017-01", "2018-12", _G2016, (_BLANK,)),
     Era("green", "csv", "2019-01", "2021-07", _G2019, (_NULL_BLOCK,)),
     Era("green", "parquet", "2013-08", "2018-06", _G2019, (_NULL_TYPED, _REWRITTEN), types=_TRIP_TYPE),
     Era("green", "parquet", "2018-07", "2023-01", _G2019, (_NULL_TYPED,), types=_WIDENED_GREEN),

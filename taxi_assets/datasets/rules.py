@@ -35,7 +35,7 @@ class CleaningRules(BaseModel, frozen=True, extra="forbid"):
 class Rule:
     """A reason to reject a trip, and the field of `CleaningRules` that switches the rule on; None: always on.
 
-    `measure` is the field of `Measures` that the rule looks at; it is off for datasets that have no such thing.
+    `measure` is the field of `Measures` that the rule looks at; the rule is off for datasets without it.
     """
 
     reason: str

@@ -107,8 +107,7 @@ class TaxiKind:
         first_month: year and month of the first published file.
         table_name: the table in databases.
         sums: the columns that are summed to reconcile two copies of a month.
-        clustering: the columns by which a warehouse sorts a month; queries within a month mostly filter by place, and read
-            a fraction of a month that is sorted by zone.
+        clustering: the columns by which a warehouse sorts a month; most queries within a month filter by place.
     """
 
     name: str
@@ -152,18 +151,14 @@ class TaxiKind:
 
     @cached_property
     def raw_table(self) -> Table:
-        """Raw and rejected rows."""
-        return Table(f"{self.name}_raw_trips", self.raw_columns, self.pickup, sums=self.sums, kind=self.name)
+        """Raw and rejected rows: a trip's columns, and why and where it could not be kept."""
+        columns = (*self.columns, *REJECT_COLUMNS)
+        return Table(f"{self.name}_raw_trips", columns, self.pickup, sums=self.sums, kind=self.name)
 
     @property
     def file_stem(self) -> str:
         """The publisher's file name before the month: `yellow_tripdata`."""
         return f"{self.name}_tripdata"
-
-    @property
-    def raw_columns(self) -> tuple[Column, ...]:
-        """The columns of raw and rejected rows: a trip's, and why and where it could not be kept."""
-        return (*self.columns, *REJECT_COLUMNS)
 
     @property
     def schema(self) -> pa.Schema:
@@ -190,9 +185,6 @@ REJECT_COLUMNS = (
 
 REQUEST_SOURCE_SINCE = (2026, 6)
 """The first month whose files have `request_source`."""
-
-NEW_COLUMN_TYPES = ("int64", "double", "string", "bool", "date32[day]", "timestamp[us]")
-"""Types that an unknown column may have in the sinks (TAXI_NEW_COLUMNS=add)."""
 
 
 def _taxi(name: str, meter: str, first_month: tuple[int, int], *more: Column) -> TaxiKind:

@@ -47,16 +47,9 @@ def _values(kind: TaxiKind) -> dict[str, str | tuple[str, ...]]:
     measures = kind.measures
     first, *others = measures.total or ("",)
     zone_ids, coordinates = ("pulocationid", "dolocationid"), "pickup_longitude" in kind.table.names
-    named = {
-        "distance": measures.distance,
-        "passengers": measures.passengers,
-        "fare": measures.fare,
-        "tip": measures.tip,
-        "tolls": measures.tolls,
-        "total": " + ".join([first, *(f"COALESCE({part}, 0)" for part in others)]),
-        "driver_pay": measures.driver_pay,
-        "company": measures.company,
-    }
+    names = ("distance", "passengers", "fare", "tip", "tolls", "driver_pay", "company")
+    named = {name: getattr(measures, name) for name in names}
+    named["total"] = " + ".join([first, *(f"COALESCE({part}, 0)" for part in others)])
     return {
         "dataset": f"'{kind.name}'",
         "pickup_datetime": kind.pickup,

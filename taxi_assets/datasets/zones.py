@@ -7,17 +7,14 @@ from __future__ import annotations
 
 from taxi_assets.core.table import Column, Table
 
-ZONE_COLUMNS = (
-    Column("locationid", "int16", "Taxi zone, 1 to 265, as in pulocationid and dolocationid.", required=True),
-    Column("borough", "string", "Borough of New York, or EWR for Newark Airport; empty for 264 and 265."),
-    Column("zone", "string", "Name of the zone; empty for 264 (unknown)."),
-    Column("service_zone", "string", "Yellow Zone, Boro Zone, Airports or EWR; empty for 264 and 265."),
-)
-"""The lookup's columns, in the spelling of every sink: lower case."""
-
 ZONES = Table(
     "taxi_zones",
-    ZONE_COLUMNS,
+    (
+        Column("locationid", "int16", "Taxi zone, 1 to 265, as in pulocationid and dolocationid.", required=True),
+        Column("borough", "string", "Borough of New York, or EWR for Newark Airport; empty for 264 and 265."),
+        Column("zone", "string", "Name of the zone; empty for 264 (unknown)."),
+        Column("service_zone", "string", "Yellow Zone, Boro Zone, Airports or EWR; empty for 264 and 265."),
+    ),
     key=("locationid",),
     description="Borough and name of each taxi zone, by the id in pulocationid and dolocationid of the trips.",
 )

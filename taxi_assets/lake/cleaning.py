@@ -10,7 +10,7 @@ import uuid
 from collections import Counter
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
@@ -24,7 +24,7 @@ from taxi_assets.datasets.rules import RULES, CleaningRules
 from taxi_assets.datasets.schema import REJECT_COLUMNS, TaxiKind
 from taxi_assets.lake import raw_month
 from taxi_assets.lake.raw_month import loaded_columns
-from taxi_assets.lake.zone_ids import ZoneIds, zone_id_fields
+from taxi_assets.lake.zone_ids import ZONE_ID_SCHEMA, ZoneIds
 from taxi_assets.publisher.options import NewColumns
 
 ORIGIN = ("source", "location", "version", "sha256", "published_bytes", "generated", "code_version", "columns")
@@ -67,14 +67,11 @@ class Case:
         return pc.seconds_between(self.pickup, self.column(self.kind.dropoff))
 
 
-def _outside(case: Case) -> pa.Array:
-    start, end = (pa.scalar(moment, case.pickup.type) for moment in (case.month.start, case.month.end))
-    return pc.or_(pc.less(case.pickup, start), pc.greater_equal(case.pickup, end))
-
-
 HITS: dict[str, Callable[[Case], pa.Array]] = {
     "pickup_missing": lambda case: pc.is_null(case.pickup),
-    "pickup_outside_month": _outside,
+    "pickup_outside_month": lambda case: pc.or_(
+        pc.less(case.pickup, case.month.start), pc.greater_equal(case.pickup, case.month.end)
+    ),
     "zero_passengers": lambda case: pc.less_equal(case.measured("passengers"), pa.scalar(0, pa.int16())),
     "unknown_passengers": lambda case: pc.is_null(case.measured("passengers")),
     "negative_total": lambda case: pc.less(case.total, 0.0),
@@ -105,15 +102,6 @@ def split(case: Case) -> tuple[pa.RecordBatch, pa.RecordBatch]:
     return clean, rejected.set_column(at, case.batch.schema.field(at), reason)
 
 
-@dataclass(frozen=True)
-class Cleaned:
-    """The two outcomes of a month, staged, which the lake publishes together, and how many rows each reason hit."""
-
-    clean: MonthFile
-    rejected: MonthFile
-    reasons: dict[str, int] = field(default_factory=dict)
-
-
 def clean_month(
     raw: MonthFile,
     kind: TaxiKind,
@@ -124,37 +112,41 @@ def clean_month(
     *,
     own_rules: bool = False,
     zone_ids: ZoneIds | None = None,
-) -> Cleaned:
-    """Clean a month in one streaming pass.
+) -> tuple[MonthFile, MonthFile]:
+    """Clean a month in one streaming pass; return the clean trips and, as their companion, the rejected rows.
 
-    `progress(done, total)` is called after each batch with rows. Both files are staged in `folder`; on an error both are
-    removed. With `add` both also have the columns unknown to this version, after those of the kind. `own_rules`: the rules
-    are those of this run, and not of the settings. With `zone_ids` the clean trips also have the zones of their coordinates.
+    Both are staged in `folder`, and removed on an error. Their manifests count the rows of each reason.
+
+    Args:
+        raw, kind: the month and its dataset.
+        rules: what is rejected.
+        folder: where files are staged.
+        progress: called after each batch with the rows done and all rows.
+        new_columns: with `add`, both files have the columns unknown to this version, after those of the kind.
+        own_rules: whether the rules are those of this run, and not of the settings.
+        zone_ids: finds the zones of the clean trips' coordinates.
     """
     reasons: Counter[str] = Counter()
-    done = 0
     loaded = loaded_columns(kind, raw.manifest.extra, raw.schema, new_columns)
     added = [pa.field(name, type_) for name, (_, type_) in loaded.added.items()]
-    zones = zone_id_fields() if zone_ids else []
+    zones = ZONE_ID_SCHEMA if zone_ids else ()
     with ExitStack() as stack:
         clean, rejected = (
             stack.enter_context(stage(folder, raw.month, pa.schema(fields), kind.table, f"{kind.name}-{name}"))
-            for fields, name in (
-                ([*kind.schema, *added, *zones], "clean"),
-                ([*kind.raw_schema, *added], "rejected"),
-            )
+            for name, fields in {
+                "clean": [*kind.schema, *added, *zones],
+                "rejected": [*kind.raw_schema, *added],
+            }.items()
         )
         for batch in raw_month.batches(kind, raw, loaded):
             good, bad = split(Case(batch, kind, raw.month, rules))
             clean.write(zone_ids.added(good) if zone_ids else good)
             rejected.write(bad)
-            for pair in pc.value_counts(bad.column("reject_reason")).to_pylist():
-                reasons[pair["values"]] += pair["counts"]
-            done += batch.num_rows
+            reasons.update(bad.column("reject_reason").to_pylist())
             if progress:
-                progress(done, raw.rows)
-        origin = {name: raw.manifest.extra[name] for name in ORIGIN if name in raw.manifest.extra}
-        decided = {
+                progress(clean.rows + rejected.rows, raw.rows)
+        clean.extra = rejected.extra = {
+            **{name: raw.manifest.extra[name] for name in ORIGIN if name in raw.manifest.extra},
             "pair": uuid.uuid4().hex[:12],
             "cleaned_at": dt.datetime.now(dt.UTC).isoformat(timespec="milliseconds"),
             "raw_rows": raw.rows,
@@ -164,7 +156,6 @@ def clean_month(
             "loaded_columns": loaded.names(),
             **(zone_ids.recorded if zone_ids else {ZONE_OUTLINES: None}),
         }
-        clean.extra = rejected.extra = {**origin, **decided}
-        cleaned = Cleaned(clean.close(), rejected.close(), dict(reasons))
-        cleaned.clean.companion = cleaned.rejected
-        return cleaned
+        kept, companion = clean.close(), rejected.close()
+        kept.companion = companion
+        return kept, companion

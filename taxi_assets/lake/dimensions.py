@@ -29,9 +29,8 @@ class LakeDimensions(DimensionPlace):
 
         path = self._path(table)
         path.parent.mkdir(parents=True, exist_ok=True)
-        staged = path.with_suffix(f".{write.token}.tmp")
         footer = {FOOTER_KEY: dimension.manifest.loaded_by(write.run_id).to_json()}
-        with replacing(path, staged):
+        with replacing(path) as staged:
             pq.write_table(dimension.rows.replace_schema_metadata(footer), staged)
             flush(staged)
         flush(path.parent)

@@ -28,8 +28,7 @@ READERS = 8
 class LakeIOManager(ConfigurableSink):
     """Keeps one asset's months in `folder/<kind>_<asset>/<month>.parquet`.
 
-    A staged file is moved into place, anything else is copied: the previous month stays readable until the new one is whole
-    on disk.
+    A staged file is moved into place, anything else is copied first: the old month is readable until the new one is whole.
     """
 
     folder: str = Field(description="Folder of the lake.")

@@ -22,7 +22,8 @@ from taxi_assets.datasets.zones import ZONE_ID_COLUMNS
 from taxi_assets.publisher.columns import canonical_name, new_columns_of, to_load
 from taxi_assets.publisher.conform import conform, decimal_to_double
 from taxi_assets.publisher.options import NewColumns
-from taxi_assets.publisher.rows import published_value, value_detail
+from taxi_assets.publisher.rows import batch_of, published_value, value_detail
+from taxi_assets.sinks.types import kept_type
 
 _POSTGRES_SYSTEM_COLUMNS = ("ctid", "xmin", "xmax", "cmin", "cmax", "tableoid")
 _NAME_CHARACTERS = 60
@@ -31,8 +32,7 @@ _NAME_CHARACTERS = 60
 
 @dataclass(frozen=True)
 class LoadedColumns:
-    """Which of a raw month's new columns are loaded: `known` maps canonical names, `added` maps names and types of columns
-    in the sinks, to the names of columns in the raw month."""
+    """New columns of a raw month: `known` has their names there by canonical name, `added` by name in the sinks, and the type."""
 
     known: Mapping[str, str]
     added: Mapping[str, tuple[str, pa.DataType]]
@@ -77,15 +77,12 @@ def sink_name(published: str, taken: Collection[str]) -> str:
 
 def sink_type(published: pa.DataType) -> pa.DataType:
     """The type of a new column in the sinks. What no type fits is text."""
-    if pt.is_boolean(published):
-        return pa.bool_()
     if pt.is_integer(published) and published != pa.uint64():
         return pa.int64()
-    if pt.is_floating(published) or (pt.is_decimal(published) and published.precision <= 15):
+    if pt.is_decimal(published) and published.precision <= 15:
         return pa.float64()
-    if pt.is_timestamp(published) and published.tz is None:
-        return pa.timestamp("us")
-    return pa.date32() if pt.is_date(published) else pa.string()
+    kept = None if published == pa.uint64() else kept_type(published)
+    return pa.string() if kept is None else kept
 
 
 def batches(kind: TaxiKind, raw: MonthFile, loaded: LoadedColumns) -> Iterator[pa.RecordBatch]:
@@ -103,8 +100,7 @@ def batches(kind: TaxiKind, raw: MonthFile, loaded: LoadedColumns) -> Iterator[p
             columns[name], bad = conform(name, schema.field(name).type, batch.column(raw_name))
             if bad is not None:
                 _reject(columns, bad, raw_name, batch.column(raw_name))
-        arrays = [columns[f.name] if f.name in columns else pa.nulls(batch.num_rows, f.type) for f in schema]
-        yield pa.RecordBatch.from_arrays(arrays, schema=schema)
+        yield batch_of(schema, columns, batch.num_rows)
 
 
 def _reject(columns: dict[str, pa.Array], bad: pa.Array, published: str, values: pa.Array) -> None:

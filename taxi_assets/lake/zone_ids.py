@@ -1,7 +1,7 @@
 """Finds the taxi zones of coordinates by the zones' outlines: months to 2016-06 have coordinates instead of zone ids.
 
-The area of all zones is divided into cells. A cell that no outline crosses lies in one zone or in none, and so does every point
-in it: most points need only a look-up in an array. The others are compared with the outlines.
+The area of all zones is divided into cells. A cell that no outline crosses lies in one zone or in none: its points need only a
+look-up in an array. The others are compared with the outlines.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 
+from taxi_assets.core.table import arrow_schema
 from taxi_assets.datasets.zones import ENDS, ZONE_ID_COLUMNS
 
 if TYPE_CHECKING:
@@ -23,11 +24,8 @@ CROSSED, NO_ZONE = -1, np.iinfo(np.int16).max
 """What a cell is that an outline crosses, and one (or a point) outside of every zone. Else it is the zone's id."""
 
 
-def zone_id_fields() -> list[pa.Field]:
-    """The columns that are added to a clean month, with their descriptions."""
-    return [
-        pa.field(c.name, pa.type_for_alias(c.type), metadata={"description": c.description}) for c in ZONE_ID_COLUMNS
-    ]
+ZONE_ID_SCHEMA = arrow_schema(ZONE_ID_COLUMNS, required=True)
+"""The columns that are added to a clean month, with their descriptions."""
 
 
 class ZoneIds:
@@ -51,7 +49,7 @@ class ZoneIds:
 
     def added(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         """The batch with `ZONE_ID_COLUMNS` behind its own columns."""
-        for end, field in zip(ENDS, zone_id_fields(), strict=True):
+        for end, field in zip(ENDS, ZONE_ID_SCHEMA, strict=True):
             ids = self.of(batch.column(f"{end}_longitude"), batch.column(f"{end}_latitude"))
             batch = batch.append_column(field, ids)
         return batch
@@ -71,8 +69,7 @@ class ZoneIds:
         return pa.array(ids, mask=ids == NO_ZONE)
 
     def _cell(self, points: np.ndarray) -> np.ndarray:
-        """Column and row of the cell of each point. Neither grows less with its coordinate: what is between two points is in the
-        cells between theirs."""
+        """Column and row of the cell of each point; what is between two points is in the cells between theirs."""
         return np.minimum((points - self._corner) / self._size, CELLS - 1).astype(np.intp)
 
     def _compared(self, points: np.ndarray) -> np.ndarray:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Any, Literal
 
 from taxi_assets.datasets.eras import ALIASES, ERAS, FOR_HIRE_ALIASES, IGNORED, METER, era_of, normalized
@@ -16,17 +15,15 @@ from taxi_assets.datasets.schema import KINDS, TaxiKind
 from taxi_assets.publisher.options import PUBLISHED_FILES, NewColumns, ReadOptions
 from taxi_assets.publisher.source_file import SourceFile
 
-NO_ALIASES: Mapping[str, str] = MappingProxyType({})
-
 
 @dataclass(frozen=True)
 class MatchedColumns:
     """The columns of a file.
 
-    `header` has their published names, blanks included. `known` maps canonical names, and `new` the names of columns in
-    the raw month, to positions in the header. A new column is unknown to this version, or the second one of a known name.
-    `missing` are the canonical names of columns that other files of the month's era have and this one does not, `ignored` the
-    published names of those that hold no trip data, `problems` what stands in the way of reading the file.
+    `header` has their published names. `known` maps canonical names, and `new` the names of columns in the raw month, to
+    positions in it. A new column is unknown to this version, or the second one of a known name. `missing` are the canonical
+    names of those that the month's era has besides, `ignored` the published names of those that hold no trip data, `problems`
+    what stands in the way of reading the file.
     """
 
     header: Sequence[str]
@@ -39,9 +36,7 @@ class MatchedColumns:
     def record(self, types: Mapping[str, str], changed_types: Mapping[str, list[str]]) -> dict[str, Any]:
         """Return the record of the file's columns in a raw month's manifest, as JSON values.
 
-        Args:
-            types: the type of each new column.
-            changed_types: expected and actual type family of each known column, by published name, where they differ.
+        `types` are those of new columns, `changed_types` the expected and actual type families of known ones that differ.
         """
         new = {name: {"published": self.header[i], "type": types[name]} for name, i in self.new.items()}
         return {
@@ -89,17 +84,17 @@ def to_load(kind: TaxiKind, new: Mapping[str, Mapping[str, str]], policy: NewCol
     ]
 
 
-def canonical_name(published: str, kind: TaxiKind, aliases: Mapping[str, str] = NO_ALIASES) -> str:
+def canonical_name(published: str, kind: TaxiKind, aliases: Mapping[str, str] = PUBLISHED_FILES.aliases) -> str:
     """Return the canonical name of a published column; the normalized name if it has no alias."""
     name = normalized(published)
     name = aliases.get(name, name)
     return (ALIASES if kind.meter else FOR_HIRE_ALIASES).get(name, name).replace(METER, kind.meter)
 
 
-def is_trip_column(folder: str, names: Sequence[str], kind: TaxiKind) -> bool:
-    """Return whether a Hive partition's column is one of a trip that the file itself has not."""
-    name = canonical_name(folder, kind)
-    return name in kind.schema.names and name not in {canonical_name(each, kind) for each in names}
+def partition_columns(file: SourceFile, names: Sequence[str]) -> list[str]:
+    """Return the columns of a trip that the file's Hive partition has, and its own `names` have not."""
+    missing = set(file.kind.schema.names).difference(canonical_name(name, file.kind) for name in names)
+    return [folder for folder in file.parts[0].partition if canonical_name(folder, file.kind) in missing]
 
 
 def match_columns(
@@ -132,7 +127,10 @@ def match_columns(
             continue
         if options.new_columns == "refuse" and (name not in known or expected.count(name) < 2):  # as in FHV of 2018
             if name in known:
-                problems.append(_two_columns(names, known[name], position, name))
+                both = " and ".join(repr(_short(names[i])) for i in sorted((known[name], position)))
+                problems.append(
+                    f"has two columns for {name} ({both}); remove one of them, or set TAXI_NEW_COLUMNS=keep to load one"
+                )
             else:
                 unknown.append(repr(_short(names[position])))
         number, unique = 1, names[position]
@@ -155,10 +153,9 @@ def match_columns(
 def kinds_of(names: Sequence[str], options: ReadOptions = PUBLISHED_FILES) -> list[TaxiKind]:
     """Return the datasets that a header can belong to; none if it has not the columns of any.
 
-    It belongs to the dataset that published it. If none did, to the datasets of whose required columns it has all, and of those
-    to the one with the most: a high-volume file has those of FHV, too; where they have the same, to the one that knows more of
-    its columns. Where a required one is missing, the name of the pickup tells yellow from green, or else to
-    the one that knows the most of its columns, and at least half of them.
+    It belongs to the dataset that published it; else to those with all their required columns in it, of them the one with the
+    most (a high-volume file has those of FHV, too), then the one that knows more of its columns. Where a required one is
+    missing, the name of the pickup tells yellow from green; else it is the one that knows most columns, at least half of them.
     """
     lower = {normalized(name) for name in names}
     published = {era.kind for era in ERAS if {normalized(name) for name in era.header} == lower}
@@ -186,22 +183,13 @@ def of_another_kind(kind: TaxiKind, found: Sequence[TaxiKind], by: Literal["colu
     )
 
 
-def _two_columns(names: Sequence[str], first: int, second: int, name: str) -> str:
-    both = " and ".join(repr(_short(names[i])) for i in sorted((first, second)))
-    return f"has two columns for {name} ({both}); remove one of them, or set TAXI_NEW_COLUMNS=keep to load one"
-
-
 def _not_known(names: Sequence[str]) -> str:
     """Return what stands in the way of a file with columns that `refuse` does not allow."""
     shown = ", ".join(names[:10]) + (f" and {len(names) - 10} more" if len(names) > 10 else "")
-    what, them = (
-        (f"a column that is not known, {shown}", "it")
-        if len(names) == 1
-        else (f"columns that are not known, {shown}", "them")
-    )
+    what, them = ("a column that is", "it") if len(names) == 1 else ("columns that are", "them")
     return (
-        f"has {what}; set TAXI_NEW_COLUMNS=keep to load the month without {them} or add to load {them} too, or add {them} to "
-        "TAXI_COLUMN_ALIASES or TAXI_IGNORED_COLUMNS"
+        f"has {what} not known, {shown}; set TAXI_NEW_COLUMNS=keep to load the month without {them} or add to load {them} too, "
+        f"or add {them} to TAXI_COLUMN_ALIASES or TAXI_IGNORED_COLUMNS"
     )
 
 

@@ -14,11 +14,10 @@ import pyarrow.types as pt
 
 from taxi_assets.datasets.encodings import CODES, LICENSE, LICENSES, NULL_TEXTS
 from taxi_assets.publisher.notation import PUBLISHED, Notation
-from taxi_assets.publisher.times import PUBLISHED_TIMES, TimeFormat
+from taxi_assets.publisher.times import PUBLISHED_TIMES, TimeFormat, cast_each
 
 TIMESTAMP_LENGTH = 19
-"""Characters of `2021-01-31 23:59:59`. Arrow also reads shorter forms (`2021-01-31`, `2021-01-31 23`), which are
-rejected here as truncated."""
+"""Characters of `2021-01-31 23:59:59`; Arrow also reads shorter forms, which are rejected as truncated."""
 
 INTEGER = re.compile(r"([+-]?)0*([0-9]{1,18})(?:[.]0*)?")
 """A whole number in text; pandas writes `1.0` in a column that has empty values."""
@@ -41,17 +40,11 @@ def is_readable_type(source: pa.DataType, target: pa.DataType) -> bool:
 def conform(
     name: str, target: pa.DataType, values: pa.Array, notation: Notation = PUBLISHED
 ) -> tuple[pa.Array, pa.Array | None]:
-    """Convert one canonical column's published values.
-
-    Args:
-        name: canonical name, for columns with codes.
-        target: int16, float64, timestamp[us] or string.
-        values: of any type; if the type is not readable as `target` (a list, a boolean), every value is unreadable.
-        notation: of texts.
+    """Convert the published values of the column `name` to `target`: int16, int64, float64, timestamp[us] or string.
 
     Returns:
-        The values as `target`, null where the published one is absent or unreadable; and a mask of the unreadable
-        ones, or None when there are none.
+        The values, null where the published one is absent or unreadable, and a mask of the unreadable ones, or None when there
+        are none. Every value of a type that is not readable as `target` (a list, a boolean) is unreadable.
     """
     if pt.is_dictionary(values.type):
         values = values.dictionary_decode()
@@ -128,28 +121,10 @@ def _convert(values: pa.Array, target: pa.DataType) -> tuple[pa.Array, pa.Array 
         pass
     if is_text(values.type):
         values = _without_null_texts(values)
-    distinct = values.unique().drop_null()
-    invalid = _invalid(distinct, target)
-    if not invalid:
-        return _cast(values, target), None
-    bad = pc.is_in(values, distinct.take(pa.array(invalid)))
-    return _cast(pc.if_else(bad, None, values), target), bad
-
-
-def _invalid(values: pa.Array, target: pa.DataType) -> list[int]:
-    """Return the positions whose cast fails, by bisection: few failures need few casts."""
-    invalid, todo = [], [(0, len(values))]
-    while todo:
-        start, stop = todo.pop()
-        try:
-            _cast(values.slice(start, stop - start), target)
-        except pa.ArrowInvalid:
-            if stop - start == 1:
-                invalid.append(start)
-            else:
-                middle = (start + stop) // 2
-                todo += [(start, middle), (middle, stop)]
-    return invalid
+    encoded = values.dictionary_encode()
+    read, bad = cast_each(encoded.dictionary, lambda some: _cast(some, target))
+    bad = bad.take(encoded.indices).fill_null(False)
+    return read.take(encoded.indices), bad if pc.any(bad).as_py() else None
 
 
 def _cast(values: pa.Array, target: pa.DataType) -> pa.Array:
@@ -175,16 +150,9 @@ def decimal_to_double(values: pa.Array) -> pa.Array:
 
 def is_text(kind: pa.DataType) -> bool:
     """Return whether the type is one of Arrow's types of text, or of bytes, as which some writers keep text."""
-    return any(
-        belongs(kind)
-        for belongs in (
-            pt.is_string,
-            pt.is_large_string,
-            pt.is_string_view,
-            pt.is_binary,
-            pt.is_large_binary,
-            pt.is_binary_view,
-        )
+    return kind in (
+        *(pa.string(), pa.large_string(), pa.string_view()),
+        *(pa.binary(), pa.large_binary(), pa.binary_view()),
     )
 
 

@@ -5,9 +5,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, suppress
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -16,7 +16,13 @@ import pyarrow.csv as pa_csv
 from taxi_assets.core.errors import PermanentError
 from taxi_assets.datasets.eras import ERAS, Era
 from taxi_assets.datasets.schema import KINDS
-from taxi_assets.publisher.columns import MatchedColumns, canonical_name, is_trip_column, match_columns, of_another_kind
+from taxi_assets.publisher.columns import (
+    MatchedColumns,
+    canonical_name,
+    match_columns,
+    of_another_kind,
+    partition_columns,
+)
 from taxi_assets.publisher.conform import plain_text
 from taxi_assets.publisher.lines import LineStream, split_line
 from taxi_assets.publisher.notation import PUBLISHED, Notation, recognize_notation
@@ -32,8 +38,7 @@ _FITTING = 0.9
 
 @dataclass
 class Layout:
-    """How a file's lines are split and read: the raw month's schema, the file's columns, the number of its fields, and of
-    (empty) extra fields that rows have beyond them, and how it writes values."""
+    """How a file's lines are split and read; `extra` is the number of (empty) fields that rows have beyond its `width`."""
 
     schema: pa.Schema
     columns: MatchedColumns
@@ -46,24 +51,12 @@ class Layout:
     plain_numbers: bool = True
     """Set to False when a block shows that numbers have another notation (codes of 2009, pandas' `1.0`)."""
 
-    def described(self) -> dict[str, Any]:
-        """Return how the file is written, as JSON values."""
-        times, comma = str(self.notation.times), self.notation.decimal_comma
-        return {
-            "format": "CSV",
-            "separator": self.separator.decode(),
-            "header": self.header,
-            "times": times,
-            "decimal_comma": comma,
-        }
-
 
 def recognize_csv(file: SourceFile, stream: LineStream, options: ReadOptions) -> Layout:
     """Recognize the layout of a file that was opened, before its first block is read.
 
     Raises:
-        PermanentError: the file belongs to another dataset, or has no header and its values fit no published order of columns,
-            or several.
+        PermanentError: it belongs to another dataset, or has no header and its values fit no published order, or several.
     """
     names = stream.read_header()
     lines = [split_line(line, stream.separator) for line in stream.first_lines(PROBE_LINES + 1)]
@@ -73,8 +66,7 @@ def recognize_csv(file: SourceFile, stream: LineStream, options: ReadOptions) ->
     rows = [row for row in lines[has_header:] if row is not None]
     if not has_header:
         names = _published_order(file, rows, options)
-    folders = [name for name in file.parts[0].partition if is_trip_column(name, names, file.kind)]
-    columns = match_columns(file, [*names, *folders], "csv", options)
+    columns = match_columns(file, [*names, *partition_columns(file, names)], "csv", options)
     notation, problems = _notation(file, columns, rows, options)
     extra = (rows or [[]])[0][len(names) :]  # two empty fields in 2016-07 to 12, and in green 2013-08
     return Layout(
@@ -98,29 +90,57 @@ def _notation(
 
 def _every_text(file: SourceFile, position: int) -> Iterator[pa.Array]:
     """Yield all values of a column, as far as Arrow can split the lines."""
-
-    def skip(_: pa_csv.InvalidRow) -> str:  # Arrow calls it for lines in UTF-8 only
-        return "skip"
-
-    stream = LineStream(file)
-    try:
+    with closing(LineStream(file)) as stream:
         width = len(stream.read_header())
         for block in stream.blocks():
-            try:
-                yield pa_csv.read_csv(
-                    pa.py_buffer(block.data),
-                    pa_csv.ReadOptions(block_size=len(block.data) + 1, column_names=[str(i) for i in range(width)]),
-                    pa_csv.ParseOptions(
-                        delimiter=stream.separator.decode(), invalid_row_handler=skip if block.data.isascii() else None
-                    ),
-                    pa_csv.ConvertOptions(
-                        column_types={str(position): pa.string()}, include_columns=[str(position)], check_utf8=False
-                    ),
-                )[0].combine_chunks()
-            except pa.ArrowInvalid:
-                continue
-    finally:
-        stream.close()
+            with suppress(pa.ArrowInvalid):
+                types = {position: pa.string()}
+                table = split_lines(block.data, width, types, stream.separator, lambda _: None, quoted=True)
+                yield table[0].combine_chunks()
+
+
+def split_lines(
+    data: bytes,
+    width: int,
+    types: Mapping[int, pa.DataType],
+    separator: bytes,
+    on_malformed: Callable[[int], object],
+    *,
+    quoted: bool = False,
+    decimal_point: str = ".",
+) -> pa.Table:
+    """Split whole lines of `width` fields by Arrow into columns of one chunk, named by position; an empty field is null.
+
+    `types` are those of the columns to return, by position. `on_malformed` is called with the number, from 0, of a line with
+    another number of fields, which is left out.
+
+    Raises:
+        pa.ArrowInvalid: a value is not of its column's type; or a line is malformed and the data are not ASCII, as Arrow reports
+            only lines in UTF-8.
+    """
+
+    def skip(row: pa_csv.InvalidRow) -> str:
+        on_malformed(row.number - 1)
+        return "skip"
+
+    names = [str(i) for i in types]
+    return pa_csv.read_csv(
+        pa.py_buffer(data),
+        pa_csv.ReadOptions(use_threads=False, block_size=len(data) + 1, column_names=[str(i) for i in range(width)]),
+        pa_csv.ParseOptions(
+            delimiter=separator.decode(),
+            quote_char='"' if quoted else False,
+            invalid_row_handler=skip if data.isascii() else None,
+        ),
+        pa_csv.ConvertOptions(
+            column_types=dict(zip(names, types.values(), strict=True)),
+            include_columns=names,
+            null_values=[""],
+            strings_can_be_null=True,
+            check_utf8=False,
+            decimal_point=decimal_point,
+        ),
+    ).combine_chunks()
 
 
 def _published_order(file: SourceFile, rows: Sequence[list[bytes]], options: ReadOptions) -> Sequence[str]:

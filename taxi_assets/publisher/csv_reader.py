@@ -1,9 +1,8 @@
 """Reads a published CSV, plain or gzipped, as raw rows: lines are split here; values are converted in `conform`.
 
 The stream is read in blocks of whole lines (`lines`). Arrow splits a block at full speed, numbers directly into their
-types where all are in plain notation, and sets malformed lines aside. A block with some quotation marks, blank lines or the
-like is halved until it is small, and then split line by line. Both ways give the same rows. Blocks are converted on two
-threads, in order; at most three are in memory.
+types where all are in plain notation. A block with quotation marks, blank lines or the like is halved until it is small,
+then split line by line, into the same rows. Two threads convert blocks, in order; at most three are in memory.
 """
 
 from __future__ import annotations
@@ -16,11 +15,10 @@ from contextlib import closing
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.csv as pa_csv
 
 from taxi_assets.core.errors import PermanentError
 from taxi_assets.publisher.conform import plain_text, valid_text
-from taxi_assets.publisher.csv_layout import Layout, recognize_csv
+from taxi_assets.publisher.csv_layout import Layout, recognize_csv, split_lines
 from taxi_assets.publisher.lines import LINE_BYTES, Block, LineStream, split_line
 from taxi_assets.publisher.options import ReadOptions
 from taxi_assets.publisher.rows import (
@@ -36,6 +34,8 @@ from taxi_assets.publisher.rows import (
 from taxi_assets.publisher.source_file import SourceFile
 
 THREADS = 2
+NUMBERS = (pa.int16(), pa.int64(), pa.float64())
+"""Types that Arrow reads; times and flags are read as text, as `conform` is stricter."""
 PIECE_BYTES = 64 << 10
 """A block that Arrow cannot split is halved down to this, about 500 trips, before it is split line by line."""
 
@@ -50,7 +50,9 @@ def open_csv(file: SourceFile, options: ReadOptions, progress: ReadProgress | No
         raise
     if layout.problems:
         stream.close()
-    record = {**layout.columns.record(dict.fromkeys(layout.columns.new, "string"), {}), "written": layout.described()}
+    record = layout.columns.record(dict.fromkeys(layout.columns.new, "string"), {})
+    separator = layout.separator.decode()
+    record["written"] = {"format": "CSV", "separator": separator, "header": layout.header, **layout.notation.record()}
     return OpenedFile(layout.schema, record, _rows(layout, stream, progress), layout.columns, layout.problems)
 
 
@@ -99,15 +101,10 @@ def _halves(block: Block) -> list[Block]:
     if len(data) <= PIECE_BYTES or not 0 < cut < len(data):
         return []
     first = data.count(b"\n", 0, cut)
+    second, rest = block.first_line + first, block.lines - first
     return [
-        Block(data[:cut], block.first_line, first, min(block.longest, cut), block.partition),
-        Block(
-            data[cut:],
-            block.first_line + first,
-            block.lines - first,
-            min(block.longest, len(data) - cut),
-            block.partition,
-        ),
+        block._replace(data=data[:cut], lines=first, longest=min(block.longest, cut)),
+        block._replace(data=data[cut:], first_line=second, lines=rest, longest=min(block.longest, len(data) - cut)),
     ]
 
 
@@ -124,18 +121,18 @@ def split_at_once(layout: Layout, block: Block, numbers: bool = False) -> tuple[
         return None
     if numbers and (b"x" in data or b"X" in data):
         raise pa.ArrowInvalid("Arrow would read 0x10 as a number")
-    width = layout.width
-    extra = range(width, width + layout.extra)
+    fields = layout.width + layout.extra
+    extra = range(layout.width, fields)
+    known, new = layout.columns.known, layout.columns.new
+    types = {
+        i: pa.string() for i in (*known.values(), *new.values(), *extra) if i < fields
+    }  # others are in the partition
+    if numbers:
+        stored = {i: layout.schema.field(name).type for name, i in known.items() if i < layout.width}
+        types |= {i: type_ for i, type_ in stored.items() if type_ in NUMBERS}
     malformed: list[int] = []
-
-    def skip(row: pa_csv.InvalidRow) -> str:
-        malformed.append(row.number - 1)
-        return "skip"
-
-    types = {str(i): _type_read(layout, name) if numbers else pa.string() for name, i in layout.columns.known.items()}
-    types |= {str(i): pa.string() for i in (*layout.columns.new.values(), *extra)}
-    types = {name: type_ for name, type_ in types.items() if int(name) < width + layout.extra}
-    table = _split_plain(data, layout, types, skip if data.isascii() else None)
+    point = "," if layout.notation.decimal_comma and layout.separator != b"," else "."
+    table = split_lines(data, fields, types, layout.separator, malformed.append, decimal_point=point)
     if table.num_rows + len(malformed) != block.lines or any(table[str(i)].null_count != table.num_rows for i in extra):
         return None
     if numbers and any(pc.any(pc.is_inf(column)).as_py() for column in table.columns if column.type == pa.float64()):
@@ -149,10 +146,10 @@ def split_at_once(layout: Layout, block: Block, numbers: bool = False) -> tuple[
 
     rejects = []
     for place in malformed:
-        fields = _fields(layout, line := line_at(place))
-        if isinstance(fields, list):
+        found = _fields(layout, line := line_at(place))
+        if isinstance(found, list):
             return None
-        rejects.append(Reject(*fields, block.first_line + place, source_text(line)))
+        rejects.append(Reject(*found, block.first_line + place, source_text(line)))
     places = np.delete(np.arange(block.lines), malformed)
     columns = _columns(layout, block, table.num_rows, lambda i: table[str(i)].chunk(0))
     return ParsedRows(*columns, block.first_line + places, lambda row: source_text(line_at(int(places[row])))), rejects
@@ -161,8 +158,7 @@ def split_at_once(layout: Layout, block: Block, numbers: bool = False) -> tuple[
 def without_quotes(block: Block, separator: bytes) -> bytes | None:
     """Return a block in which every field is quoted without its quotation marks; None if any mark is within a field.
 
-    FHV was published so from 2017-07 to 2018-12. Where each separator is between two marks, and the other marks are
-    at the lines' ends, no field has a separator or a mark.
+    FHV was published so from 2017-07 to 2018-12. No field has a mark if all are around separators and at the lines' ends.
     """
     data = block.data.removesuffix(b"\n").removesuffix(b"\r")
     characters = np.frombuffer(data, np.uint8)
@@ -176,12 +172,6 @@ def without_quotes(block: Block, separator: bytes) -> bytes | None:
     whole = data[:1] == data[-1:] == b'"' and ends == block.lines - 1 and between_marks(separator) == separators
     only_around = whole and np.count_nonzero(marks) == 2 * (separators + block.lines)
     return block.data.translate(None, b'"') if only_around else None
-
-
-def _type_read(layout: Layout, name: str) -> pa.DataType:
-    """Return the type that Arrow reads: of numbers the stored one; of times and flags text, as `conform` is stricter."""
-    stored = layout.schema.field(name).type
-    return stored if stored in (pa.int16(), pa.int64(), pa.float64()) else pa.string()
 
 
 def split_by_line(layout: Layout, block: Block) -> tuple[ParsedRows, list[Reject]]:
@@ -224,37 +214,6 @@ def _fields(layout: Layout, line: bytes) -> list[bytes] | tuple[str, str]:
         if wrong:
             return "unreadable_value", "; ".join(value_detail(header[i], plain_text(fields[i])) for i in wrong)
     return fields
-
-
-def _split_plain(
-    data: bytes,
-    layout: Layout,
-    types: dict[str, pa.DataType],
-    on_malformed: Callable[[pa_csv.InvalidRow], str] | None,
-) -> pa.Table:
-    """Split whole lines without quotes into columns of one chunk, named by position; an empty field is null.
-
-    Raises:
-        pa.ArrowInvalid: a value is not of its column's type; or a line does not have the layout's fields, and there is no
-            `on_malformed` that skips it.
-    """
-    return pa_csv.read_csv(
-        pa.py_buffer(data),
-        pa_csv.ReadOptions(
-            use_threads=False,
-            block_size=len(data) + 1,
-            column_names=[str(i) for i in range(layout.width + layout.extra)],
-        ),
-        pa_csv.ParseOptions(delimiter=layout.separator.decode(), quote_char=False, invalid_row_handler=on_malformed),
-        pa_csv.ConvertOptions(
-            column_types=types,
-            include_columns=list(types),
-            null_values=[""],
-            strings_can_be_null=True,
-            check_utf8=False,
-            decimal_point="," if layout.notation.decimal_comma and layout.separator != b"," else ".",
-        ),
-    ).combine_chunks()
 
 
 def _columns(

@@ -1,15 +1,12 @@
 """Downloads with retries: resumed until the file is complete and verified, or one clear error.
 
-An unchanged file is not downloaded twice. Nothing here knows taxis: addresses and what a missing file means are in
-`source`, one request and its failures in `http_client`, files on disk in `local_copy`.
-
-This is not left to a library, as the retries of requests and urllib3 neither resume a body nor check that its parts
-belong to one file, and their errors contain the address with its secrets.
+Addresses and what a missing file means are in `source`, one request and its failures in `http_client`, files on disk in
+`local_copy`. The retries of requests and urllib3 neither resume a body nor check that its parts belong to one file, and their
+errors contain the address with its secrets.
 """
 
 from __future__ import annotations
 
-import os
 import random
 import shutil
 import time
@@ -37,9 +34,8 @@ DownloadProgress = Callable[[int, int | None], None]
 class DownloadPolicy:
     """Limits of a probe or download, in seconds and bytes.
 
-    `total_seconds` limits all attempts together, for the probe and for the download each. An attempt that received
-    `progress_bytes` more than any before resets the count of attempts: a large file over a bad line needs many. An
-    attempt that receives fewer than `slow_bytes` in `slow_seconds` fails.
+    `total_seconds` limits all attempts of a probe, or of a download. One that received `progress_bytes` more than any before
+    resets their count: a large file over a bad line needs many. One with fewer than `slow_bytes` in `slow_seconds` fails.
     """
 
     attempts: int = 6
@@ -88,9 +84,7 @@ class Downloader:
     def fetch(
         self, address: str, target: Path, label: str, published: Published, progress: DownloadProgress | None = None
     ) -> Fetched:
-        """Download `address` to `target`, unless that is a current copy of what is `published`.
-
-        Another process that wants the same file waits and then finds it cached.
+        """Download `address` to `target`, unless that is a current copy of what is `published`; other processes wait for it.
 
         Raises:
             TransientError: the server did not send the whole file within the policy; a later call resumes.
@@ -189,8 +183,6 @@ class _Transfer:
                     size += len(chunk)
                     if self.progress:
                         self.progress(size, offered.size)
-                file.flush()
-                os.fsync(file.fileno())
         if offered.size is not None and size != offered.size:
             raise RetryableError(f"{host(self.address)} sent {size:,} of {offered.size:,} bytes")
         return replace(offered, size=size), resumed

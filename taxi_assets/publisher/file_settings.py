@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 from pydantic import BaseModel, Field, field_validator
 
 from taxi_assets.datasets.eras import normalized
 from taxi_assets.datasets.schema import KINDS
 from taxi_assets.publisher.columns import canonical_name
-from taxi_assets.publisher.options import ReadOptions
+from taxi_assets.publisher.options import DateOrder, NewColumns, ReadOptions, ZonedTimes
 
 
 class FileSettings(BaseModel):
     """One field per variable: `date_order` is TAXI_DATE_ORDER."""
 
-    new_columns: Literal["keep", "add", "refuse"] = Field(
+    new_columns: NewColumns = Field(
         "keep",
         description="What to do with a published column that this version does not know: `keep` its values in the raw month "
         "only, `add` it to every sink as well, or `refuse` the month.",
@@ -27,11 +25,11 @@ class FileSettings(BaseModel):
     ignored_columns: str = Field(
         "", description="Columns of a file that are not read, separated by commas; `*` stands for any characters."
     )
-    date_order: Literal["mdy", "dmy"] | None = Field(
+    date_order: DateOrder | None = Field(
         None,
         description="Whether the month or the day is first in dates like 05/06/2019; unset: as a day above 12 shows.",
     )
-    zoned_times: Literal["wall_clock", "convert"] | None = Field(
+    zoned_times: ZonedTimes | None = Field(
         None,
         description="What times with a zone are, 2019-06-05T00:55:13Z: New York's `wall_clock`, or instants to `convert` to it; "
         "unset: such files are refused.",

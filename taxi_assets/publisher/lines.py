@@ -116,9 +116,8 @@ class LineStream:
         header, _, self._rest = self._rest.partition(b"\n")
         if header.rstrip(b"\r") != self._header:
             raise self._file.error(f"has another header than {self._file.parts[0].path.name}", self._part)
-        blank = self._rest[
-            : len(self._rest) - len(self._rest.lstrip(b"\r\n"))
-        ]  # one line in 2009 to 2014, 2017 and 2018
+        # one blank line in 2009 to 2014, 2017 and 2018
+        blank = self._rest[: len(self._rest) - len(self._rest.lstrip(b"\r\n"))]
         self._rest = self._rest[blank.rfind(b"\n") + 1 :]
         self._line += 1 + blank.count(b"\n")
 
@@ -199,11 +198,8 @@ def split_line(line: bytes, separator: bytes = b",") -> list[bytes] | None:
     """Return the line's fields; None when its quotation marks are unbalanced."""
     if b'"' not in line:
         return line.split(separator)
+    reader = csv.reader([line.decode("latin-1")], delimiter=separator.decode(), strict=True)  # latin-1 keeps every byte
     try:
-        reader = csv.reader(
-            [line.decode("latin-1")], delimiter=separator.decode(), strict=True
-        )  # latin-1 keeps every byte
-        fields = next(reader)
+        return [field.encode("latin-1") for field in next(reader)]
     except csv.Error:
         return None
-    return [field.encode("latin-1") for field in fields]

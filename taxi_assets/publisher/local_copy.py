@@ -35,8 +35,7 @@ def sha256_of(*paths: Path) -> str:
 class PartialFile:
     """An unfinished download of `target`: bytes, and a record of which published file they belong to.
 
-    The record has the machine's boot id. After a power failure the end of a file may be zeros that were never sent, so
-    a partial file of an earlier boot is not resumed.
+    The record has the machine's boot id. A file of an earlier boot is not resumed: after a power failure it may end in zeros.
     """
 
     def __init__(self, target: Path):
@@ -66,11 +65,9 @@ class PartialFile:
         self.path.unlink(missing_ok=True)
 
     def finish(self, published: Published) -> Fetched:
-        """Replace the target by the (synced) bytes atomically, and record what they are.
-
-        After a kill in between, the old record does not match the new bytes, and the file is downloaded again.
-        """
+        """Replace the target by the bytes atomically, then its record; after a kill in between it is fetched again."""
         sha256 = sha256_of(self.path)
+        flush(self.path)
         os.replace(self.path, self.target)
         flush(self.target.parent)
         _write_record(self.target, published, sha256=sha256)
@@ -78,10 +75,7 @@ class PartialFile:
         return Fetched(self.target, published, sha256, downloaded=True)
 
     def content_error(self) -> str | None:
-        """Return why the bytes are not the target's file, according to the first and last ones; None if they may be.
-
-        This is enough to accept a download; the reader checks the rest.
-        """
+        """Return why the bytes are not the target's file, by the first and last ones; the reader checks the rest."""
         with self.path.open("rb") as file:
             start = file.read(1 << 16)
             file.seek(max(0, self.size - 4))

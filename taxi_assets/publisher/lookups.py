@@ -31,13 +31,7 @@ def _scheme(setting: str) -> str:
 
 
 def named_lookup(setting: str, base: Path, target: Path, label: str, variable: str) -> Fetched:
-    """Return the lookup that a setting names, a path (relative ones count from `base`) or an http(s) address.
-
-    Args:
-        setting: the setting's value, and `variable` its name, for errors.
-        base: the folder of relative paths.
-        target: where it is downloaded to.
-        label: what messages call it.
+    """Return the lookup that `setting` of `variable` names, a path from `base`, or an http(s) address to download to `target`.
 
     Raises:
         PermanentError: it is not there.

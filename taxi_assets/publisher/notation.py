@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.types as pt
@@ -24,6 +25,10 @@ class Notation:
     times: TimeFormat = PUBLISHED_TIMES
     decimal_comma: bool = False
 
+    def record(self) -> dict[str, Any]:
+        """Return it as JSON values."""
+        return {"times": str(self.times), "decimal_comma": self.decimal_comma}
+
 
 PUBLISHED = Notation()
 
@@ -35,16 +40,13 @@ def recognize_notation(
     options: ReadOptions,
     every_text: Callable[[int], Iterator[pa.Array]],
 ) -> tuple[Notation, list[str]]:
-    """Recognize how a file writes times and numbers.
+    """Recognize how a file writes times and numbers; return that, and what stands in the way.
 
     Args:
         kind, columns: the file's.
         samples: the first texts of known columns, by canonical name.
         options: what decides between two readings.
         every_text: returns all texts of the column at a position, in pieces.
-
-    Returns:
-        The notation, and what stands in the way.
     """
     types = {name: kind.schema.field(name).type for name in samples}
     times, problems = PUBLISHED_TIMES, list[str]()

@@ -11,7 +11,7 @@ import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urlsplit
 
 from taxi_assets.core.errors import PermanentError, TransientError
@@ -67,23 +67,18 @@ class ObjectFolder:
             if cached := cached_file(target, published):
                 return cached
             found = self._said(self._objects)
-            if found and found[0].path == self._path:
+            if target.is_dir():
+                shutil.rmtree(target, ignore_errors=True)
+            else:
                 target.unlink(missing_ok=True)
-                part = PartialFile(target)
-                self._copy(found[0], part, published, lambda done: progress and progress(done, published.size))
-                return part.finish(published)
-            shutil.rmtree(target, ignore_errors=True)
             paths, done = [], 0
             for info in found:
                 paths.append(target / PurePosixPath(info.path).relative_to(self._path))
                 paths[-1].parent.mkdir(parents=True, exist_ok=True)
                 part = PartialFile(paths[-1])
-                self._copy(
-                    info,
-                    part,
-                    published,
-                    lambda more, before=done: progress and progress(before + more, published.size),
-                )
+                self._copy(info, part, published, progress, done)
+                if info.path == self._path:
+                    return part.finish(published)
                 os.replace(part.path, paths[-1])
                 part.discard()
                 done += info.size
@@ -109,7 +104,9 @@ class ObjectFolder:
         version = facts.get("generation") or facts.get("etag") or b""
         return version.decode() if isinstance(version, bytes) else str(version)
 
-    def _copy(self, info: FileInfo, part: PartialFile, published: Published, progress: Callable[[int], Any]) -> None:
+    def _copy(
+        self, info: FileInfo, part: PartialFile, published: Published, progress: DownloadProgress | None, before: int
+    ) -> None:
         size = 0
         with part.create(published) as copy:
             stream = self._said(lambda: self._filesystem.open_input_stream(info.path))
@@ -119,7 +116,8 @@ class ObjectFolder:
                 except OSError as error:
                     raise part.disk_error(error, self._label, published.size) from None
                 size += len(chunk)
-                progress(size)
+                if progress:
+                    progress(before + size, published.size)
         if size != info.size:
             raise TransientError(f"{self._label}: {info.path} is being written; run it again when it is complete.")
 

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 import pyarrow.types as pt
 
 from taxi_assets.datasets.eras import era_of
-from taxi_assets.publisher.columns import MatchedColumns, canonical_name, is_trip_column, match_columns
+from taxi_assets.publisher.columns import MatchedColumns, canonical_name, match_columns, partition_columns
 from taxi_assets.publisher.conform import is_readable_type, is_text, plain_text, unchecked_text
 from taxi_assets.publisher.notation import PUBLISHED, Notation, recognize_notation
 from taxi_assets.publisher.options import ReadOptions
@@ -35,7 +35,7 @@ def open_parquet(file: SourceFile, options: ReadOptions, progress: ReadProgress 
     """Open the file; errors as in `reader.open_trips`."""
     with _open(file, file.parts[0]) as first:
         schema = first.schema_arrow
-        names = [*schema.names, *(n for n in file.parts[0].partition if is_trip_column(n, schema.names, file.kind))]
+        names = [*schema.names, *partition_columns(file, schema.names)]
         columns = match_columns(file, names, "parquet", options)
         notation, problems = _notation(file, first, columns, options)
         written_by = first.metadata.created_by
@@ -48,12 +48,7 @@ def open_parquet(file: SourceFile, options: ReadOptions, progress: ReadProgress 
     fields = [pa.field(name, _plain_type(schema.field(i).type)) for name, i in columns.new.items()]
     raw_schema = pa.schema([*file.kind.raw_schema, *fields])
     record = columns.record({f.name: str(f.type) for f in fields}, _changed_types(file, schema, columns))
-    record["written"] = {
-        "format": "Parquet",
-        "by": written_by,
-        "times": str(notation.times),
-        "decimal_comma": notation.decimal_comma,
-    }
+    record["written"] = {"format": "Parquet", "by": written_by, **notation.record()}
     rows = _rows(file, raw_schema, columns, notation, options, progress)
     return OpenedFile(raw_schema, record, rows, columns, [*columns.problems, *problems])
 

@@ -18,9 +18,8 @@ from taxi_assets.core.errors import PermanentError
 class Published:
     """A file as its publisher offers it now.
 
-    `location` is its address or path, without secrets. `version` is an identity if the publisher gives one (the ETag;
-    for a local file its size and modification time); it need not be a checksum, so compare it for equality only. `size`
-    is in bytes, `modified` in UTC.
+    `location` is its address or path, without secrets. `version` is an identity if the publisher gives one (the ETag, the size
+    and time of a local file): compare it for equality only. `size` is in bytes, `modified` in UTC.
     """
 
     location: str

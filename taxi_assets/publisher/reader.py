@@ -1,7 +1,7 @@
 """Reads a published file of any month since 2009, CSV or Parquet, as batches in the canonical schema.
 
-CSV is read in `csv_reader`, Parquet in `parquet_reader`; both match columns in `columns` and convert values in `conform`,
-by the tables in `datasets.eras` and `datasets.encodings`.
+`csv_reader` and `parquet_reader` match columns in `columns`, by `datasets.eras`, and convert values in `conform`, by
+`datasets.encodings`.
 """
 
 from __future__ import annotations
@@ -32,11 +32,10 @@ def open_trips(
 ) -> OpenedFile:
     """Open a file: CSV, gzipped CSV or Parquet, whatever its name is, one in a zip archive, or a folder of parts.
 
-    Memory is bounded (about 150 MB). Every published row is yielded once, in order. In a readable row the four
-    REJECT_COLUMNS are null. In an unreadable row every other column is null, and `reject_reason` (one of `rows.REASONS`),
-    `reject_detail`, `source_line` (the line in the CSV, the row in the Parquet file, from 1) and `source_text` (the line,
-    or the row as JSON) are set. Blank lines are not rows. Unknown columns follow the canonical ones, with their published
-    names and types.
+    Memory is bounded (about 150 MB). Every published row is yielded once, in order; blank lines are none. In a readable row
+    the four REJECT_COLUMNS are null. In an unreadable one all others are, and `reject_reason` (one of `rows.REASONS`),
+    `reject_detail`, `source_line` (the line or row in the file, from 1) and `source_text` (the line, or the row as JSON) are
+    set. Unknown columns follow the canonical ones, with their published names and types.
 
     Args:
         path, kind, month: the file, its dataset, and the month for errors; trips of other months are yielded, too.
@@ -60,17 +59,6 @@ def open_trips(
 def open_file(file: SourceFile, options: ReadOptions, progress: ReadProgress | None = None) -> OpenedFile:
     """Open a file as `open_trips` does, but return what stands in the way of reading its rows."""
     return (open_parquet if file.format() == "parquet" else open_csv)(file, options, progress)
-
-
-def read_trips(
-    path: Path,
-    kind: TaxiKind,
-    month: Month,
-    progress: ReadProgress | None = None,
-    options: ReadOptions = PUBLISHED_FILES,
-) -> Iterator[pa.RecordBatch]:
-    """Yield the batches of a published file; see `open_trips`."""
-    yield from open_trips(path, kind, month, progress, options).batches
 
 
 def _with_readable_start(file: SourceFile, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:

@@ -81,7 +81,7 @@ def raw_rows(
         columns[name], bad = conform(name, schema.field(name).type, values, notation)
         if bad is not None:
             faults[name] = bad.to_numpy(zero_copy_only=False)
-    readable = _batch(schema, columns, len(lines))
+    readable = batch_of(schema, columns, len(lines))
     if faults:
         unreadable = np.logical_or.reduce(list(faults.values()))
         for row in np.flatnonzero(unreadable).tolist():
@@ -99,10 +99,11 @@ def raw_rows(
 def reject_rows(schema: pa.Schema, rejects: list[Reject]) -> pa.RecordBatch:
     """Return unreadable rows in the raw month's schema: every column of the trip is null."""
     values = zip(REJECT_COLUMNS, zip(*rejects, strict=True), strict=True)
-    return _batch(schema, {c.name: pa.array(v, schema.field(c.name).type) for c, v in values}, len(rejects))
+    return batch_of(schema, {c.name: pa.array(v, schema.field(c.name).type) for c, v in values}, len(rejects))
 
 
-def _batch(schema: pa.Schema, columns: dict[str, pa.Array], rows: int) -> pa.RecordBatch:
+def batch_of(schema: pa.Schema, columns: dict[str, pa.Array], rows: int) -> pa.RecordBatch:
+    """Return the columns in the order of the schema; one that is missing is null."""
     arrays = [columns[f.name] if f.name in columns else pa.nulls(rows, f.type) for f in schema]
     return pa.RecordBatch.from_arrays(arrays, schema=schema)
 

@@ -3,16 +3,14 @@
 For offline use, tests and benchmarks: the file reads like a published one, but nothing here is a real trip. The trips
 themselves are drawn in `sample_trips`; `sample_for_hire` makes trips of for-hire vehicles of them.
 
-Deliberate differences from the publisher: the format is that of 2019-2021 for every month, with LF line ends; only
-`request_source` is added from 2026-06 on, set on trips without a passenger count; totals are always the sum of their
-parts (published CMT rows count the congestion surcharge within extra, too). For-hire trips are CSV with the columns of the
-publisher's Parquet files.
+Deliberate differences from the publisher: every month has the format of 2019-2021, with LF line ends, for-hire trips the
+columns of the Parquet files; only `LATER` columns are added; totals are the sum of their parts (in published CMT rows the
+congestion surcharge is within extra, too).
 """
 
 from __future__ import annotations
 
 import datetime as dt
-import uuid
 from collections.abc import Callable
 from math import gcd
 from pathlib import Path
@@ -24,6 +22,7 @@ import pyarrow.compute as pc
 from taxi_assets.core.errors import PermanentError
 from taxi_assets.core.folders import replacing
 from taxi_assets.core.month import Month
+from taxi_assets.datasets.eras import ERAS
 from taxi_assets.datasets.schema import REQUEST_SOURCE_SINCE, TaxiKind
 from taxi_assets.publisher import sample_for_hire
 from taxi_assets.publisher.sample_trips import AMOUNTS, DAY, draw_trips
@@ -34,17 +33,11 @@ CHUNK_ROWS = 65_536
 MAX_ROWS = 100_000_000
 """Six times the largest published month; well below where the layout of defects would overflow."""
 
-HEADERS = {
-    "yellow": "VendorID,tpep_pickup_datetime,tpep_dropoff_datetime,passenger_count,trip_distance,RatecodeID,"
-              "store_and_fwd_flag,PULocationID,DOLocationID,payment_type,fare_amount,extra,mta_tax,tip_amount,"
-              "tolls_amount,improvement_surcharge,total_amount,congestion_surcharge",
-    "green": "VendorID,lpep_pickup_datetime,lpep_dropoff_datetime,store_and_fwd_flag,RatecodeID,PULocationID,"
-             "DOLocationID,passenger_count,trip_distance,fare_amount,extra,mta_tax,tip_amount,tolls_amount,ehail_fee,"
-             "improvement_surcharge,total_amount,payment_type,trip_type,congestion_surcharge",
-    **sample_for_hire.HEADERS,
-}  # fmt: skip
-"""The publisher's headers, of taxis those of 2019-2021 (2020-01 yellow and 2020-03 green CSV files)."""
-
+_ERAS = (("yellow", "csv", "2019-01"), ("green", "csv", "2019-01"), ("fhv", "parquet", "2015-01"),
+         ("fhvhv", "parquet", "2019-02"))  # fmt: skip
+HEADERS = {era.kind: ",".join(era.header) for era in ERAS if (era.kind, era.publication, era.first) in _ERAS}
+HEADERS["fhvhv"] += ",SR_Flag"
+"""The publisher's headers: of taxis those of 2019 to 2021, of for-hire trips those of Parquet files and CSV's `SR_Flag`."""
 
 LATER = {
     "yellow": (REQUEST_SOURCE_SINCE, "request_source"),
@@ -99,9 +92,8 @@ def count_defects(kind: TaxiKind, rows: int) -> dict[str, int]:
 def write_sample(path: Path, kind: TaxiKind, month: Month, rows: int, *, variant: int = 0) -> None:
     """Write a generated month of `rows` data lines, defects included, as CSV.gz.
 
-    The text depends only on the arguments (another `variant` is the month as if republished); so do the compressed
-    bytes, with one release of isal on one family of processors. The file is written atomically, in memory that does not
-    grow with `rows`.
+    The text depends only on the arguments (another `variant` is the month as if republished); so do the compressed bytes, with
+    one release of isal on one family of processors. It is written atomically, in bounded memory.
 
     Raises:
         PermanentError: `rows` is not between 1 and 100 million, or the file cannot be written.
@@ -112,10 +104,9 @@ def write_sample(path: Path, kind: TaxiKind, month: Month, rows: int, *, variant
         raise PermanentError(
             f"{month}: a generated month has 1 to {MAX_ROWS:,} rows, not {rows:,}; set TAXI_SAMPLE_ROWS."
         )
-    staged = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}")
     try:
         with (
-            replacing(path, staged),
+            replacing(path) as staged,
             staged.open("wb") as file,
             igzip.IGzipFile(filename="", mode="wb", compresslevel=1, fileobj=file, mtime=0) as out,
         ):
@@ -126,7 +117,7 @@ def write_sample(path: Path, kind: TaxiKind, month: Month, rows: int, *, variant
                 seed = np.random.SeedSequence([*kind.name.encode(), *month, rows, variant, chunk])
                 bits = np.random.PCG64(seed)
                 trips = draw_trips(kind, month, rows, at, bits)
-                if kind.name in sample_for_hire.HEADERS:
+                if not kind.meter:
                     trips = sample_for_hire.for_hire(kind, month, trips, bits)
                 out.write(_csv(trips, _defects(kind, rows, at, variant), kind, month))
     except OSError as error:

@@ -12,17 +12,8 @@ from taxi_assets.core.month import Month
 from taxi_assets.datasets.schema import TaxiKind
 from taxi_assets.publisher.sample_trips import AT_LAGUARDIA, CORE, ZONE_CLASSES, weighted
 
-HEADERS = {
-    "fhv": "dispatching_base_num,pickup_datetime,dropOff_datetime,PUlocationID,DOlocationID,SR_Flag,"
-           "Affiliated_base_number",
-    "fhvhv": "hvfhs_license_num,dispatching_base_num,originating_base_num,request_datetime,on_scene_datetime,"
-             "pickup_datetime,dropoff_datetime,PULocationID,DOLocationID,trip_miles,trip_time,base_passenger_fare,tolls,"
-             "bcf,sales_tax,congestion_surcharge,airport_fee,tips,driver_pay,shared_request_flag,shared_match_flag,"
-             "access_a_ride_flag,wav_request_flag,wav_match_flag,SR_Flag",
-}  # fmt: skip
-"""The publisher's headers, those of its Parquet files with the CSV files' `SR_Flag`; from 2025-01 on
-`cbd_congestion_fee` follows."""
 CBD_SINCE = (2025, 1)
+"""The first month whose files have `cbd_congestion_fee`."""
 
 AMOUNTS = ("base_passenger_fare", "tolls", "bcf", "sales_tax", "congestion_surcharge", "airport_fee", "driver_pay",
            "cbd_congestion_fee")  # fmt: skip

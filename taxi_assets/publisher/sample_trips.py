@@ -72,8 +72,7 @@ ELSEWHERE = {
     "fhv": ((3, 3), (5, 5)),
     "fhvhv": ((3, 3), (5, 5)),
 }
-"""Pickups and drop-offs per thousand in each other zone, outside and in the yellow zone, where green taxis accept no
-street hails."""
+"""Pickups and drop-offs per thousand in each other zone, outside and in the yellow zone (no street hails of green taxis)."""
 
 ZONES = {
     kind: [

@@ -1,7 +1,6 @@
 """Where months come from: two publishers, an address or path from the settings, or the generator. There is no fallback.
 
-A source reports whether a month is published and puts it on local disk. Network transfers are in `download`; file
-formats are in `reader`.
+A source reports whether a month is published and puts it on local disk. Transfers are in `download`, formats in `reader`.
 """
 
 from __future__ import annotations
@@ -218,8 +217,7 @@ class PathSource(TripSource):
         self.name, self._template = template, str(base / Path(template).expanduser())
 
     def probe(self, kind: TaxiKind, month: Month) -> Published | None:
-        """Return the size and the modification time of the file, or the files of a folder, which are its version; None when
-        there is no file."""
+        """Return the size and time of the file, or the files of a folder, as its version; None when there is no file."""
         path = self._path(kind, month)
         try:
             files = [] if cannot_exist(kind, month) else files_of(path)

@@ -1,7 +1,6 @@
 """A month's file on disk: its parts, its format, detected from the content and not the name, and the errors that reject it.
 
-A source is a file, a zip archive of one file, or a folder of part files, as Spark writes them. `csv_reader` and `parquet_reader`
-read it.
+A source is a file, a zip archive of one file, or a folder of part files, as Spark writes them.
 """
 
 from __future__ import annotations

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -36,9 +37,8 @@ _YEAR_LAST = re.compile(
 class TimeFormat:
     """One way to write times. The default is the publisher's.
 
-    `order` is that of year, month and day, `mark` is between them. `nanoseconds`: fractions have more than six digits, and the
-    others are zeros. `half` is what is before AM or PM on a 12-hour clock, a blank or nothing; None: 24 hours. `zone` is the zone
-    of one time, and `zoned` what is done about it.
+    `order` is that of year, month and day, `mark` is between them. `nanoseconds`: fractions have over six digits, then zeros.
+    `half` is the blank or nothing before AM or PM; None: 24 hours. `zone` is that of one time, `zoned` what to do about it.
     """
 
     order: Literal["ymd"] | DateOrder = "ymd"
@@ -87,7 +87,8 @@ class TimeFormat:
             values = pc.replace_substring(values, self.mark, "-", max_replacements=2)
         if self.nanoseconds:  # Arrow reads no digits beyond microseconds
             values = pc.replace_substring_regex(values, r"([.][0-9]{6})0+", r"\1")
-        times, wrong = cast_each(values, pa.timestamp("us", "UTC" if offset else None))
+        target = pa.timestamp("us", "UTC" if offset else None)
+        times, wrong = cast_each(values, lambda some: some.cast(target))
         if self.zone and self.zoned == "convert":
             times = in_new_york(times if offset else pc.assume_timezone(times, "UTC"))
         return times, wrong
@@ -111,20 +112,21 @@ class TimeFormat:
 PUBLISHED_TIMES = TimeFormat()
 
 
-def cast_each(values: pa.Array, target: pa.DataType) -> tuple[pa.Array, pa.Array]:
-    """Cast texts; those that do not fit are null and in the mask."""
-    try:
-        return values.cast(target), pa.repeat(False, len(values))
-    except pa.ArrowInvalid:
-        pass
-    if len(values) == 1:
-        return pa.nulls(1, target), pa.repeat(True, 1)
-    middle = len(values) // 2
-    parts = [
-        cast_each(values.slice(start, count), target) for start, count in ((0, middle), (middle, len(values) - middle))
-    ]
-    times, masks = zip(*parts, strict=True)
-    return pa.concat_arrays(times), pa.concat_arrays(masks)
+def cast_each(values: pa.Array, cast: Callable[[pa.Array], pa.Array]) -> tuple[pa.Array, pa.Array]:
+    """Cast values; those that do not fit are null and in the mask. They are found by bisection: few of them need few casts."""
+    wrong, todo = np.zeros(len(values), bool), [(0, len(values))]
+    while todo:
+        start, stop = todo.pop()
+        try:
+            cast(values[start:stop])
+        except pa.ArrowInvalid:
+            if stop - start == 1:
+                wrong[start] = True
+            else:
+                middle = (start + stop) // 2
+                todo += [(start, middle), (middle, stop)]
+    bad = pa.array(wrong)
+    return cast(pc.if_else(bad, None, values)), bad
 
 
 def in_new_york(times: pa.Array) -> pa.Array:
@@ -142,11 +144,8 @@ def recognize_times(
 ) -> tuple[TimeFormat, list[str]]:
     """Recognize the format of a file's times.
 
-    Args:
-        column: published name of the column, for problems.
-        texts: its first values.
-        options: what decides between two readings.
-        every_text: returns all its values, in pieces; called when the first ones leave day and month open.
+    `texts` are the first values of a published `column`. `options` decide between two readings, else `every_text`, which returns
+    all values in pieces.
 
     Returns:
         The format that most texts have, the publisher's if none has a known one; and what stands in the way.
@@ -161,10 +160,16 @@ def recognize_times(
         format_ = replace(format_, nanoseconds=nanoseconds, zoned=options.zoned_times or "wall_clock")
         return format_, [zone_problem(column, repr(text))] if format_.zone and not options.zoned_times else []
     if other := next((other for other, each in formats.items() if each.order != "ymd" and each != format_), None):
-        return format_, [_mixed_problem(column, text, other)]
+        return format_, [
+            f"has dates in two formats ({text!r} and {other!r} in {column!r}): a spreadsheet read some, and may have exchanged "
+            "their day and month; use the file as it was before"
+        ]
     if order := options.date_order or _date_order(every_text()):
         return replace(format_, order=order), []
-    return format_, [_order_problem(column, text)]
+    return format_, [
+        f"has dates that can be read in two ways ({text!r} in {column!r}, and no day is above 12); set TAXI_DATE_ORDER=mdy if "
+        "the month is first, or dmy if the day is"
+    ]
 
 
 def _format(text: str) -> TimeFormat | None:
@@ -185,23 +190,9 @@ def _shape(format_: TimeFormat) -> TimeFormat:
     return replace(format_, zone=re.sub("[0-9]", "0", format_.zone).replace("-", "+"), nanoseconds=False)
 
 
-def _mixed_problem(column: str, text: str, other: str) -> str:
-    return (
-        f"has dates in two formats ({text!r} and {other!r} in {column!r}): a spreadsheet read some, and may have exchanged their "
-        "day and month; use the file as it was before"
-    )
-
-
 def is_time(text: str) -> bool:
     """Return whether a text is a time in a format that is known here."""
     return _format(text) is not None
-
-
-def _order_problem(column: str, text: str) -> str:
-    return (
-        f"has dates that can be read in two ways ({text!r} in {column!r}, and no day is above 12); set TAXI_DATE_ORDER=mdy if "
-        "the month is first, or dmy if the day is"
-    )
 
 
 def zone_problem(column: str, shown: str) -> str:

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import uuid
 from collections import Counter
 from pathlib import Path
 
@@ -33,7 +32,7 @@ def read_zones(path: Path) -> pa.Table:
         PermanentError: the file is not the lookup: it has another header, duplicate ids, ids outside 1 to 265, or no row
             for one of 1 to 263.
     """
-    types = dict.fromkeys(HEADER[1:], pa.string()) | {"LocationID": pa.int16()}
+    types = dict(zip(HEADER, ZONE_SCHEMA.types, strict=True))
     options = pa.csv.ConvertOptions(column_types=types, null_values=list(UNKNOWN_WORDS), strings_can_be_null=True)
     try:
         table = pa.csv.read_csv(path, convert_options=options)
@@ -69,8 +68,7 @@ def sample_zones() -> pa.Table:
 
 def write_sample_zones(path: Path) -> None:
     """Write them as the publisher does, as CSV; the file is replaced atomically."""
-    staged = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}")
-    with replacing(path, staged):
+    with replacing(path) as staged:
         pyarrow.csv.write_csv(sample_zones().rename_columns(HEADER), staged)
 
 

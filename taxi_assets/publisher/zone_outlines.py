@@ -17,8 +17,7 @@ if TYPE_CHECKING:
     from shapely import Geometry
 
 NEW_YORK = (-75.0, 40.0, -73.0, 42.0)
-"""Degrees that every outline is within: least longitude and latitude, greatest longitude and latitude. Feet, meters and
-exchanged coordinates are not."""
+"""Degrees that every outline is within, west, south, east and north; feet, meters and exchanged coordinates are not."""
 
 WGS84 = re.compile(r".*(CRS84|EPSG:+4326)", re.IGNORECASE)
 """Names of degrees in the member `crs` of older GeoJSON; without it coordinates are in degrees (RFC 7946)."""

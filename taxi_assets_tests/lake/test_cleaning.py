@@ -133,13 +133,13 @@ def raw_file(folder, kind=YELLOW, rows=()):
 
 def test_a_month_is_cleaned_in_one_pass_and_the_reasons_are_counted(tmp_path):
     raw = raw_file(tmp_path, rows=[{}, {"passenger_count": 0}, {"passenger_count": 0}, {"passenger_count": None}, {}])
-    cleaned = clean_month(raw, YELLOW, CleaningRules(), tmp_path / "staging")
-    assert cleaned.reasons == {"zero_passengers": 2, "unknown_passengers": 1}
-    assert (cleaned.clean.rows, cleaned.rejected.rows) == (2, 3)
-    assert cleaned.clean.manifest.sums["total_amount"] == 24.0
-    assert cleaned.clean.manifest.first == "2021-01-05 08:00:00"
-    assert cleaned.rejected.manifest.extra["reasons"] == cleaned.reasons
-    assert pc.all(pc.is_valid(cleaned.rejected.to_arrow()["reject_reason"])).as_py()
+    clean, rejected = clean_month(raw, YELLOW, CleaningRules(), tmp_path / "staging")
+    assert (clean.rows, rejected.rows) == (2, 3)
+    assert clean.manifest.sums["total_amount"] == 24.0
+    assert clean.manifest.first == "2021-01-05 08:00:00"
+    for file in (clean, rejected):
+        assert file.manifest.extra["reasons"] == {"zero_passengers": 2, "unknown_passengers": 1}
+    assert pc.all(pc.is_valid(rejected.to_arrow()["reject_reason"])).as_py()
 
 
 def test_a_failure_midway_leaves_no_staged_file(tmp_path):

@@ -17,7 +17,7 @@ from taxi_assets.datasets.schema import GREEN, YELLOW, TaxiKind
 from taxi_assets.lake.cleaning import clean_month
 from taxi_assets.lake.raw_month import loaded_columns
 from taxi_assets.lake.zone_ids import ZoneIds
-from taxi_assets.publisher.reader import read_trips
+from taxi_assets.publisher.reader import open_trips
 from taxi_assets.publisher.zone_outlines import read_outlines
 from taxi_assets_tests.outlines import NAME, distance_to_borders, feature, square, write_outlines, zones_of
 
@@ -104,8 +104,8 @@ def cleaned(folder: Path, zones: ZoneIds | None) -> tuple[pa.Table, pa.Table, di
     with stage(folder, Month(2015, 1), YELLOW.raw_schema, YELLOW.raw_table, "raw") as writer:
         writer.write(pa.RecordBatch.from_pylist(rows, schema=YELLOW.raw_schema))
         raw = writer.close()
-    done = clean_month(raw, YELLOW, CleaningRules(), folder, zone_ids=zones)
-    return pq.read_table(done.clean.path), pq.read_table(done.rejected.path), done.clean.manifest.extra
+    clean, rejected = clean_month(raw, YELLOW, CleaningRules(), folder, zone_ids=zones)
+    return pq.read_table(clean.path), pq.read_table(rejected.path), clean.manifest.extra
 
 
 def test_clean_trips_get_the_pair_and_keep_what_was_published(tmp_path: Path):
@@ -139,7 +139,7 @@ def test_a_published_column_of_the_same_name_gets_another_one():
     ],
 )
 def test_real_trips_are_where_ray_casting_finds_them(kind: TaxiKind, name: str, month: str, tlc: Callable[[str], Path]):
-    trips = pa.Table.from_batches(list(read_trips(tlc(name), kind, Month.parse(month))))
+    trips = pa.Table.from_batches(list(open_trips(tlc(name), kind, Month.parse(month)).batches))
     for end in ("pickup", "dropoff"):
         x, y = (trips[f"{end}_{axis}"].drop_null().to_numpy() for axis in ("longitude", "latitude"))
         zones = require_agreement(tlc(NAME), x, y)

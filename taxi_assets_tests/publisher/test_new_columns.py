@@ -19,12 +19,13 @@ from taxi_assets.core.month_file import MonthFile
 from taxi_assets.core.staging import stage
 from taxi_assets.datasets.eras import IGNORED
 from taxi_assets.datasets.rules import CleaningRules
-from taxi_assets.datasets.schema import GREEN, NEW_COLUMN_TYPES, YELLOW, Column, TaxiKind
+from taxi_assets.datasets.schema import GREEN, YELLOW, Column, TaxiKind
 from taxi_assets.lake import raw_month
 from taxi_assets.lake.cleaning import clean_month
 from taxi_assets.publisher.columns import canonical_name
 from taxi_assets.publisher.options import NewColumns, ReadOptions
 from taxi_assets.publisher.reader import open_trips
+from taxi_assets_tests.months import NEW_COLUMN_TYPES
 from taxi_assets_tests.published_files import HEADER, NAMES, csv_file, line, read
 
 QUIET = settings(deadline=None, suppress_health_check=list(HealthCheck))
@@ -43,7 +44,7 @@ def raw(path: Path, folder: Path, kind: TaxiKind = YELLOW, month: Month = JULY) 
 
 def cleaned(trips: MonthFile, folder: Path, policy: NewColumns = "keep", kind: TaxiKind = YELLOW) -> pa.Table:
     rules = CleaningRules(reject_zero_passengers=False, reject_unknown_passengers=False)
-    return clean_month(trips, kind, rules, folder, None, policy).clean.to_arrow()
+    return clean_month(trips, kind, rules, folder, None, policy)[0].to_arrow()
 
 
 def trips_of_2019(count: int) -> pa.Table:

@@ -11,7 +11,7 @@ import pytest
 from taxi_assets.core.errors import PermanentError
 from taxi_assets.datasets.schema import GREEN, YELLOW, TaxiKind
 from taxi_assets.publisher.options import ReadOptions
-from taxi_assets.publisher.reader import read_trips
+from taxi_assets.publisher.reader import open_trips
 from taxi_assets.publisher.rows import REASONS
 from taxi_assets_tests.published_files import HEADER, MONTH, NAMES, ROW, csv_file, line, parquet, read, unreadable
 
@@ -88,7 +88,7 @@ def test_a_file_without_trips_is_refused_before_any_row_is_yielded(case: str, tm
     path = tmp_path / "yellow_tripdata_2019-06.csv.gz"
     path.write_bytes(content)
     with pytest.raises(PermanentError) as refusal:
-        next(read_trips(path, YELLOW, MONTH, options=ReadOptions("refuse")))
+        next(open_trips(path, YELLOW, MONTH, options=ReadOptions("refuse")).batches)
     assert str(refusal.value) == f"{MONTH}: {path} {sentence}"
 
 
@@ -125,7 +125,7 @@ def test_a_damaged_parquet_file_is_refused_before_any_row_is_yielded(case: str, 
     path.write_bytes(damage(parquet(path)))
     pattern = sentence if "\\" in sentence else sentence.replace("(", r"\(").replace(")", r"\)")
     with pytest.raises(PermanentError, match=f"{MONTH}: {path} {pattern}$"):
-        next(read_trips(path, YELLOW, MONTH))
+        next(open_trips(path, YELLOW, MONTH).batches)
 
 
 def test_a_parquet_file_without_rows_is_refused(tmp_path: Path) -> None:
@@ -133,7 +133,7 @@ def test_a_parquet_file_without_rows_is_refused(tmp_path: Path) -> None:
     parquet(path)
     pq.write_table(pq.read_table(path).slice(0, 0), path)
     with pytest.raises(PermanentError, match="has a header but no trips"):
-        next(read_trips(path, YELLOW, MONTH))
+        next(open_trips(path, YELLOW, MONTH).batches)
 
 
 @pytest.mark.parametrize(
@@ -158,12 +158,12 @@ def test_a_parquet_column_of_a_type_that_cannot_be_read_is_refused(
     table = pq.read_table(path)
     parquet(path, table.set_column(1, NAMES[1], values))
     with pytest.raises(PermanentError, match=sentence):
-        next(read_trips(path, YELLOW, MONTH))
+        next(open_trips(path, YELLOW, MONTH).batches)
 
 
 def test_a_missing_file_is_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(PermanentError, match=r"absent.csv cannot be read \(No such file or directory\); download"):
-        next(read_trips(tmp_path / "absent.csv", YELLOW, MONTH))
+        next(open_trips(tmp_path / "absent.csv", YELLOW, MONTH).batches)
 
 
 GZIPPED = gzip.compress(
@@ -274,7 +274,7 @@ def test_a_file_of_the_other_kind_is_named_with_how_to_load_it_and_how_to_replac
     path = tmp_path / "trips.csv"
     path.write_text(",".join(other.schema.names) + "\n" + "," * (len(other.schema.names) - 1) + "\n")
     with pytest.raises(PermanentError) as refusal:
-        list(read_trips(path, kind, MONTH))
+        list(open_trips(path, kind, MONTH).batches)
     assert f"trips.csv is a {other.title} file by its columns; " in str(refusal.value)
     assert (
         f"with TAXI_KINDS={other.name} (make run KIND={other.name}), or set TAXI_SOURCE to the {kind.name} file"

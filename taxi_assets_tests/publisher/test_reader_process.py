@@ -16,13 +16,13 @@ import re, sys
 from pathlib import Path
 from taxi_assets.core.errors import PermanentError
 from taxi_assets.core.month import Month
-from taxi_assets.publisher.reader import read_trips
+from taxi_assets.publisher.reader import open_trips
 from taxi_assets.datasets.schema import YELLOW
 peak = lambda: int(re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())[1]) // 1024
 before = peak()
 rows = 0
 try:
-    for batch in read_trips(Path(sys.argv[1]), YELLOW, Month(2019, 6)):
+    for batch in open_trips(Path(sys.argv[1]), YELLOW, Month(2019, 6)).batches:
         rows += batch.num_rows
 except PermanentError as error:
     print(error)
@@ -81,7 +81,7 @@ import sys
 from pathlib import Path
 from taxi_assets.core.errors import PermanentError
 from taxi_assets.core.month import Month
-from taxi_assets.publisher.reader import read_trips
+from taxi_assets.publisher.reader import open_trips
 from taxi_assets.datasets.schema import YELLOW
 path, content = Path(sys.argv[1]), Path(sys.argv[1]).read_bytes()
 start = len(content) - 8 - int.from_bytes(content[-8:-4], "little")
@@ -89,7 +89,7 @@ refused = 0
 for at in range(start, len(content) - 8, 7):
     path.write_bytes(content[:at] + bytes([content[at] ^ (1 << at % 8)]) + content[at + 1 :])
     try:
-        rows = sum(batch.num_rows for batch in read_trips(path, YELLOW, Month(2019, 6)))
+        rows = sum(batch.num_rows for batch in open_trips(path, YELLOW, Month(2019, 6)).batches)
         assert rows == 1, (at, rows)
     except PermanentError:
         refused += 1

@@ -17,7 +17,7 @@ from taxi_assets.datasets.encodings import LICENSES
 from taxi_assets.datasets.eras import ERAS, Era
 from taxi_assets.datasets.schema import KINDS, YELLOW
 from taxi_assets.publisher.columns import canonical_name
-from taxi_assets.publisher.reader import read_trips
+from taxi_assets.publisher.reader import open_trips
 from taxi_assets.publisher.rows import REASONS, TEXT_BYTES
 from taxi_assets_tests.published_files import HEADER, MONTH, era_csv, era_parquet, line, read, words
 
@@ -243,5 +243,5 @@ def test_the_kept_text_is_capped() -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "trips.csv"
         path.write_bytes(f"{HEADER}\n{line()}\n".encode() + b"w" * (TEXT_BYTES + 1) + b"\n")
-        rejected = next(read_trips(path, YELLOW, MONTH)).to_pylist()[1]
+        rejected = next(open_trips(path, YELLOW, MONTH).batches).to_pylist()[1]
     assert rejected["source_text"] == "w" * TEXT_BYTES + f" [cut here: {TEXT_BYTES + 1} bytes in all]"

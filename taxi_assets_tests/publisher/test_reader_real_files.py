@@ -20,7 +20,7 @@ from taxi_assets.core.errors import PermanentError
 from taxi_assets.core.month import Month
 from taxi_assets.datasets.schema import KINDS, TaxiKind
 from taxi_assets.publisher import csv_reader
-from taxi_assets.publisher.reader import open_trips, read_trips
+from taxi_assets.publisher.reader import open_trips
 
 ODD_MONTHS = ("01", "03", "05", "07", "09", "11")
 HEADS = [f"yellow_csv_heads/yellow_tripdata_{year}-{month}.csv" for year in range(2009, 2018) for month in ODD_MONTHS]
@@ -276,9 +276,8 @@ def test_a_real_parquet_file_reads_as_duckdb_reads_it(name: str, tlc: Callable[[
 @pytest.mark.parametrize("name", REFUSED)
 def test_a_damaged_or_foreign_file_is_refused_in_one_sentence(name: str, tlc: Callable[[str], Path]) -> None:
     kind, month = kind_and_month(name)
-    batches = read_trips(tlc(name), kind, month)
     with pytest.raises(PermanentError) as refusal:
-        next(batches)
+        next(open_trips(tlc(name), kind, month).batches)
     assert str(refusal.value) == f"{month}: {tlc(name)} {REFUSED[name]}"
 
 
@@ -305,7 +304,7 @@ OF_EACH_ERA = {
 def test_a_file_of_another_dataset_is_named_as_such(kind: TaxiKind, name: str, tlc: Callable[[str], Path]) -> None:
     title = next(title for title, names in OF_EACH_ERA.items() if name in names)
     if title == kind.title:
-        assert next(read_trips(tlc(name), kind, Month(2020, 3))).num_rows
+        assert next(open_trips(tlc(name), kind, Month(2020, 3)).batches).num_rows
         return
     with pytest.raises(PermanentError, match=rf"is a {title} file by its columns; load .* to the {kind.name} file"):
-        next(read_trips(tlc(name), kind, Month(2020, 3)))
+        next(open_trips(tlc(name), kind, Month(2020, 3)).batches)

@@ -12,7 +12,7 @@ import pytest
 
 from taxi_assets.datasets.schema import GREEN, YELLOW
 from taxi_assets.publisher import csv_reader
-from taxi_assets.publisher.reader import read_trips
+from taxi_assets.publisher.reader import open_trips
 from taxi_assets_tests.published_files import HEADER, MONTH, NAMES, ROW, VALUES, csv_file, line, read, unreadable
 
 BAD = object()
@@ -318,7 +318,7 @@ def test_progress_counts_the_files_bytes_and_ends_with_all_of_them(tmp_path: Pat
         if name == "a.parquet":
             pq.write_table(pa.Table.from_pylist([VALUES] * len(rows)), path)
         calls: list[tuple[int, int, int]] = []
-        for _ in read_trips(path, YELLOW, MONTH, lambda *figures, calls=calls: calls.append(figures)):
+        for _ in open_trips(path, YELLOW, MONTH, lambda *figures, calls=calls: calls.append(figures)).batches:
             pass
         assert len(calls) > 1
         assert calls == sorted(calls)
@@ -330,7 +330,7 @@ def test_a_reader_that_stops_early_leaves_nothing_open(tmp_path: Path) -> None:
 
     path = csv_file(tmp_path, *[ROW] * 200_000, name="a.csv.gz")
     before = set(threading.enumerate())
-    batches = read_trips(path, YELLOW, MONTH)
+    batches = open_trips(path, YELLOW, MONTH).batches
     next(batches)
     assert set(threading.enumerate()) > before
     batches.close()

@@ -20,7 +20,7 @@ from taxi_assets.core.staging import stage
 from taxi_assets.datasets.rules import CleaningRules
 from taxi_assets.datasets.schema import FHV, FHVHV, GREEN, KINDS, YELLOW, TaxiKind
 from taxi_assets.lake.cleaning import clean_month
-from taxi_assets.publisher.reader import read_trips
+from taxi_assets.publisher.reader import open_trips
 from taxi_assets.publisher.sample import CHUNK_ROWS, DEFECTS, HEADERS, write_sample
 from taxi_assets_tests.sample_facts import expected
 
@@ -140,12 +140,12 @@ def test_reader_and_default_rules_reject_the_declared_number_for_each_reason(kin
     write_sample(tmp_path / "month.csv.gz", kind, MONTH, 20_000)
     facts = expected(kind, MONTH, 20_000)
     with stage(tmp_path, MONTH, kind.raw_schema, kind.table, "raw") as writer:
-        for batch in read_trips(tmp_path / "month.csv.gz", kind, MONTH):
+        for batch in open_trips(tmp_path / "month.csv.gz", kind, MONTH).batches:
             writer.write(batch)
         raw = writer.close()
-    cleaned = clean_month(raw, kind, CleaningRules(), tmp_path)
-    assert cleaned.reasons == facts.reasons
-    assert (cleaned.clean.rows, cleaned.rejected.rows) == (facts.expected_kept, facts.expected_rejected)
+    clean, rejected = clean_month(raw, kind, CleaningRules(), tmp_path)
+    assert clean.manifest.extra["reasons"] == facts.reasons
+    assert (clean.rows, rejected.rows) == (facts.expected_kept, facts.expected_rejected)
 
 
 @pytest.mark.parametrize(("kind", "month"), [(FHV, MONTH), (FHVHV, MONTH), (FHVHV, Month(2025, 1))], ids=str)
@@ -154,7 +154,7 @@ def test_for_hire_trips_have_each_declared_defect(kind, month, tmp_path):
     with gzip.open(tmp_path / "month.csv.gz", "rt") as file:
         header, *rows = file.read().splitlines()
     assert header.endswith(",cbd_congestion_fee") == (month >= (2025, 1) and kind is FHVHV)
-    table = pa.Table.from_batches(read_trips(tmp_path / "month.csv.gz", kind, month))
+    table = pa.Table.from_batches(open_trips(tmp_path / "month.csv.gz", kind, month).batches)
     pickup, dropoff = (table[name].to_pylist() for name in (kind.pickup, kind.dropoff))
     declared = expected(kind, month, 20_000).defects
     assert not any(declared[name] for name in ("unknown_passengers", "zero_passengers"))

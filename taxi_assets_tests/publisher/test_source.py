@@ -15,7 +15,7 @@ from taxi_assets.datasets.schema import GREEN, YELLOW
 from taxi_assets.publisher import source as sources
 from taxi_assets.publisher.download import DownloadPolicy
 from taxi_assets.publisher.lookups import ZONES, named_lookup
-from taxi_assets.publisher.reader import read_trips
+from taxi_assets.publisher.reader import open_trips
 from taxi_assets.publisher.source import WebSource, trip_source
 from taxi_assets.publisher.template import filled
 from taxi_assets.publisher.unpublished import NEW_YORK
@@ -217,7 +217,7 @@ class TestPaths:
         folder = tlc("green_full_months")
         local = trip_source(f"{folder}/{{kind}}_tripdata_{{month}}.parquet", 10, tmp_path)
         got = local.fetch(GREEN, JANUARY, tmp_path)
-        assert sum(batch.num_rows for batch in read_trips(got.path, GREEN, JANUARY)) == 76_518
+        assert sum(batch.num_rows for batch in open_trips(got.path, GREEN, JANUARY).batches) == 76_518
 
 
 class TestSample:

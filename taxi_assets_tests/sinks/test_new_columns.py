@@ -15,7 +15,7 @@ import pytest
 
 from taxi_assets.core.errors import PermanentError
 from taxi_assets.core.month_file import MonthFile
-from taxi_assets.datasets.schema import NEW_COLUMN_TYPES, YELLOW
+from taxi_assets.datasets.schema import YELLOW
 from taxi_assets.lake.io_manager import LakeIOManager
 from taxi_assets.sinks.contract import MonthSink, WriteContext
 from taxi_assets.sinks.day_folders.io_manager import DayFoldersIOManager
@@ -23,7 +23,7 @@ from taxi_assets.sinks.duckdb.io_manager import DuckDBIOManager
 from taxi_assets.sinks.parquet_object.io_manager import ParquetObjectIOManager
 from taxi_assets.sinks.postgres.io_manager import PostgresIOManager
 from taxi_assets_tests.bigquery_fixtures import bigquery_sink
-from taxi_assets_tests.months import month_of_trips, same_trips
+from taxi_assets_tests.months import NEW_COLUMN_TYPES, month_of_trips, same_trips
 
 OLDER = dataclasses.replace(YELLOW, columns=tuple(c for c in YELLOW.columns if c.name != "request_source"))
 """Yellow as the version before 2026-06 knew it."""

@@ -18,7 +18,7 @@ from taxi_assets.core.staging import stage
 from taxi_assets.datasets.codes import CODE_VIEWS
 from taxi_assets.datasets.schema import FHVHV, KINDS
 from taxi_assets.datasets.trips import TRIP_COLUMNS, trips
-from taxi_assets.lake.zone_ids import zone_id_fields
+from taxi_assets.lake.zone_ids import ZONE_ID_SCHEMA
 from taxi_assets.sinks.contract import WriteContext
 from taxi_assets_tests.bigquery_fixtures import PROJECT
 from taxi_assets_tests.cleaned_months import CleanedMonth, cleaned_sample
@@ -124,7 +124,7 @@ def test_zone_ids_of_coordinates_are_in_the_view_as_soon_as_a_month_has_them(pla
     views.replace([VIEW])
     trips_of_2009 = cleaned_sample(tmp_path, 200, "2009-01").clean.to_arrow()
     assert trips_of_2009["pulocationid"].null_count < trips_of_2009.num_rows  # or none could win over the added one
-    kind, fields = months["yellow"].kind, zone_id_fields()
+    kind, fields = months["yellow"].kind, ZONE_ID_SCHEMA
     with stage(tmp_path, Month(2009, 1), pa.schema([*kind.schema, *fields]), kind.table, "located") as writer:
         added = [pa.array([7] * trips_of_2009.num_rows, pa.int16()), pa.nulls(trips_of_2009.num_rows, pa.int16())]
         for field, values in zip(fields, added, strict=True):
