@@ -142,7 +142,8 @@ def clean_month(
             good, bad = split(Case(batch, kind, raw.month, rules))
             clean.write(zone_ids.added(good) if zone_ids else good)
             rejected.write(bad)
-            reasons.update(bad.column("reject_reason").to_pylist())
+            for pair in pc.value_counts(bad.column("reject_reason")).to_pylist():
+                reasons[pair["values"]] += pair["counts"]
             if progress:
                 progress(clean.rows + rejected.rows, raw.rows)
         clean.extra = rejected.extra = {

@@ -145,11 +145,12 @@ def split_lines(
 
 def _published_order(file: SourceFile, rows: Sequence[list[bytes]], options: ReadOptions) -> Sequence[str]:
     """Return the names of the columns of a file without a header: the one published order that its values fit."""
+    # the latest of several eras with one order
     orders = {
         (era.kind, *(canonical_name(name, KINDS[era.kind]) for name in era.header)): era
         for era in ERAS
         if _fits(file, era, rows, options)
-    }  # the latest of several eras with one order
+    }
     fitting = [*orders.values()]
     ours = [era for era in fitting if era.kind == file.kind.name]
     if len(ours) == 1:

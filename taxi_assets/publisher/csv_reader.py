@@ -124,9 +124,8 @@ def split_at_once(layout: Layout, block: Block, numbers: bool = False) -> tuple[
     fields = layout.width + layout.extra
     extra = range(layout.width, fields)
     known, new = layout.columns.known, layout.columns.new
-    types = {
-        i: pa.string() for i in (*known.values(), *new.values(), *extra) if i < fields
-    }  # others are in the partition
+    # others are in the partition
+    types = {i: pa.string() for i in (*known.values(), *new.values(), *extra) if i < fields}
     if numbers:
         stored = {i: layout.schema.field(name).type for name, i in known.items() if i < layout.width}
         types |= {i: type_ for i, type_ in stored.items() if type_ in NUMBERS}

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -114,6 +115,8 @@ PUBLISHED_TIMES = TimeFormat()
 
 def cast_each(values: pa.Array, cast: Callable[[pa.Array], pa.Array]) -> tuple[pa.Array, pa.Array]:
     """Cast values; those that do not fit are null and in the mask. They are found by bisection: few of them need few casts."""
+    with suppress(pa.ArrowInvalid):
+        return cast(values), pa.repeat(False, len(values))
     wrong, todo = np.zeros(len(values), bool), [(0, len(values))]
     while todo:
         start, stop = todo.pop()
