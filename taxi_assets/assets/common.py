@@ -8,9 +8,12 @@ from typing import Any
 
 import dagster as dg
 
+from taxi_assets.core.failures import RETRY
 from taxi_assets.core.month import Month
 from taxi_assets.core.month_file import MonthFile
 from taxi_assets.core.table import Table
+from taxi_assets.datasets.schema import TaxiKind
+from taxi_assets.keys import CODE_VERSION, OWNERS, group, monthly, prefix
 from taxi_assets.settings import Settings
 from taxi_assets.sinks.contract import table_metadata
 
@@ -25,6 +28,33 @@ MONTHS = dg.DagsterType(
     "passed on one by one).",
 )
 """Their type in the graph."""
+
+
+def each(months: Months) -> list[MonthFile]:
+    """Return the months as a list."""
+    return months if isinstance(months, list) else [months]
+
+
+def labels(kind: TaxiKind, group_name: str, layer: str) -> dict[str, Any]:
+    """How the UI shows an asset of a kind of taxi, as arguments of `dg.asset` and `dg.AssetOut`."""
+    return {
+        "group_name": group(kind, group_name),
+        "owners": OWNERS,
+        "code_version": CODE_VERSION,
+        "tags": {"taxi": kind.name, "layer": layer},
+    }
+
+
+def monthly_asset(kind: TaxiKind, name: str, settings: Settings, group_name: str, layer: str) -> dict[str, Any]:
+    """The arguments of `dg.asset` that are the same for every asset whose partitions are months."""
+    return {
+        "name": name,
+        "key_prefix": prefix(kind),
+        "partitions_def": monthly(kind),
+        "retry_policy": RETRY,
+        "backfill_policy": backfill_policy(settings),
+        **labels(kind, group_name, layer),
+    }
 
 
 def backfill_policy(settings: Settings) -> dg.BackfillPolicy | None:

@@ -98,7 +98,7 @@ def test_reconciliation_launches_no_more_than_its_runs_and_leaves_old_months_alo
 
 
 def test_a_month_whose_newer_code_is_there_is_loaded_again(loaded, monkeypatch):
-    for module in ("raw_trips", "clean_trips", "month_status"):
+    for module in ("raw_trips", "common", "month_status"):
         monkeypatch.setattr(f"taxi_assets.assets.{module}.CODE_VERSION", "2")
     monkeypatch.setattr(loaded, "defs", build_defs(loaded.settings))
     requests, _ = loaded.tick(reconciliation)
