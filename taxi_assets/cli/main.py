@@ -160,16 +160,15 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         with Interrupts(LOAD_INTERRUPTED if loads else INTERRUPTED) as interrupts:
             os.environ["DAGSTER_HOME"] = str(dagster_home())
-            from taxi_assets.cli import (
-                commands,
-            )  # loads the definitions, which read the settings; --help does not need them
+            # Loads the definitions, which read the settings; --help does not need them.
+            from taxi_assets.cli import commands
 
             return commands.COMMANDS[options.command](options, interrupts)
     except TaxiError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("Interrupted.", file=sys.stderr)
+        print(INTERRUPTED, file=sys.stderr)
         return 130
 
 
