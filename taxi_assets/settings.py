@@ -7,7 +7,8 @@ values come from, and what paths are relative to, is in `core.home`; which addre
 from __future__ import annotations
 
 import re
-from functools import cached_property
+from collections.abc import Callable, Mapping
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,6 +22,23 @@ from taxi_assets.datasets.rules import CleaningRules
 from taxi_assets.datasets.schema import KINDS, TaxiKind
 from taxi_assets.publisher.file_settings import FileSettings
 from taxi_assets.publisher.source import PUBLISHERS, address_scheme, require_source
+
+
+def _require_brokers(urls: str) -> None:
+    for url in re.split(r";(?=[a-z+]+://)", urls):  # several are separated by semicolons
+        require_url(url, path=False)
+
+
+_ADDRESSES: Mapping[str, Callable[[str], None]] = {
+    "postgres_url": require_postgres_address,
+    "celery_broker": _require_brokers,
+    "celery_backend": _require_brokers,
+    "alert_webhook": partial(require_url, schemes=("http", "https")),
+    "smtp_url": partial(require_url, schemes=("smtp", "smtps"), path=False),
+    "ui_url": partial(require_url, schemes=("http", "https")),
+    "git_url": require_git_host,
+}
+"""What checks the settings that are addresses; no message contains a part of one."""
 
 
 class Settings(HomeSettings, CleaningRules, FileSettings):
@@ -214,31 +232,12 @@ class Settings(HomeSettings, CleaningRules, FileSettings):
             ) from None
         return value
 
-    @field_validator("postgres_url")
-    @classmethod
-    def _postgres_address(cls, value: SecretStr | None) -> SecretStr | None:
-        if value is not None:
-            require_postgres_address(value.get_secret_value())
-        return value
-
-    @field_validator("git_url")
-    @classmethod
-    def _git_host(cls, value: str | None) -> str | None:
-        if value:
-            require_git_host(value)
-        return value
-
-    @field_validator("alert_webhook", "smtp_url", "ui_url", "celery_broker", "celery_backend")
+    @field_validator(*_ADDRESSES)
     @classmethod
     def _address(cls, value: str | SecretStr | None, info: ValidationInfo) -> str | SecretStr | None:
-        if url := value.get_secret_value() if isinstance(value, SecretStr) else value:
-            if info.field_name in ("celery_broker", "celery_backend"):  # several are separated by semicolons
-                for each in re.split(r";(?=[a-z+]+://)", url):
-                    require_url(each, path=False)
-            elif info.field_name == "smtp_url":
-                require_url(url, ("smtp", "smtps"), path=False)
-            else:
-                require_url(url, ("http", "https"))
+        if value:
+            url = value.get_secret_value() if isinstance(value, SecretStr) else value
+            _ADDRESSES[str(info.field_name)](url)
         return value
 
     @field_validator("alert_email")
@@ -256,41 +255,34 @@ class Settings(HomeSettings, CleaningRules, FileSettings):
 
     @model_validator(mode="after")
     def _kinds_do_not_share_names(self) -> Settings:
-        if "," in self.kinds:
-            shared = [
-                name
-                for name in ("object_template", "dataset_prefix", "daily_template")
-                if "{kind}" not in getattr(self, name)
-            ]
-            if shared and (self.daily or shared != ["daily_template"]):
-                names = ", ".join(f"TAXI_{name.upper()}" for name in shared)
-                raise ValueError(
-                    f"with several TAXI_KINDS, {names} must contain {{kind}}; otherwise one kind would overwrite another"
-                )
+        names = ("object_template", "dataset_prefix", *(["daily_template"] if self.daily else []))
+        shared = [f"TAXI_{name.upper()}" for name in names if "{kind}" not in getattr(self, name)]
+        if shared and "," in self.kinds:
+            raise ValueError(
+                f"with several TAXI_KINDS, {', '.join(shared)} must contain {{kind}}; otherwise one kind would overwrite another"
+            )
         return self
 
     @model_validator(mode="after")
     def _cloud_is_complete(self) -> Settings:
-        if self.profile == "gcp":
-            missing = [
-                f"TAXI_{name.upper()}"
-                for name in ("postgres_url", "bucket", "bigquery_project")
-                if getattr(self, name) is None
-            ]
-            if missing:
-                raise ValueError(f"TAXI_PROFILE=gcp needs {', '.join(missing)}")
+        missing = self._unset("postgres_url", "bucket", "bigquery_project")
+        if missing and self.profile == "gcp":
+            raise ValueError(f"TAXI_PROFILE=gcp needs {missing}")
         return self
 
     @model_validator(mode="after")
     def _celery_is_complete(self) -> Settings:
-        if self.executor == "celery":
-            missing = [f"TAXI_{n.upper()}" for n in ("celery_broker", "postgres_url") if getattr(self, n) is None]
-            if missing:
-                raise ValueError(
-                    f"TAXI_EXECUTOR=celery needs {', '.join(missing)}: the broker, and a Postgres server that every worker "
-                    "can reach (the embedded one serves one machine only)"
-                )
+        missing = self._unset("celery_broker", "postgres_url")
+        if missing and self.executor == "celery":
+            raise ValueError(
+                f"TAXI_EXECUTOR=celery needs {missing}: the broker, and a Postgres server that every worker can reach (the "
+                "embedded one serves one machine only)"
+            )
         return self
+
+    def _unset(self, *names: str) -> str:
+        """Return the variables of those settings that are not set."""
+        return ", ".join(f"TAXI_{name.upper()}" for name in names if getattr(self, name) is None)
 
     @cached_property
     def taxi_kinds(self) -> tuple[TaxiKind, ...]:
