@@ -14,6 +14,7 @@ from taxi_assets.core.month_file import MonthFile
 from taxi_assets.core.table import Table
 from taxi_assets.datasets.schema import TaxiKind
 from taxi_assets.keys import CODE_VERSION, OWNERS, group, monthly, prefix
+from taxi_assets.publisher.published import Fetched
 from taxi_assets.settings import Settings
 from taxi_assets.sinks.contract import table_metadata
 
@@ -81,6 +82,17 @@ def lineage(upstream: dg.AssetKey, columns: Mapping[str, Sequence[str]]) -> dg.T
     return dg.TableColumnLineage(
         {name: [dg.TableColumnDep(upstream, source) for source in sources] for name, sources in columns.items()}
     )
+
+
+def origin(source: str, fetched: Fetched) -> dict[str, Any]:
+    """What manifests record of the file that `source` published."""
+    return {
+        "source": source,
+        "location": fetched.published.location,
+        "sha256": fetched.sha256,
+        "generated": fetched.generated,
+        "code_version": CODE_VERSION,
+    }
 
 
 def add_seconds(context: dg.AssetExecutionContext, asset: dg.AssetKey, month: Month, **seconds: float) -> None:

@@ -6,10 +6,11 @@ fails there is a warning, because no month depends on them.
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import dagster as dg
 
+from taxi_assets.assets.common import origin
 from taxi_assets.assets.publisher import Publisher
 from taxi_assets.assets.zone_outlines import fetch_outlines
 from taxi_assets.core.dimension import Dimension
@@ -25,8 +26,6 @@ from taxi_assets.sinks.dimensions import loads_months
 
 if TYPE_CHECKING:
     import pyarrow as pa
-
-    from taxi_assets.publisher.published import Fetched
 
 IO_MANAGER = "dimensions"
 PLACES = "places"
@@ -69,7 +68,7 @@ def _zones(settings: Settings, publisher: Publisher) -> Dimension | None:
     rows = read_zones(fetched.path)
     if settings.zone_outlines:
         rows = _with_outlines(rows, settings)
-    return Dimension.of(_zones_table(settings), rows, _origin(name, fetched))
+    return Dimension.of(_zones_table(settings), rows, origin(name, fetched))
 
 
 def _zones_table(settings: Settings) -> Table:
@@ -93,17 +92,7 @@ def _bases(settings: Settings, publisher: Publisher) -> Dimension:  # noqa: ARG0
 
     name, target = "TAXI_FHV_BASES", settings.home_folder / "downloads" / lookups.BASES_FILE
     fetched = lookups.named_lookup(str(settings.fhv_bases), settings.folder, target, lookups.BASES, name)
-    return Dimension.of(BASES, read_bases(fetched.path), _origin(name, fetched))
-
-
-def _origin(name: str, fetched: "Fetched") -> dict[str, Any]:
-    return {
-        "source": name,
-        "location": fetched.published.location,
-        "sha256": fetched.sha256,
-        "generated": fetched.generated,
-        "code_version": CODE_VERSION,
-    }
+    return Dimension.of(BASES, read_bases(fetched.path), origin(name, fetched))
 
 
 DIMENSIONS = (
@@ -135,12 +124,8 @@ def dimensions(settings: Settings) -> list[DimensionAsset]:
     ]
 
 
-def dimension_assets(settings: Settings) -> list[dg.AssetsDefinition]:
-    """The assets of all dimensions."""
-    return [_asset(each, settings) for each in dimensions(settings)]
-
-
-def _asset(dimension: DimensionAsset, settings: Settings) -> dg.AssetsDefinition:
+def dimension_asset(dimension: DimensionAsset, settings: Settings) -> dg.AssetsDefinition:
+    """The asset of a dimension."""
     warehouse = "bigquery" if settings.bigquery_project else "duckdb"
     table = dimension.table
 
@@ -174,12 +159,8 @@ def _asset(dimension: DimensionAsset, settings: Settings) -> dg.AssetsDefinition
     return fetch_dimension
 
 
-def dimension_checks(settings: Settings) -> list[dg.AssetChecksDefinition]:
-    """The checks of all dimensions."""
-    return [_check(each) for each in dimensions(settings)]
-
-
-def _check(dimension: DimensionAsset) -> dg.AssetChecksDefinition:
+def dimension_check(dimension: DimensionAsset) -> dg.AssetChecksDefinition:
+    """The check of a dimension."""
     table = dimension.table
 
     @dg.asset_check(

@@ -28,12 +28,11 @@ def few_trips_are_rejected(kind: TaxiKind) -> MonthCheck:
         FEW_REJECTED,
         f"Warns when more than {WARN_SHARE:.0%} of a month's rows are rejected, with the share of each reason and the "
         "setting that keeps those trips.",
-        frozenset({"clean_lake", "rejected_lake"}),
         lambda month, io: few_rejected(
             kind,
             month,
-            io["clean_lake"].read(kind.table, month).manifest,
-            io["rejected_lake"].read(kind.raw_table, month).manifest,
+            io.clean_lake.read(kind.table, month).manifest,
+            io.rejected_lake.read(kind.raw_table, month).manifest,
         ),
         warn=True,
     )

@@ -6,7 +6,7 @@ from typing import Any
 
 import dagster as dg
 
-from taxi_assets.assets.common import MONTHS, RateLimiter, add_seconds, metadata, monthly_asset, share
+from taxi_assets.assets.common import MONTHS, RateLimiter, add_seconds, metadata, monthly_asset, origin, share
 from taxi_assets.assets.guards import Replacing, loaded_month, require_replaceable
 from taxi_assets.assets.publisher import PUBLISHER, pinned
 from taxi_assets.assets.sinks import sinks
@@ -16,7 +16,7 @@ from taxi_assets.core.failures import explained
 from taxi_assets.core.month import Month
 from taxi_assets.core.month_file import MonthFile
 from taxi_assets.datasets.schema import TaxiKind
-from taxi_assets.keys import CODE_VERSION, INGEST, NEW_COLUMNS, PUBLISHER_POOL, key
+from taxi_assets.keys import INGEST, NEW_COLUMNS, PUBLISHER_POOL, key
 from taxi_assets.publisher.columns import new_columns_of, recorded_columns, written
 from taxi_assets.publisher.source import TripSource
 from taxi_assets.settings import Settings
@@ -57,13 +57,9 @@ def load_raw_month(
             unreadable += batch.num_rows - batch.column("reject_reason").null_count
             writer.write(batch)
         writer.extra = {
-            "source": source.name,
-            "location": fetched.published.location,
+            **origin(source.name, fetched),
             "version": fetched.published.version or fetched.sha256,
             "data_version": fetched.published.data_version or fetched.sha256,
-            "sha256": fetched.sha256,
-            "generated": fetched.generated,
-            "code_version": CODE_VERSION,
             "published_bytes": fetched.size,
             "unreadable": unreadable,
             "columns": opened.columns,
@@ -78,19 +74,16 @@ def load_raw_month(
     return file
 
 
+_SHOWN = ("unreadable", "source", "location", "version", "sha256", "published_bytes", "generated")
+
+
 def raw_metadata(kind: TaxiKind, file: MonthFile) -> dict[str, Any]:
     """Metadata about the input, for the UI."""
     extra = file.manifest.extra
     new = new_columns_of(kind, extra)
     return {
         "rows": file.rows,
-        "unreadable": extra["unreadable"],
-        "source": extra["source"],
-        "location": extra["location"],
-        "version": extra["version"],
-        "sha256": extra["sha256"],
-        "published_bytes": extra["published_bytes"],
-        "generated": extra["generated"],
+        **{name: extra[name] for name in _SHOWN},
         "published_columns": dg.MetadataValue.json(recorded_columns(extra)["header"]),
         **({NEW_COLUMNS: dg.MetadataValue.json(new)} if new else {}),
     }

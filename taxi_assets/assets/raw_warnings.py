@@ -35,9 +35,8 @@ def raw_warnings(kind: TaxiKind, settings: Settings) -> Iterable[MonthCheck]:
         COLUMNS,
         "Warns when the published file has a column that is not known, lacks an optional one, or has one of another type than "
         "before. The month is loaded; the description says what to do.",
-        frozenset({"raw_lake"}),
         lambda month, io: unexpected_columns(
-            kind, month, io["raw_lake"].read(kind.raw_table, month), settings.new_columns
+            kind, month, io.raw_lake.read(kind.raw_table, month), settings.new_columns
         ),
         warn=True,
     )
@@ -45,19 +44,15 @@ def raw_warnings(kind: TaxiKind, settings: Settings) -> Iterable[MonthCheck]:
         SAME_COLUMNS,
         "Warns when the published file has other columns than that of the month before, if that is in the lake: renamed, added "
         "or dropped ones. Which of them are loaded is what raw_columns_are_expected is about.",
-        frozenset({"raw_lake"}),
         lambda month, io: changed_columns(
-            month,
-            io["raw_lake"].manifest(kind.raw_table, month),
-            io["raw_lake"].manifest(kind.raw_table, month.previous),
+            month, *(io.raw_lake.manifest(kind.raw_table, each) for each in (month, month.previous))
         ),
         warn=True,
     )
     yield MonthCheck(
         CODES,
         "Warns when a column of codes has one that no data dictionary lists. The rows are loaded as they are.",
-        frozenset({"raw_lake"}),
-        lambda month, io: unknown_codes(kind, month, io["raw_lake"].read(kind.raw_table, month)),
+        lambda month, io: unknown_codes(kind, month, io.raw_lake.read(kind.raw_table, month)),
         warn=True,
     )
 

@@ -43,16 +43,10 @@ from taxi_assets.sinks.storage.bucket import Bucket, ObjectMissing
 from taxi_assets.sinks.storage.month_objects import MANIFEST, link
 
 if TYPE_CHECKING:
-    import pandas as pd
     import pyarrow as pa
 
 PROFILE = "reports/{kind}/{month}.json"
 """Name of the object with the month's figures, for the pages of other years."""
-
-
-def report_assets(kind: TaxiKind, settings: Settings) -> list[dg.AssetsDefinition]:
-    """`daily_summary` and `month_report` for a kind of taxi."""
-    return [_daily_summary(kind, settings), _month_report(kind, settings)]
 
 
 def _summarized_from(kind: TaxiKind) -> dict[str, tuple[str, ...]]:
@@ -62,7 +56,9 @@ def _summarized_from(kind: TaxiKind) -> dict[str, tuple[str, ...]]:
     return keys | summed_columns(kind)
 
 
-def _daily_summary(kind: TaxiKind, settings: Settings) -> dg.AssetsDefinition:
+def daily_summary_asset(kind: TaxiKind, settings: Settings) -> dg.AssetsDefinition:
+    """`daily_summary` of a kind of taxi."""
+
     @dg.asset(
         **monthly_asset(kind, "daily_summary", settings, REPORTS, "report"),
         io_manager_key="summary",
@@ -95,7 +91,9 @@ def _daily_summary(kind: TaxiKind, settings: Settings) -> dg.AssetsDefinition:
                     if other := replaced_by_another(context.instance, context.run_id, compared, month):
                         raise TransientError(other[0]) from error  # a retry reads the month that replaced this one
                     raise
-                _require_typed(as_frame(summary), month)
+                checked = dg.check_dagster_type(summary_type(), as_frame(summary))
+                if not checked.success:
+                    raise PermanentError(f"{month}: the daily summary is not as it must be ({checked.description}).")
                 with stage(settings.staging_folder, month, summary.schema, table, f"{kind.name}-summary") as writer:
                     for batch in summary.to_batches():
                         writer.write(batch)
@@ -118,18 +116,8 @@ def _daily_summary(kind: TaxiKind, settings: Settings) -> dg.AssetsDefinition:
     return daily_summary
 
 
-def _require_typed(frame: "pd.DataFrame", month: Month) -> None:
-    """Check the frame against the type that describes summaries.
-
-    Raises:
-        PermanentError: it is not of the type; the sentence is the constraint's.
-    """
-    checked = dg.check_dagster_type(summary_type(), frame)
-    if not checked.success:
-        raise PermanentError(f"{month}: the daily summary is not as it must be ({checked.description}).")
-
-
-def _month_report(kind: TaxiKind, settings: Settings) -> dg.AssetsDefinition:
+def month_report_asset(kind: TaxiKind, settings: Settings) -> dg.AssetsDefinition:
+    """`month_report` of a kind of taxi."""
     compared = sinks(settings)
 
     @dg.asset(

@@ -70,12 +70,8 @@ def sinks(settings: Settings) -> tuple[Sink, ...]:
     )
 
 
-def sink_assets(kind: TaxiKind, settings: Settings) -> list[dg.AssetsDefinition]:
-    """The sink assets of a kind of taxi."""
-    return [_sink_asset(sink, kind, settings) for sink in sinks(settings)]
-
-
-def _sink_asset(sink: Sink, kind: TaxiKind, settings: Settings) -> dg.AssetsDefinition:
+def sink_asset(sink: Sink, kind: TaxiKind, settings: Settings) -> dg.AssetsDefinition:
+    """The asset of a sink and a kind of taxi."""
     table_name = {"dagster/table_name": f"{sink.table_prefix}.{kind.table.name}"} if sink.table_prefix else {}
 
     @dg.asset(

@@ -83,9 +83,8 @@ def reconciliation(kind: TaxiKind, settings: Settings) -> dg.ScheduleDefinition:
     )
     def reconcile_months(context: dg.ScheduleEvaluationContext):
         keys = list(monthly(kind).get_partition_keys())
-        recorded = _status(
-            context, kind, settings
-        ).read()  # read again below: probing takes a while, and runs may begin
+        # Read again below: probing takes a while, and runs may begin.
+        recorded = _status(context, kind, settings).read()
         window = set(keys[-settings.reconcile_months - LOOK_BACK :])
         loaded = {month.key for month in recorded}
         months = [Month.parse(each) for each in reversed(keys) if each in window or each in loaded]
