@@ -24,7 +24,7 @@ from taxi_assets.automation.deadlines import deadline_checks, deadline_job, dead
 from taxi_assets.automation.housekeeping import housekeeping_job, housekeeping_schedule
 from taxi_assets.automation.jobs import load_month
 from taxi_assets.automation.schedules import monthly_schedule, reconciliation
-from taxi_assets.automation.sensors import new_months_sensor, sinks_follow, with_conditions
+from taxi_assets.automation.sensors import new_months_sensor, sinks_follow
 from taxi_assets.datasets.schema import TaxiKind
 from taxi_assets.executors import executor
 from taxi_assets.resources import resource_definitions
@@ -41,13 +41,10 @@ def build_defs(
         warnings.filterwarnings("ignore", category=category, module="dagster|taxi_assets")
     settings = settings or load_settings()
     kinds, declarative = settings.taxi_kinds, settings.automation == "declarative"
-
-    loaded = _of_each_kind(settings, raw_trips_asset, clean_trips_asset, daily_summary_asset, month_report_asset)
-    loaded += [sink_asset(sink, kind, settings) for kind in kinds for sink in sinks(settings)]
+    loads = (publisher_asset, raw_trips_asset, clean_trips_asset, daily_summary_asset, month_report_asset)
     assets = [
-        *_of_each_kind(settings, publisher_asset),
-        *(with_conditions(kinds, loaded) if declarative else loaded),
-        *(_of_each_kind(settings, daily_asset) if settings.daily else ()),
+        *_of_each_kind(settings, *loads, *([daily_asset] if settings.daily else [])),
+        *(sink_asset(sink, kind, settings) for kind in kinds for sink in sinks(settings)),
         *(dimension_asset(each, settings) for each in dimensions(settings)),
         view_assets(settings),
     ]

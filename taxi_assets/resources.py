@@ -53,15 +53,12 @@ def resources(settings: Settings) -> dict[str, Any]:
         postgres = PostgresIOManager(url=settings.postgres_url.get_secret_value(), **tables)
     else:
         postgres = EmbeddedPostgresIOManager(folder=str(embedded_postgres(settings).folder), **tables)
+    pairs = {"raw": {}, "clean": {"follower": "rejected_trips"}, "rejected": {"leader": "clean_trips"}}
     lakes = {
         f"{layer}_lake": LakeIOManager(
-            folder=str(settings.lake_folder), asset=f"{layer}_trips", staging=staging, **together
+            folder=str(settings.lake_folder), asset=f"{layer}_trips", staging=staging, **pair
         )
-        for layer, together in (
-            ("raw", {}),
-            ("clean", {"follower": "rejected_trips"}),
-            ("rejected", {"leader": "clean_trips"}),
-        )
+        for layer, pair in pairs.items()
     }
     return {
         "publisher": Publisher(source=settings.source, sample_rows=settings.sample_rows, folder=str(settings.folder)),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
@@ -13,7 +14,7 @@ from taxi_assets.core.month import Month
 from taxi_assets.core.month_file import MonthFile
 from taxi_assets.core.table import Table
 from taxi_assets.datasets.schema import TaxiKind
-from taxi_assets.keys import CODE_VERSION, OWNERS, group, monthly, prefix
+from taxi_assets.keys import CODE_VERSION, INGEST, OWNERS, REPORTS, group, monthly, prefix
 from taxi_assets.publisher.published import Fetched
 from taxi_assets.settings import Settings
 from taxi_assets.sinks.contract import table_metadata
@@ -29,6 +30,8 @@ MONTHS = dg.DagsterType(
     "passed on one by one).",
 )
 """Their type in the graph."""
+FOLLOW_MONTHS = dt.timedelta(days=31 * 13)
+"""How far back sinks follow clean_trips by conditions: a year of corrections, and the publisher's delay."""
 
 
 def each(months: Months) -> list[MonthFile]:
@@ -54,6 +57,7 @@ def monthly_asset(kind: TaxiKind, name: str, settings: Settings, group_name: str
         "partitions_def": monthly(kind),
         "retry_policy": RETRY,
         "backfill_policy": backfill_policy(settings),
+        "automation_condition": follow_upstream(kind, group_name) if settings.automation == "declarative" else None,
         **labels(kind, group_name, layer),
     }
 
@@ -69,6 +73,24 @@ def backfill_policy(settings: Settings) -> dg.BackfillPolicy | None:
     if settings.months_per_run == "all":
         return dg.BackfillPolicy.single_run()
     return dg.BackfillPolicy.multi_run(max_partitions_per_run=int(settings.months_per_run))
+
+
+def follow_upstream(kind: TaxiKind, group_name: str) -> dg.AutomationCondition | None:
+    """The condition of sinks and reports: the upstream month is newer, complete, and passed its blocking checks.
+
+    `eager()` alone considers only the latest time window, a month that is not published yet, and ignores checks. Reports follow
+    the sinks, which have the clean month later than the lake.
+    """
+    if group_name == INGEST:
+        return None
+    window = dg.AutomationCondition.in_latest_time_window
+    condition = (
+        dg.AutomationCondition.eager().replace(window(), window(FOLLOW_MONTHS))
+        & dg.AutomationCondition.all_deps_blocking_checks_passed()
+    )
+    if group_name == REPORTS:
+        condition = condition.ignore(dg.AssetSelection.groups(group(kind, INGEST)))
+    return condition.with_label("follow clean_trips")
 
 
 def metadata(table: Table, upstream: dg.AssetKey | None = None) -> Mapping[str, Any]:

@@ -25,14 +25,10 @@ Problems = tuple[list[str], dict[str, Any]]
 
 @dataclass(frozen=True)
 class MonthCheck:
-    """A check of an asset's month.
+    """A check of an asset's month; the description says when it fails, and what to do.
 
-    Attributes:
-        name: the check's name.
-        description: when it fails, and what to do.
-        look: finds the problems of a month, with the step's resources; of several months in a run the distinct messages are
-            joined.
-        warn: the check does not block; its problems are a warning in the log and in the UI.
+    `look` finds the problems of a month, with the step's resources; of several months in a run the distinct messages are joined.
+    With `warn` the check does not block: its problems are a warning in the log and in the UI.
     """
 
     name: str
@@ -87,13 +83,10 @@ def define_checks(
 
 def _result(check: MonthCheck, found: Mapping[Month, Problems]) -> dg.AssetCheckResult:
     problems = [problem for problems, _ in found.values() for problem in problems]
-    metadata: dict[str, Any] = {
-        str(month): {name: value for name, value in each.items() if name != CAUSES}
-        for month, (_, each) in found.items()
-    }
     causes: dict[str, str] = {}
-    for _, each in found.values():
-        for cause, sentence in each.get(CAUSES, {}).items():
+    metadata: dict[str, Any] = {str(month): about for month, (_, about) in found.items()}
+    for about in metadata.values():
+        for cause, sentence in about.pop(CAUSES, {}).items():
             causes[cause] = f"{causes[cause]} {sentence}" if cause in causes else sentence
     shown = next(iter(metadata.values())) if len(metadata) == 1 else metadata
     return dg.AssetCheckResult(

@@ -74,16 +74,14 @@ def load_raw_month(
     return file
 
 
-_SHOWN = ("unreadable", "source", "location", "version", "sha256", "published_bytes", "generated")
-
-
 def raw_metadata(kind: TaxiKind, file: MonthFile) -> dict[str, Any]:
     """Metadata about the input, for the UI."""
     extra = file.manifest.extra
     new = new_columns_of(kind, extra)
+    shown = ("unreadable", "source", "location", "version", "sha256", "published_bytes", "generated")
     return {
         "rows": file.rows,
-        **{name: extra[name] for name in _SHOWN},
+        **{name: extra[name] for name in shown},
         "published_columns": dg.MetadataValue.json(recorded_columns(extra)["header"]),
         **({NEW_COLUMNS: dg.MetadataValue.json(new)} if new else {}),
     }

@@ -35,7 +35,7 @@ from taxi_assets.core.locks import is_locked
 from taxi_assets.core.month import Month
 from taxi_assets.datasets.schema import KINDS, TaxiKind
 from taxi_assets.definitions import build_defs
-from taxi_assets.keys import job_name, monthly
+from taxi_assets.keys import job_name, months
 from taxi_assets.resources import embedded_postgres, resources
 from taxi_assets.settings import Settings, load_settings
 
@@ -46,19 +46,18 @@ def _kind(options: Namespace, settings: Settings) -> TaxiKind:
     return KINDS[options.kind] if options.kind else settings.taxi_kinds[0]
 
 
-def _require_partitions(kind: TaxiKind, settings: Settings, *months: Month) -> None:
+def _require_partitions(kind: TaxiKind, settings: Settings, *requested: Month) -> None:
     """Raise PermanentError unless the kind is switched on and the months are partitions of it."""
     if kind not in settings.taxi_kinds:
         raise PermanentError(
             f"{kind.name} trips are switched off; to switch them on, set TAXI_KINDS={settings.kinds},{kind.name} in .env or in "
             "the environment."
         )
-    keys = monthly(kind).get_partition_keys()
-    for month in months:
-        if month.key not in keys:
+    first, *_, last = every = months(kind)
+    for month in requested:
+        if month not in every:
             raise PermanentError(
-                f"{month} cannot be loaded: {kind.name} months run from {keys[0][:7]} to {keys[-1][:7]}, the last complete "
-                "month."
+                f"{month} cannot be loaded: {kind.name} months run from {first} to {last}, the last complete month."
             )
 
 
@@ -112,8 +111,8 @@ def _months(options: Namespace) -> tuple[Settings, TaxiKind, list[Month]]:
     """The settings, the kind of taxi, and the months of `--from` and `--to`, both included; by default all partitions."""
     settings = load_settings()
     kind = _kind(options, settings)
-    keys = monthly(kind).get_partition_keys()
-    first, last = Month.parse(options.first or keys[0][:7]), Month.parse(options.last or keys[-1][:7])
+    every = months(kind)
+    first, last = Month.parse(options.first or str(every[0])), Month.parse(options.last or str(every[-1]))
     _require_partitions(kind, settings, first, last)
     if last < first:
         raise PermanentError(f"{first} is after {last}; give the earlier month first.")

@@ -83,7 +83,10 @@ def summary_sql(kind: TaxiKind, month: Month, table: str) -> str:
     boroughs = "\n".join(
         f"      WHEN pulocationid IN ({', '.join(map(str, sorted(ids)))}) THEN '{name}'" for name, ids in zones.items()
     )
-    summed = {name: _sum_of(columns) for name, columns in summed_columns(kind).items()}
+    summed = {
+        name: " + ".join(f"COALESCE(SUM({column}), 0)" for column in columns) or "0.0"
+        for name, columns in summed_columns(kind).items()
+    }
     passengers = summed.pop("passengers")
     sums = ",\n".join(f"  ROUND({total}, 2) AS {name}" for name, total in summed.items())
     return f"""\
@@ -107,10 +110,6 @@ def summed_columns(kind: TaxiKind) -> dict[str, tuple[str, ...]]:
     of = kind.measures
     single = {"passengers": of.passengers, "miles": of.distance, "fares": of.fare, "tips": of.tip}
     return {**{name: (column,) if column else () for name, column in single.items()}, "revenue": of.total}
-
-
-def _sum_of(columns: tuple[str, ...]) -> str:
-    return " + ".join(f"COALESCE(SUM({column}), 0)" for column in columns) or "0.0"
 
 
 def as_summary(found: pa.Table | pd.DataFrame) -> pa.Table:

@@ -48,12 +48,9 @@ class SinkState:
 
 
 def render(profile: MonthProfile, *, earlier: Sequence[MonthProfile] = (), sinks: Sequence[SinkState] = ()) -> str:
-    """Return the report as HTML, well-formed as XML too.
+    """Return the report as HTML, well-formed as XML too; without `sinks`, their section is left out.
 
-    Args:
-        profile: the month.
-        earlier: profiles to compare it with, in any order; those of another kind or month of the year are left out.
-        sinks: the comparison of each sink with the clean month; if empty, the section is left out.
+    `earlier` are profiles to compare it with, in any order; those of another kind or month of the year are left out.
     """
     others = [q for q in earlier if q.kind == profile.kind and q.month[5:] == profile.month[5:]]
     before = [q for q in others if q.month < profile.month and q.totals.trips]

@@ -75,9 +75,7 @@ class MonthStatus(MonthGraph):
     def read(
         self, months: Sequence[Month] | None = None, unreadable: dict[str, TaxiError] | None = None
     ) -> dict[Month, MonthRecord]:
-        """Read the records of the months; by default of every month that is recorded or being loaded.
-
-        With `unreadable`, assets that cannot be read are left out and added to it, with the reason.
+        """Read the records of the months, as `read_manifests` does; by default of every month that is recorded or being loaded.
 
         Raises:
             TaxiError: the lake or a sink cannot be read.

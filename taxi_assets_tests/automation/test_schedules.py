@@ -1,3 +1,4 @@
+# ruff: noqa: F401, F811 - pytest finds fixtures by their imported names
 """Schedules check before they launch, launch few runs and list the rest; deadlines are about the newest published month."""
 
 import dataclasses
@@ -24,13 +25,7 @@ from taxi_assets.settings import Settings
 from taxi_assets.status.decide import Decision, State
 from taxi_assets.status.plan import ATTEMPTS
 from taxi_assets.status.probing import ProbeResults
-from taxi_assets_tests.loaded_months import BEFORE, NEWEST, OLDER, Loaded, loaded_months
-
-
-@pytest.fixture(scope="module")
-def loaded(tmp_path_factory):
-    with loaded_months(tmp_path_factory.mktemp("loaded")) as made:
-        yield made
+from taxi_assets_tests.loaded_months import BEFORE, NEWEST, OLDER, Loaded, loaded
 
 
 def keys(requests: list[dg.RunRequest]) -> list[str]:
