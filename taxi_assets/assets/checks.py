@@ -24,8 +24,6 @@ from taxi_assets.reports.daily_summary import KEY, as_summary, require_reconcile
 from taxi_assets.settings import Settings
 from taxi_assets.sinks.several import SeveralSinks
 
-RAW_SCHEMA = "raw_has_rows_and_known_schema"
-CLEAN_RULES = "clean_keeps_only_wanted_trips"
 NO_ROW_LOST = "raw_equals_clean_plus_rejected"
 MATCHES = "{sink}_matches_clean"
 SUMMARY_WHOLE = "daily_summary_is_in_every_sink"
@@ -129,7 +127,7 @@ def month_checks(kind: TaxiKind, settings: Settings) -> Iterable[dg.AssetChecksD
         "raw_trips",
         {"raw_lake"},
         MonthCheck(
-            RAW_SCHEMA,
+            "raw_has_rows_and_known_schema",
             "Fails if the published file is empty, mostly unreadable, or in columns that are not known. Look at the "
             "publisher's file before loading it.",
             lambda month, io: raw_has_rows(kind, month, io.raw_lake.read(kind.raw_table, month)),
@@ -141,7 +139,7 @@ def month_checks(kind: TaxiKind, settings: Settings) -> Iterable[dg.AssetChecksD
         "clean_trips",
         lakes,
         MonthCheck(
-            CLEAN_RULES,
+            "clean_keeps_only_wanted_trips",
             "Fails if a trip that the rules reject is in the clean month (no passengers, or a pickup in another month).",
             lambda month, io: clean_is_clean(kind, month, io.clean_lake.read(kind.table, month)),
         ),

@@ -46,7 +46,6 @@ SUMMARY_COLUMNS = (
 SUMMARY_NAMES = [column.name for column in SUMMARY_COLUMNS]
 KEY = SUMMARY_NAMES[:3]
 
-_MONEY_AND_MILES = ("miles", "fares", "tips", "revenue")
 _CENT = 0.005
 """Each row's sums are rounded to the hundredth, so a column may be off by half of one a row."""
 
@@ -197,7 +196,7 @@ def summary_type() -> dg.DagsterType:
             PandasColumn.categorical_column("borough", set(BOROUGH_NAMES), non_nullable=True),
             PandasColumn.integer_column("trips", min_value=1, non_nullable=True),
             PandasColumn.integer_column("passengers", min_value=0, non_nullable=True),
-            *(PandasColumn.float_column(name, non_nullable=True) for name in _MONEY_AND_MILES),
+            *(PandasColumn.float_column(name, non_nullable=True) for name in SUMMARY_NAMES[5:]),
         ]
         return create_dagster_pandas_dataframe_type(
             "DailySummary",

@@ -8,7 +8,7 @@ import pytest
 
 from taxi_assets.assets.clean_trips import cleaning_config
 from taxi_assets.assets.month_check import MonthCheck, define_checks
-from taxi_assets.assets.month_warnings import FEW_REJECTED, few_rejected, few_trips_are_rejected
+from taxi_assets.assets.month_warnings import few_rejected
 from taxi_assets.core.manifest import Manifest
 from taxi_assets.core.month import Month
 from taxi_assets.datasets.rules import RULES, CleaningRules
@@ -116,11 +116,6 @@ def test_some_checks_of_an_asset_can_be_selected():
     with dg.DagsterInstance.ephemeral() as instance:
         result = job.execute_in_process(instance=instance, partition_key="2026-06-01")
     assert [(each.check_name, each.passed) for each in result.get_asset_check_evaluations()] == [("good", True)]
-
-
-def test_the_check_of_rejected_trips_only_warns():
-    check = few_trips_are_rejected(YELLOW)
-    assert (check.name, check.warn) == (FEW_REJECTED, True)
 
 
 def test_the_run_config_has_the_settings_as_defaults():
