@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,19 +12,20 @@ import dagster as dg
 from taxi_assets.assets.checks import month_checks
 from taxi_assets.assets.clean_trips import clean_trips_asset
 from taxi_assets.assets.daily import daily_asset
-from taxi_assets.assets.dimensions import dimension_assets, dimension_checks
-from taxi_assets.assets.jobs import load_month
+from taxi_assets.assets.dimensions import dimension_asset, dimension_check, dimensions
 from taxi_assets.assets.publisher import publisher_asset
 from taxi_assets.assets.raw_trips import raw_trips_asset
-from taxi_assets.assets.reports import report_assets
-from taxi_assets.assets.sinks import sink_assets
+from taxi_assets.assets.reports import daily_summary_asset, month_report_asset
+from taxi_assets.assets.sinks import sink_asset, sinks
 from taxi_assets.assets.views import view_assets
 from taxi_assets.automation.alerts import alerts_sensor
-from taxi_assets.automation.audit import audit_jobs, audit_schedule
-from taxi_assets.automation.deadlines import check_keys, deadline_checks, deadline_job, deadline_schedule
+from taxi_assets.automation.audit import audit_job, audit_schedule
+from taxi_assets.automation.deadlines import deadline_checks, deadline_job, deadline_schedule
 from taxi_assets.automation.housekeeping import housekeeping_job, housekeeping_schedule
+from taxi_assets.automation.jobs import load_month
 from taxi_assets.automation.schedules import monthly_schedule, reconciliation
-from taxi_assets.automation.sensors import new_months_sensor, sinks_follow, with_conditions
+from taxi_assets.automation.sensors import new_months_sensor, sinks_follow
+from taxi_assets.datasets.schema import TaxiKind
 from taxi_assets.executors import executor
 from taxi_assets.resources import resource_definitions
 from taxi_assets.settings import Settings, load_settings
@@ -39,51 +40,36 @@ def build_defs(
     for category in (dg.BetaWarning, dg.PreviewWarning):
         warnings.filterwarnings("ignore", category=category, module="dagster|taxi_assets")
     settings = settings or load_settings()
-    kinds = settings.taxi_kinds
-    declarative = settings.automation == "declarative"
+    kinds, declarative = settings.taxi_kinds, settings.automation == "declarative"
+    loads = (publisher_asset, raw_trips_asset, clean_trips_asset, daily_summary_asset, month_report_asset)
     assets = [
-        asset
-        for kind in kinds
-        for asset in (
-            raw_trips_asset(kind, settings),
-            clean_trips_asset(kind, settings),
-            *sink_assets(kind, settings),
-            *report_assets(kind, settings),
-        )
-    ]
-    daily_assets = [daily_asset(kind, settings) for kind in kinds if settings.daily]
-    checks = [check for kind in kinds for check in (*month_checks(kind, settings), deadline_checks(kind, settings))]
-    jobs = [
-        job
-        for kind in kinds
-        for job in (load_month(kind, settings, without=check_keys(kind, settings)), deadline_job(kind, settings))
-    ]
-    schedules = [
-        make(kind, settings)
-        for kind in kinds
-        for make in (monthly_schedule, reconciliation, deadline_schedule, audit_schedule)
-    ]
-    assets = [
-        *(with_conditions(kinds, assets) if declarative else assets),
-        *daily_assets,
-        *dimension_assets(settings),
+        *_of_each_kind(settings, *loads, *([daily_asset] if settings.daily else [])),
+        *(sink_asset(sink, kind, settings) for kind in kinds for sink in sinks(settings)),
+        *(dimension_asset(each, settings) for each in dimensions(settings)),
         view_assets(settings),
     ]
-    sources = [publisher_asset(kind, settings) for kind in kinds]
+    schedules = _of_each_kind(settings, monthly_schedule, reconciliation, deadline_schedule, audit_schedule)
     return dg.Definitions(
-        assets=_with_code_references([*sources, *assets], settings),
-        asset_checks=[*checks, *dimension_checks(settings)],
-        jobs=[*jobs, *audit_jobs(kinds, settings), housekeeping_job(settings)],
+        assets=_with_code_references(assets, settings),
+        asset_checks=[
+            *(check for kind in kinds for check in month_checks(kind, settings)),
+            *_of_each_kind(settings, deadline_checks),
+            *map(dimension_check, dimensions(settings)),
+        ],
+        jobs=[*_of_each_kind(settings, load_month, deadline_job, audit_job), housekeeping_job(settings)],
         schedules=[*schedules, housekeeping_schedule(settings)],
         sensors=[
-            *(new_months_sensor(kind, settings) for kind in kinds),
-            *(sinks_follow(kind, settings) for kind in kinds if declarative),
+            *_of_each_kind(settings, new_months_sensor, *([sinks_follow] if declarative else [])),
             alerts_sensor(settings),
         ],
         resources={**resource_definitions(settings), **(resource_overrides or {})},
         loggers={"console": dg.colored_console_logger, "terminal": dg.LoggerDefinition(terminal_logger)},
         executor=executor(settings),
     )
+
+
+def _of_each_kind(settings: Settings, *factories: Callable[[TaxiKind, Settings], Any]) -> list[Any]:
+    return [make(kind, settings) for kind in settings.taxi_kinds for make in factories]
 
 
 def _with_code_references(assets: Sequence[dg.AssetsDefinition | dg.SourceAsset], settings: Settings) -> Sequence[Any]:

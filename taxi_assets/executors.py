@@ -15,9 +15,6 @@ from taxi_assets.settings import Settings
 if TYPE_CHECKING:
     from celery import Celery
 
-HEARTBEAT_SECONDS = 10
-"""Interval of the search for steps whose worker is lost."""
-
 
 def executor(settings: Settings) -> dg.ExecutorDefinition:
     """Return the executor.
@@ -61,7 +58,7 @@ def celery_config(settings: Settings) -> dict[str, Any]:
             "result_expires": 86_400,  # seconds; a run reads the results of its steps within a second
             "broker_transport_options": {
                 "visibility_timeout": settings.celery_redeliver_seconds,
-                "unacked_restore_interval": HEARTBEAT_SECONDS,
+                "unacked_restore_interval": 10,  # seconds between two searches for steps whose worker is lost
                 "unacked_restore_throttle": 1,
             },
         },

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dagster as dg
 
+from taxi_assets.core.month import Month
 from taxi_assets.datasets.schema import TaxiKind
 
 OWNERS = ["team:taxi-data"]
@@ -67,6 +68,11 @@ def monthly(kind: TaxiKind) -> dg.MonthlyPartitionsDefinition:
     return dg.MonthlyPartitionsDefinition(
         start_date=f"{year}-{month:02d}-01", timezone="America/New_York", end_offset=0
     )
+
+
+def months(kind: TaxiKind) -> list[Month]:
+    """The months of these partitions, oldest first."""
+    return [Month.parse(partition) for partition in monthly(kind).get_partition_keys()]
 
 
 def daily(kind: TaxiKind) -> dg.DailyPartitionsDefinition:

@@ -54,15 +54,12 @@ def resources(settings: Settings) -> dict[str, Any]:
         postgres = PostgresIOManager(url=settings.postgres_url.get_secret_value(), **tables)
     else:
         postgres = EmbeddedPostgresIOManager(folder=str(embedded_postgres(settings).folder), **tables)
+    pairs = {"raw": {}, "clean": {"follower": "rejected_trips"}, "rejected": {"leader": "clean_trips"}}
     lakes = {
         f"{layer}_lake": LakeIOManager(
-            folder=str(settings.lake_folder), asset=f"{layer}_trips", staging=staging, **together
+            folder=str(settings.lake_folder), asset=f"{layer}_trips", staging=staging, **pair
         )
-        for layer, together in (
-            ("raw", {}),
-            ("clean", {"follower": "rejected_trips"}),
-            ("rejected", {"leader": "clean_trips"}),
-        )
+        for layer, pair in pairs.items()
     }
     return {
         "publisher": Publisher(source=settings.source, sample_rows=settings.sample_rows, folder=str(settings.folder)),
@@ -84,8 +81,7 @@ def resource_definitions(settings: Settings) -> dict[str, Any]:
         shown["postgres"] = with_variable(shown["postgres"], "url", "TAXI_POSTGRES_URL")
     if "{" in settings.source:  # an address, which may contain a password or a token
         shown["publisher"] = with_variable(shown["publisher"], "source", "TAXI_SOURCE")
-    key_file = str(settings.gcp_key_file) if settings.gcp_key_file else None
-    return {**shown, "gcs": gcs_resource(key_file), "bigquery": bigquery_resource(settings, key_file)}
+    return {**shown, **resources_of_others(settings)}
 
 
 def with_variable(resource: Any, field: str, variable: str) -> dg.ResourceDefinition:
@@ -126,20 +122,15 @@ def dimension_io_manager(settings: Settings) -> dg.IOManagerDefinition:
     return dimensions
 
 
-def gcs_resource(key_file: str | None) -> dg.ResourceDefinition:
-    """Cloud Storage for assets of other projects."""
+def resources_of_others(settings: Settings) -> dict[str, dg.ResourceDefinition]:
+    """Cloud Storage and BigQuery for assets of other projects."""
+    key_file = str(settings.gcp_key_file) if settings.gcp_key_file else None
 
     @dg.resource(description="dagster-gcp's GCSResource, with the account of TAXI_GCP_KEY_FILE or at an emulator.")
     def gcs(_: dg.InitResourceContext) -> GCSResource:
         from taxi_assets.sinks.storage.resource import Storage  # slow to import
 
         return Storage(key_file=key_file)
-
-    return gcs
-
-
-def bigquery_resource(settings: Settings, key_file: str | None) -> dg.ResourceDefinition:
-    """BigQuery for assets of other projects."""
 
     @dg.resource(description="dagster-gcp's BigQueryResource, with the project, location and account of the settings.")
     def bigquery(_: dg.InitResourceContext) -> BigQueryResource:
@@ -152,4 +143,4 @@ def bigquery_resource(settings: Settings, key_file: str | None) -> dg.ResourceDe
             api_endpoint=settings.bigquery_endpoint,
         )
 
-    return bigquery
+    return {"gcs": gcs, "bigquery": bigquery}

@@ -7,7 +7,8 @@ values come from, and what paths are relative to, is in `core.home`; which addre
 from __future__ import annotations
 
 import re
-from functools import cached_property
+from collections.abc import Callable, Mapping
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,133 +24,77 @@ from taxi_assets.publisher.file_settings import FileSettings
 from taxi_assets.publisher.source import PUBLISHERS, address_scheme, require_source
 
 
+def _require_brokers(urls: str) -> None:
+    for url in re.split(r";(?=[a-z+]+://)", urls):  # several are separated by semicolons
+        require_url(url, path=False)
+
+
+_ADDRESSES: Mapping[str, Callable[[str], None]] = {
+    "postgres_url": require_postgres_address,
+    "celery_broker": _require_brokers,
+    "celery_backend": _require_brokers,
+    "alert_webhook": partial(require_url, schemes=("http", "https")),
+    "smtp_url": partial(require_url, schemes=("smtp", "smtps"), path=False),
+    "ui_url": partial(require_url, schemes=("http", "https")),
+    "git_url": require_git_host,
+}
+"""What checks the settings that are addresses; no message contains a part of one."""
+
+
 class Settings(HomeSettings, CleaningRules, FileSettings):
-    """All settings, one field per variable: `source` is TAXI_SOURCE. Those of the cleaning rules are in `datasets.rules`, and
-    those about other tools' files in `publisher.file_settings`."""
+    """All settings, one field per variable: `source` is TAXI_SOURCE. `.env.example` says what each means. Those of the cleaning
+    rules are in `datasets.rules`, those about other tools' files in `publisher.file_settings`."""
 
-    profile: Literal["local", "gcp"] = Field(
-        "local",
-        description="Where months go: `local` (embedded Postgres, a directory "
-        "as bucket, DuckDB) or `gcp` (Postgres by URL, a bucket, BigQuery).",
-    )
-    kinds: str = Field("yellow", description="Datasets, separated by commas: yellow, green, fhv, fhvhv.")
-    source: str = Field(
-        "tlc",
-        repr=False,  # an address may contain a password or a token
-        description="Where months come from: `tlc`, `datatalks`, `sample`, or an https address or path "
-        "(also gs://, s3://) with {month}, or {year} and {month_number} (and {kind}) in it; also a folder of part files.",
-    )
-    sample_rows: int = Field(100_000, ge=1, description="Rows of a generated month (TAXI_SOURCE=sample).")
-    zones: str | None = Field(
-        None,
-        repr=False,  # as above
-        description="Path or https address of the taxi zone lookup, taxi_zone_lookup.csv; unset: the one that the source "
-        "publishes, if it does.",
-    )
-    fhv_bases: str | None = Field(
-        None,
-        repr=False,  # as above
-        description="Path or https address of a CSV with the bases of for-hire vehicles (base_number, base_name); unset: none.",
-    )
-    zone_outlines: str | None = Field(
-        None,
-        repr=False,  # as above
-        description="Path or https address of the outlines of the taxi zones, GeoJSON in degrees (WGS 84), by which trips with "
-        "coordinates get zone ids; unset: none do.",
-    )
-    executor: Literal["in_process", "multiprocess", "celery"] = Field(
-        "in_process",
-        description="How a run executes its steps: in its own process, in one process per step, or on Celery workers, "
-        "which share the lake, the bucket and the Postgres server.",
-    )
-    celery_broker: SecretStr | None = Field(
-        None, description="Queue of the steps for Celery workers: redis://:password@host:6379/0 (rediss:// for TLS)."
-    )
-    celery_backend: SecretStr | None = Field(None, description="Where Celery workers store results; unset: the broker.")
-    celery_redeliver_seconds: int = Field(
-        1800,
-        ge=10,
-        description="Seconds after which the step of a lost worker is given to another worker; must exceed the longest step.",
-    )
-    months_per_run: str = Field("1", description="Number of months per backfill run, or `all`.")
+    profile: Literal["local", "gcp"] = "local"
+    kinds: str = "yellow"
+    # Not shown, as addresses may contain a password or a token:
+    source: str = Field("tlc", repr=False)
+    zones: str | None = Field(None, repr=False)
+    fhv_bases: str | None = Field(None, repr=False)
+    zone_outlines: str | None = Field(None, repr=False)
+    sample_rows: int = Field(100_000, ge=1)
 
-    postgres_url: SecretStr | None = Field(
-        None,
-        description="Your own server, postgresql://user:password@host/database; "
-        "unset in the local profile: the embedded one.",
-    )
-    postgres_schema: str = Field(
-        "ny_taxi", pattern=r"^[a-z_][a-z0-9_]{0,62}$", description="Postgres schema of the tables."
-    )
+    executor: Literal["in_process", "multiprocess", "celery"] = "in_process"
+    celery_broker: SecretStr | None = None
+    celery_backend: SecretStr | None = None
+    celery_redeliver_seconds: int = Field(1800, ge=10)
+    months_per_run: str = "1"
 
-    bucket: str | None = Field(
-        None, description="gs://name or a directory; unset in the local profile: TAXI_HOME/bucket."
-    )
-    object_template: str = Field(
-        "nyc_taxi_data/{kind}_tripdata_{month}.parquet", description="Name of a month's object; {month} is required."
-    )
-    dataset_prefix: str = Field(
-        "nyc_taxi_data/{kind}_tripdata_by_day", description="Prefix of the dataset in day folders."
-    )
-    daily: bool = Field(
-        False,
-        description="Whether to define gcs_daily, one object per day. Off by default: its partitions are days, and "
-        "`dagster asset materialize --select '*' --partition` accepts assets of one partitions definition only.",
-    )
-    daily_template: str = Field(
-        "{year}/{month}/{day}/daily-trips.parquet", description="Name of a day's object (gcs_daily)."
-    )
-    lake: str | None = Field(
-        None, description="Directory of the raw, clean and rejected months that assets pass on; unset: TAXI_HOME/lake."
-    )
+    postgres_url: SecretStr | None = None
+    postgres_schema: str = Field("ny_taxi", pattern=r"^[a-z_][a-z0-9_]{0,62}$")
 
-    bigquery_project: str | None = Field(
-        None,
-        description="Google Cloud project of the warehouse; unset in the local "
-        "profile: DuckDB in TAXI_HOME/warehouse.duckdb.",
-    )
-    dataset: str = Field(
-        "ny_taxi", pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", description="Dataset (schema) of the warehouse."
-    )
-    bigquery_location: str = Field("US", description="Location of the BigQuery dataset.")
-    bigquery_endpoint: str | None = Field(None, description="Address of a BigQuery emulator; unset: Google's.")
-    gcp_key_file: Path | None = Field(None, description="Service account key; unset: Application Default Credentials.")
+    bucket: str | None = None
+    object_template: str = "nyc_taxi_data/{kind}_tripdata_{month}.parquet"
+    dataset_prefix: str = "nyc_taxi_data/{kind}_tripdata_by_day"
+    # Off by default: the partitions of gcs_daily are days, and `dagster asset materialize --select '*' --partition` accepts only
+    # assets of one partitions definition.
+    daily: bool = False
+    daily_template: str = "{year}/{month}/{day}/daily-trips.parquet"
+    lake: str | None = None
 
-    automation: Literal["off", "on", "declarative"] | None = Field(
-        None,
-        description="`on`: schedules and sensors are on by default; `declarative`: they are on, and sinks follow clean_trips by "
-        "automation conditions; unset: off in the local profile, on in the gcp profile. Each can be switched in the UI.",
-    )
-    sensor_seconds: int = Field(600, ge=5, description="Polling interval of the new-month sensor, in seconds.")
-    monthly_cron: str = Field(
-        "0 7 20 * *", description="When the newest published month is loaded (cron, New York time)."
-    )
-    reconcile_cron: str = Field(
-        "0 6 * * *", description="When missing, failed and outdated months are reloaded (cron, New York time)."
-    )
-    reconcile_months: int = Field(24, ge=1, description="Number of newest months that reconciliation loads if missing.")
-    reconcile_runs: int = Field(
-        5, ge=1, description="Maximum number of runs launched by one reconciliation; remaining months are logged."
-    )
-    audit_cron: str = Field(
-        "0 3 * * 0", description="When loaded months are measured in every sink (cron, New York time)."
-    )
-    audit_months: int = Field(50, ge=1, description="Maximum number of months that one audit measures.")
-    repair: bool = Field(
-        False, description="Whether months that an audit found to differ from the lake are loaded again."
-    )
-    deadline_days: int = Field(
-        7, ge=0, description="Days after publication by which every sink must have the newest month."
-    )
-    alert_webhook: SecretStr | None = Field(None, description="URL that alerts are posted to, in Slack's format.")
-    smtp_url: SecretStr | None = Field(
-        None, description="Mail server for alerts: smtp://user:password@host:587 or smtps://host:465."
-    )
-    alert_email: str | None = Field(None, description="Email addresses that receive alerts, separated by commas.")
-    alert_repeat_hours: float = Field(24, gt=0, description="Minimum hours between repeats of an alert.")
-    ui_url: str = Field("http://127.0.0.1:3000", description="URL of the Dagster UI, for links in alerts.")
-    git_url: str | None = Field(None, description="URL of this repository at a git host, for the UI's links to code.")
-    git_ref: str = Field("main", description="Branch, tag or commit that these links show.")
+    bigquery_project: str | None = None
+    dataset: str = Field("ny_taxi", pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")
+    bigquery_location: str = "US"
+    bigquery_endpoint: str | None = None
+    gcp_key_file: Path | None = None
+
+    automation: Literal["off", "on", "declarative"] | None = None
+    sensor_seconds: int = Field(600, ge=5)
+    monthly_cron: str = "0 7 20 * *"
+    reconcile_cron: str = "0 6 * * *"
+    reconcile_months: int = Field(24, ge=1)
+    reconcile_runs: int = Field(5, ge=1)
+    audit_cron: str = "0 3 * * 0"
+    audit_months: int = Field(50, ge=1)
+    repair: bool = False
+    deadline_days: int = Field(7, ge=0)
+    alert_webhook: SecretStr | None = None
+    smtp_url: SecretStr | None = None
+    alert_email: str | None = None
+    alert_repeat_hours: float = Field(24, gt=0)
+    ui_url: str = "http://127.0.0.1:3000"
+    git_url: str | None = None
+    git_ref: str = "main"
 
     @field_validator("object_template")
     @classmethod
@@ -214,31 +159,12 @@ class Settings(HomeSettings, CleaningRules, FileSettings):
             ) from None
         return value
 
-    @field_validator("postgres_url")
-    @classmethod
-    def _postgres_address(cls, value: SecretStr | None) -> SecretStr | None:
-        if value is not None:
-            require_postgres_address(value.get_secret_value())
-        return value
-
-    @field_validator("git_url")
-    @classmethod
-    def _git_host(cls, value: str | None) -> str | None:
-        if value:
-            require_git_host(value)
-        return value
-
-    @field_validator("alert_webhook", "smtp_url", "ui_url", "celery_broker", "celery_backend")
+    @field_validator(*_ADDRESSES)
     @classmethod
     def _address(cls, value: str | SecretStr | None, info: ValidationInfo) -> str | SecretStr | None:
-        if url := value.get_secret_value() if isinstance(value, SecretStr) else value:
-            if info.field_name in ("celery_broker", "celery_backend"):  # several are separated by semicolons
-                for each in re.split(r";(?=[a-z+]+://)", url):
-                    require_url(each, path=False)
-            elif info.field_name == "smtp_url":
-                require_url(url, ("smtp", "smtps"), path=False)
-            else:
-                require_url(url, ("http", "https"))
+        if value:
+            url = value.get_secret_value() if isinstance(value, SecretStr) else value
+            _ADDRESSES[str(info.field_name)](url)
         return value
 
     @field_validator("alert_email")
@@ -256,41 +182,34 @@ class Settings(HomeSettings, CleaningRules, FileSettings):
 
     @model_validator(mode="after")
     def _kinds_do_not_share_names(self) -> Settings:
-        if "," in self.kinds:
-            shared = [
-                name
-                for name in ("object_template", "dataset_prefix", "daily_template")
-                if "{kind}" not in getattr(self, name)
-            ]
-            if shared and (self.daily or shared != ["daily_template"]):
-                names = ", ".join(f"TAXI_{name.upper()}" for name in shared)
-                raise ValueError(
-                    f"with several TAXI_KINDS, {names} must contain {{kind}}; otherwise one kind would overwrite another"
-                )
+        names = ("object_template", "dataset_prefix", *(["daily_template"] if self.daily else []))
+        shared = [f"TAXI_{name.upper()}" for name in names if "{kind}" not in getattr(self, name)]
+        if shared and "," in self.kinds:
+            raise ValueError(
+                f"with several TAXI_KINDS, {', '.join(shared)} must contain {{kind}}; otherwise one kind would overwrite another"
+            )
         return self
 
     @model_validator(mode="after")
     def _cloud_is_complete(self) -> Settings:
-        if self.profile == "gcp":
-            missing = [
-                f"TAXI_{name.upper()}"
-                for name in ("postgres_url", "bucket", "bigquery_project")
-                if getattr(self, name) is None
-            ]
-            if missing:
-                raise ValueError(f"TAXI_PROFILE=gcp needs {', '.join(missing)}")
+        missing = self._unset("postgres_url", "bucket", "bigquery_project")
+        if missing and self.profile == "gcp":
+            raise ValueError(f"TAXI_PROFILE=gcp needs {missing}")
         return self
 
     @model_validator(mode="after")
     def _celery_is_complete(self) -> Settings:
-        if self.executor == "celery":
-            missing = [f"TAXI_{n.upper()}" for n in ("celery_broker", "postgres_url") if getattr(self, n) is None]
-            if missing:
-                raise ValueError(
-                    f"TAXI_EXECUTOR=celery needs {', '.join(missing)}: the broker, and a Postgres server that every worker "
-                    "can reach (the embedded one serves one machine only)"
-                )
+        missing = self._unset("celery_broker", "postgres_url")
+        if missing and self.executor == "celery":
+            raise ValueError(
+                f"TAXI_EXECUTOR=celery needs {missing}: the broker, and a Postgres server that every worker can reach (the "
+                "embedded one serves one machine only)"
+            )
         return self
+
+    def _unset(self, *names: str) -> str:
+        """Return the variables of those settings that are not set."""
+        return ", ".join(f"TAXI_{name.upper()}" for name in names if getattr(self, name) is None)
 
     @cached_property
     def taxi_kinds(self) -> tuple[TaxiKind, ...]:

@@ -30,15 +30,9 @@ def terminal_logger(_: Any) -> logging.Logger:
 
 def _is_shown(record: logging.LogRecord) -> bool:
     """Return whether a record is a message, or a step that is to be retried: other events of Dagster are for its UI."""
-    event = _meta(record).get("dagster_event")
-    if event:
+    if event := getattr(record, "dagster_meta", {}).get("dagster_event"):
         return event.is_step_up_for_retry
     return record.levelno >= logging.INFO and "Not executing." not in record.getMessage()
-
-
-def _meta(record: logging.LogRecord) -> dict[str, Any]:
-    """Return what Dagster's log manager added to a record."""
-    return getattr(record, "dagster_meta", {})
 
 
 class _Terminal(logging.StreamHandler):
@@ -62,7 +56,7 @@ class _Terminal(logging.StreamHandler):
 
 class _Line(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
-        meta = _meta(record)
+        meta: dict[str, Any] = getattr(record, "dagster_meta", {})  # what Dagster's log manager added
         level = "warning: " if record.levelno == logging.WARNING else ""
         message = meta.get("orig_message", record.getMessage())
         if event := meta.get("dagster_event"):

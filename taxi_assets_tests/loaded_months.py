@@ -79,3 +79,9 @@ def loaded_months(home: Path) -> Generator[Loaded, None, None]:
                 yield Loaded(publisher, instance, defs, settings)
         finally:
             EmbeddedPostgres(home / ".taxi" / "postgres").remove()
+
+
+@pytest.fixture(scope="module")
+def loaded(tmp_path_factory: pytest.TempPathFactory) -> Generator[Loaded]:
+    with loaded_months(tmp_path_factory.mktemp("loaded")) as made:
+        yield made

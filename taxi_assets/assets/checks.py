@@ -4,8 +4,7 @@ They block: if one fails, the assets downstream are not materialized, and the ru
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Iterable
 
 import dagster as dg
 
@@ -25,11 +24,6 @@ from taxi_assets.reports.daily_summary import KEY, as_summary, require_reconcile
 from taxi_assets.settings import Settings
 from taxi_assets.sinks.several import SeveralSinks
 
-if TYPE_CHECKING:
-    import pyarrow as pa
-
-RAW_SCHEMA = "raw_has_rows_and_known_schema"
-CLEAN_RULES = "clean_keeps_only_wanted_trips"
 NO_ROW_LOST = "raw_equals_clean_plus_rejected"
 MATCHES = "{sink}_matches_clean"
 SUMMARY_WHOLE = "daily_summary_is_in_every_sink"
@@ -46,9 +40,9 @@ def raw_has_rows(kind: TaxiKind, month: Month, raw: MonthFile) -> Problems:
         for field in kind.raw_schema
         if types.get(field.name, None if field.name in required else field.type) != field.type
     ]
-    problems = [f"{month}: raw_trips has {', '.join(wrong)} missing or of another type; materialize it again."] * bool(
-        wrong
-    )
+    problems = []
+    if wrong:
+        problems.append(f"{month}: raw_trips has {', '.join(wrong)} missing or of another type; materialize it again.")
     if raw.rows == 0:
         problems.append(f"{month}: no rows.")
     elif unreadable > raw.rows / 2:
@@ -94,48 +88,35 @@ def same_month(month: Month, sink: str, expected: Manifest | None, found: Manife
         return [f"{month}: there is no clean month to compare {sink} with; materialize clean_trips."], {}
     if found is None:
         return [f"{month}: {sink} has no such month."], {}
-    compared = {
-        "expected": expected.compared(),
-        "found": found.compared(),
-    }
     return [
         f"{month}: {sink} has {name} {_shown(found.value(name))}, clean_trips has {_shown(expected.value(name))}."
         for name in expected.differences(found)
-    ], compared
+    ], {"expected": expected.compared(), "found": found.compared()}
 
 
 def _shown(value: object) -> str:
     return f"{value:,.2f}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else str(value)
 
 
-def summary_is_whole(kind: TaxiKind, month: Month, clean: Manifest | None, held: Mapping[str, "pa.Table"]) -> Problems:
+def summary_is_whole(kind: TaxiKind, month: Month, clean: Manifest | None, sinks: SeveralSinks) -> Problems:
     """Each place holds the same summary, which adds up to the clean month: every trip and every dollar once."""
     if clean is None:
         return [f"{month}: there is no clean month to compare the summary with; materialize clean_trips."], {}
-    problems = []
-    first, *others = held
-    for place, summary in held.items():
+    table, order = summary_table(kind), [(name, "ascending") for name in KEY]
+    problems, held = [], {}
+    for place, sink in sinks.parts.items():
+        found = sink.read(table, month).to_arrow() if sink.measure(table, month) else summary_schema().empty_table()
+        held[place] = as_summary(found).sort_by(order)
         try:
-            require_reconciled(kind, summary, clean, month)
+            require_reconciled(kind, held[place], clean, month)
         except PermanentError as error:
             problems.append(f"{place}: {error}")
-    problems += [
-        f"{month}: {place} and {first} hold different rows."
-        for place in others
-        if not problems and not held[place].equals(held[first])
-    ]
+    first, *others = held
+    if not problems:
+        problems = [
+            f"{month}: {each} and {first} hold different rows." for each in others if not held[each].equals(held[first])
+        ]
     return problems, {f"{place}_rows": summary.num_rows for place, summary in held.items()}
-
-
-def held(summary: SeveralSinks, kind: TaxiKind, month: Month) -> dict[str, "pa.Table"]:
-    """The month's summary as each part of the sink holds it; without rows where it has no such month."""
-    table, order = summary_table(kind), [(name, "ascending") for name in KEY]
-    found = {}
-    for name, sink in summary.parts.items():
-        measured = sink.measure(table, month)
-        rows = sink.read(table, month).to_arrow() if measured else summary_schema().empty_table()
-        found[name] = as_summary(rows).sort_by(order)
-    return found
 
 
 def month_checks(kind: TaxiKind, settings: Settings) -> Iterable[dg.AssetChecksDefinition]:
@@ -144,46 +125,44 @@ def month_checks(kind: TaxiKind, settings: Settings) -> Iterable[dg.AssetChecksD
     yield define_checks(
         kind,
         "raw_trips",
+        {"raw_lake"},
         MonthCheck(
-            RAW_SCHEMA,
+            "raw_has_rows_and_known_schema",
             "Fails if the published file is empty, mostly unreadable, or in columns that are not known. Look at the "
             "publisher's file before loading it.",
-            frozenset({"raw_lake"}),
-            lambda month, io: raw_has_rows(kind, month, io["raw_lake"].read(kind.raw_table, month)),
+            lambda month, io: raw_has_rows(kind, month, io.raw_lake.read(kind.raw_table, month)),
         ),
         *raw_warnings(kind, settings),
     )
     yield define_checks(
         kind,
         "clean_trips",
+        lakes,
         MonthCheck(
-            CLEAN_RULES,
+            "clean_keeps_only_wanted_trips",
             "Fails if a trip that the rules reject is in the clean month (no passengers, or a pickup in another month).",
-            frozenset({"clean_lake"}),
-            lambda month, io: clean_is_clean(kind, month, io["clean_lake"].read(kind.table, month)),
+            lambda month, io: clean_is_clean(kind, month, io.clean_lake.read(kind.table, month)),
         ),
         MonthCheck(
             NO_ROW_LOST,
             "Fails if a published row is neither clean nor rejected. Do not use the month; materialize it from raw_trips "
             "again.",
-            frozenset(lakes),
-            lambda month, io: nothing_lost(month, *(io[lake].manifest(kind.table, month) for lake in lakes)),
+            lambda month, io: nothing_lost(month, *(getattr(io, lake).manifest(kind.table, month) for lake in lakes)),
         ),
         few_trips_are_rejected(kind),
     )
     for sink in sinks(settings):
-        yield define_checks(kind, sink.name, _sink_check(kind, sink), pool=sink.pool)
+        resources = {"clean_lake", sink.io_manager}
+        yield define_checks(kind, sink.name, resources, _sink_check(kind, sink), pool=sink.pool)
     yield define_checks(
         kind,
         "daily_summary",
+        {"clean_lake", "summary"},
         MonthCheck(
             SUMMARY_WHOLE,
             "Fails if the summary in Postgres, the bucket or the warehouse is not that of the clean month, or if they differ. "
             "Materialize daily_summary again, and bq_table before it if its check failed, too.",
-            frozenset({"clean_lake", "summary"}),
-            lambda month, io: summary_is_whole(
-                kind, month, io["clean_lake"].manifest(kind.table, month), held(io["summary"], kind, month)
-            ),
+            lambda month, io: summary_is_whole(kind, month, io.clean_lake.manifest(kind.table, month), io.summary),
         ),
         pool=WAREHOUSE_POOL,
     )
@@ -195,11 +174,10 @@ def _sink_check(kind: TaxiKind, sink: Sink) -> MonthCheck:
         "Fails if what is read back from the sink is not the clean month (rows, "
         f"{', '.join(f'sum of {name}' for name in kind.table.sums)}, first and last pickup). "
         "Materialize the sink's month again; if it still fails, something else writes to the sink.",
-        frozenset({"clean_lake", sink.io_manager}),
         lambda month, io: same_month(
             month,
             sink.name,
-            io["clean_lake"].manifest(kind.table, month),
-            io[sink.io_manager].measure(kind.table, month),
+            io.clean_lake.manifest(kind.table, month),
+            getattr(io, sink.io_manager).measure(kind.table, month),
         ),
     )

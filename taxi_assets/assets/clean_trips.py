@@ -8,7 +8,17 @@ from typing import Annotated, Any
 import dagster as dg
 from pydantic import Field, create_model
 
-from taxi_assets.assets.common import MONTHS, Months, RateLimiter, add_seconds, backfill_policy, metadata, share
+from taxi_assets.assets.common import (
+    MONTHS,
+    Months,
+    RateLimiter,
+    add_seconds,
+    backfill_policy,
+    each,
+    labels,
+    metadata,
+    share,
+)
 from taxi_assets.assets.publisher import repinned
 from taxi_assets.assets.zone_outlines import LOCATION, has_coordinates, open_zone_ids
 from taxi_assets.core.failures import explained
@@ -17,7 +27,7 @@ from taxi_assets.core.month_file import MonthFile
 from taxi_assets.core.table import Table
 from taxi_assets.datasets.rules import RULES, CleaningRules
 from taxi_assets.datasets.schema import TaxiKind
-from taxi_assets.keys import CODE_VERSION, INGEST, LOADED_COLUMNS, OWNERS, group, key, monthly, op_name
+from taxi_assets.keys import INGEST, LOADED_COLUMNS, key, monthly, op_name
 from taxi_assets.settings import Settings
 
 
@@ -57,13 +67,10 @@ def clean_trips_asset(kind: TaxiKind, settings: Settings) -> dg.AssetsDefinition
             key=key(kind, name),
             dagster_type=MONTHS,
             io_manager_key=f"{layer}_lake",
-            group_name=group(kind, INGEST),
             kinds={"python", "parquet"},
-            owners=OWNERS,
-            code_version=CODE_VERSION,
-            tags={"taxi": kind.name, "layer": layer},
             metadata=dict(metadata(table, key(kind, "raw_trips"))),
             description=description,
+            **labels(kind, INGEST, layer),
         )
 
     @dg.multi_asset(
@@ -94,7 +101,7 @@ def clean_trips_asset(kind: TaxiKind, settings: Settings) -> dg.AssetsDefinition
     ) -> Iterator[dg.Output]:
         from taxi_assets.lake.cleaning import clean_month
 
-        raws: list[MonthFile] = raw_trips if isinstance(raw_trips, list) else [raw_trips]
+        raws = each(raw_trips)
         for raw in raws if len(raws) > 1 else ():
             if event := repinned(context.instance, kind, raw.month, raw.manifest.extra.get("data_version")):
                 context.log_event(event)
@@ -102,7 +109,7 @@ def clean_trips_asset(kind: TaxiKind, settings: Settings) -> dg.AssetsDefinition
         zone_ids = cache(partial(open_zone_ids, settings))  # the outlines are read once for all months
         rejected: list[MonthFile] = []
 
-        def clean(raw: MonthFile) -> tuple[MonthFile, MonthFile]:
+        def clean(raw: MonthFile) -> MonthFile:
             progress, started = RateLimiter(context.log.info), time.monotonic()
             with explained(f"clean_trips {raw.month}"):
                 located = settings.zone_outlines and has_coordinates(raw.manifest.extra)
@@ -117,29 +124,19 @@ def clean_trips_asset(kind: TaxiKind, settings: Settings) -> dg.AssetsDefinition
                     zone_ids=zone_ids() if located else None,
                 )
             add_seconds(context, key(kind, "clean_trips"), raw.month, clean_seconds=time.monotonic() - started)
-            zero = kept.manifest.extra["reasons"].get("zero_passengers", 0)
+            about = cleaned_metadata(kept, rest)
+            for name in ("clean_trips", "rejected_trips"):
+                context.add_asset_metadata(about, asset_key=key(kind, name), partition_key=raw.month.key)
+            zero = about["zero_passenger_rows"]
             context.log.info(
                 f"{raw.month}: {raw.rows:,} rows = {kept.rows:,} clean + {rest.rows:,} rejected"
                 + (f"; rides with zero passengers: {zero:,}." if kind.measures.passengers else ".")
             )
             rejected.append(rest)
-            return kept, rest
+            return kept
 
-        def months() -> Iterator[MonthFile]:
-            for raw in raws:
-                kept, rest = clean(raw)
-                about = cleaned_metadata(kept, rest)
-                for name in ("clean_trips", "rejected_trips"):
-                    context.add_asset_metadata(about, asset_key=key(kind, name), partition_key=raw.month.key)
-                yield kept
-
-        if len(raws) > 1:
-            yield dg.Output(months(), "clean_trips")  # publishing a month publishes its rejected rows, too
-            yield dg.Output(rejected, "rejected_trips")
-        else:
-            kept, rest = clean(raws[0])
-            about = cleaned_metadata(kept, rest)
-            yield dg.Output(kept, "clean_trips", metadata=about)
-            yield dg.Output(rest, "rejected_trips", metadata=about)
+        # Of several months, each is published, with its rejected rows, before the next is cleaned.
+        yield dg.Output(map(clean, raws) if len(raws) > 1 else clean(raws[0]), "clean_trips")
+        yield dg.Output(rejected if len(raws) > 1 else rejected[0], "rejected_trips")
 
     return clean_trips

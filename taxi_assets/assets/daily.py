@@ -7,11 +7,11 @@ from typing import Any
 
 import dagster as dg
 
-from taxi_assets.assets.common import MONTHS, Months, metadata
+from taxi_assets.assets.common import MONTHS, Months, each, labels, metadata
 from taxi_assets.core.failures import RETRY, explained
 from taxi_assets.core.month_file import MonthFile
 from taxi_assets.datasets.schema import TaxiKind
-from taxi_assets.keys import BUCKET_POOL, CODE_VERSION, DAILY, OWNERS, daily, group, key, prefix
+from taxi_assets.keys import BUCKET_POOL, DAILY, daily, key, prefix
 from taxi_assets.settings import Settings
 
 
@@ -28,11 +28,8 @@ def daily_asset(kind: TaxiKind, settings: Settings) -> dg.AssetsDefinition:
                 key(kind, "clean_trips"), partition_mapping=dg.TimeWindowPartitionMapping(), dagster_type=MONTHS
             )
         },
-        group_name=group(kind, DAILY),
+        **labels(kind, DAILY, "sink"),
         kinds={"gcs" if settings.bucket_location.startswith("gs://") else "file", "parquet"},
-        owners=OWNERS,
-        code_version=CODE_VERSION,
-        tags={"taxi": kind.name, "layer": "sink"},
         retry_policy=RETRY,
         pool=BUCKET_POOL,
         backfill_policy=dg.BackfillPolicy.single_run(),
@@ -42,8 +39,7 @@ def daily_asset(kind: TaxiKind, settings: Settings) -> dg.AssetsDefinition:
     )
     def gcs_daily(context: dg.AssetExecutionContext, trips: Months) -> dg.Output:
         days = [dt.date.fromisoformat(partition) for partition in context.partition_keys]
-        months = trips if isinstance(trips, list) else [trips]
-        return dg.Output(_split(months, kind, days, settings.staging_folder))
+        return dg.Output(_split(each(trips), kind, days, settings.staging_folder))
 
     return gcs_daily
 

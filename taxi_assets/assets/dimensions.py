@@ -1,15 +1,15 @@
 """Dimensions: small tables without months, in the lake and in every database, such as the names of the taxi zones.
 
-A dimension is an entry of `DIMENSIONS`. Every load of a month materializes them, which is cheap when nothing has changed; what
+A dimension is an entry of `dimensions`. Every load of a month materializes them, which is cheap when nothing has changed; what
 fails there is a warning, because no month depends on them.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
+from taxi_assets.assets.common import origin
 from taxi_assets.assets.publisher import Publisher
 from taxi_assets.assets.zone_outlines import fetch_outlines
 from taxi_assets.core.dimension import Dimension
@@ -23,33 +23,26 @@ from taxi_assets.settings import Settings
 from taxi_assets.sinks.contract import table_metadata
 from taxi_assets.sinks.dimensions import loads_months
 
-if TYPE_CHECKING:
-    import pyarrow as pa
-
-    from taxi_assets.publisher.published import Fetched
-
 IO_MANAGER = "dimensions"
-PLACES = "places"
 
 
 @dataclass(frozen=True)
 class DimensionAsset:
-    """The asset of a dimension: its table, the group it is shown in, and what fetches it; None from a source without it.
-
-    `exists`: whether the settings ask for it; `with_settings`: the table as the settings ask for it, by default as it is.
-    """
+    """The asset of a dimension: its table, and what fetches it; None from a source without it."""
 
     table: Table
-    group: str
     description: str
     fetch: Callable[[Settings, Publisher], Dimension | None]
-    exists: Callable[[Settings], bool] = lambda _: True
-    with_settings: Callable[[Settings], Table] | None = None
 
     @property
     def key(self) -> dg.AssetKey:
         """The asset key: the table's name."""
         return dg.AssetKey(self.table.name)
+
+
+def _zones_table(settings: Settings) -> Table:
+    """The lookup as a table, with the zones' outlines if they are set."""
+    return replace(ZONES, columns=(*ZONES.columns, OUTLINE)) if settings.zone_outlines else ZONES
 
 
 def _zones(settings: Settings, publisher: Publisher) -> Dimension | None:
@@ -68,22 +61,13 @@ def _zones(settings: Settings, publisher: Publisher) -> Dimension | None:
         return None
     rows = read_zones(fetched.path)
     if settings.zone_outlines:
-        rows = _with_outlines(rows, settings)
-    return Dimension.of(_zones_table(settings), rows, _origin(name, fetched))
+        import shapely
 
+        from taxi_assets.publisher.zone_outlines import read_outlines
 
-def _zones_table(settings: Settings) -> Table:
-    """The lookup as a table, with the zones' outlines if they are set."""
-    return replace(ZONES, columns=(*ZONES.columns, OUTLINE)) if settings.zone_outlines else ZONES
-
-
-def _with_outlines(rows: "pa.Table", settings: Settings) -> "pa.Table":
-    import shapely
-
-    from taxi_assets.publisher.zone_outlines import read_outlines
-
-    texts = {id_: shapely.to_wkt(each, -1) for id_, each in read_outlines(fetch_outlines(settings).path).items()}
-    return rows.append_column(OUTLINE.name, [[texts.get(id_) for id_ in rows[ZONES.key[0]].to_pylist()]])
+        texts = {id_: shapely.to_wkt(each, -1) for id_, each in read_outlines(fetch_outlines(settings).path).items()}
+        rows = rows.append_column(OUTLINE.name, [[texts.get(id_) for id_ in rows[ZONES.key[0]].to_pylist()]])
+    return Dimension.of(_zones_table(settings), rows, origin(name, fetched))
 
 
 def _bases(settings: Settings, publisher: Publisher) -> Dimension:  # noqa: ARG001
@@ -93,61 +77,34 @@ def _bases(settings: Settings, publisher: Publisher) -> Dimension:  # noqa: ARG0
 
     name, target = "TAXI_FHV_BASES", settings.home_folder / "downloads" / lookups.BASES_FILE
     fetched = lookups.named_lookup(str(settings.fhv_bases), settings.folder, target, lookups.BASES, name)
-    return Dimension.of(BASES, read_bases(fetched.path), _origin(name, fetched))
-
-
-def _origin(name: str, fetched: "Fetched") -> dict[str, Any]:
-    return {
-        "source": name,
-        "location": fetched.published.location,
-        "sha256": fetched.sha256,
-        "generated": fetched.generated,
-        "code_version": CODE_VERSION,
-    }
-
-
-DIMENSIONS = (
-    DimensionAsset(
-        ZONES,
-        PLACES,
-        "Borough and name of each taxi zone, as published, or of the file in TAXI_ZONES. A source without a lookup leaves it as "
-        "it is; generated names never replace real ones; a trip with an unknown zone keeps its id.",
-        _zones,
-        with_settings=_zones_table,
-    ),
-    DimensionAsset(
-        BASES,
-        PLACES,
-        "The bases that send for-hire vehicles, by license number, of the lookup in TAXI_FHV_BASES.",
-        _bases,
-        lambda settings: bool(settings.fhv_bases),
-    ),
-)
-"""Every dimension. One more is one more entry."""
+    return Dimension.of(BASES, read_bases(fetched.path), origin(name, fetched))
 
 
 def dimensions(settings: Settings) -> list[DimensionAsset]:
-    """The dimensions that the settings ask for."""
-    return [
-        replace(each, table=each.with_settings(settings)) if each.with_settings else each
-        for each in DIMENSIONS
-        if each.exists(settings)
-    ]
+    """The dimensions that the settings ask for. One more is one more entry."""
+    zones = DimensionAsset(
+        _zones_table(settings),
+        "Borough and name of each taxi zone, as published, or of the file in TAXI_ZONES. A source without a lookup leaves it as "
+        "it is; generated names never replace real ones; a trip with an unknown zone keeps its id.",
+        _zones,
+    )
+    bases = DimensionAsset(
+        BASES,
+        "The bases that send for-hire vehicles, by license number, of the lookup in TAXI_FHV_BASES.",
+        _bases,
+    )
+    return [zones, *([bases] if settings.fhv_bases else [])]
 
 
-def dimension_assets(settings: Settings) -> list[dg.AssetsDefinition]:
-    """The assets of all dimensions."""
-    return [_asset(each, settings) for each in dimensions(settings)]
-
-
-def _asset(dimension: DimensionAsset, settings: Settings) -> dg.AssetsDefinition:
+def dimension_asset(dimension: DimensionAsset, settings: Settings) -> dg.AssetsDefinition:
+    """The asset of a dimension."""
     warehouse = "bigquery" if settings.bigquery_project else "duckdb"
     table = dimension.table
 
     @dg.asset(
         key=dimension.key,
         io_manager_key=IO_MANAGER,
-        group_name=dimension.group,
+        group_name="places",
         kinds={"parquet", "postgres", warehouse},
         owners=OWNERS,
         code_version=CODE_VERSION,
@@ -174,12 +131,8 @@ def _asset(dimension: DimensionAsset, settings: Settings) -> dg.AssetsDefinition
     return fetch_dimension
 
 
-def dimension_checks(settings: Settings) -> list[dg.AssetChecksDefinition]:
-    """The checks of all dimensions."""
-    return [_check(each) for each in dimensions(settings)]
-
-
-def _check(dimension: DimensionAsset) -> dg.AssetChecksDefinition:
+def dimension_check(dimension: DimensionAsset) -> dg.AssetChecksDefinition:
+    """The check of a dimension."""
     table = dimension.table
 
     @dg.asset_check(

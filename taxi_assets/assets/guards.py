@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable
 from contextlib import suppress
 from typing import Any
@@ -51,17 +52,16 @@ def require_replaceable(raw: MonthFile, loaded: Manifest | None, kind: TaxiKind,
     """
     if loaded is None:
         return
-    where = f"{raw.month}: nothing was changed, because"
+    where, rows = f"{raw.month}: nothing was changed, because", loaded.extra.get("raw_rows", loaded.rows)
     generated = bool(raw.manifest.extra["generated"])
     was_generated = bool(loaded.extra.get("generated"))
     if generated and not was_generated and not allowed.replace_real:
         source = loaded.extra.get("location", "the publisher")
         raise PermanentError(
-            f"{where} {loaded.extra.get('raw_rows', loaded.rows):,} real {kind.name} trips from {source} are loaded, and "
+            f"{where} {rows:,} real {kind.name} trips from {source} are loaded, and "
             "TAXI_SOURCE=sample would replace them by generated ones; choose another TAXI_SOURCE, or allow it with "
             "--replace-real (run config of raw_trips: replace_real)."
         )
-    rows = loaded.extra.get("raw_rows", loaded.rows)
     if generated == was_generated and raw.rows < (1 - MOST_SHRINKING) * rows and not allowed.accept_smaller:
         cut = " Its last line is incomplete: the file looks cut off." if _ends_in_a_cut_line(raw) else ""
         raise PermanentError(
@@ -72,7 +72,5 @@ def require_replaceable(raw: MonthFile, loaded: Manifest | None, kind: TaxiKind,
 
 
 def _ends_in_a_cut_line(raw: MonthFile) -> bool:
-    last = None
-    for last in raw.batches(["reject_reason"]):  # noqa: B007 - the last batch
-        pass
-    return last is not None and last.num_rows > 0 and last.column(0)[-1].is_valid
+    last = deque(raw.batches(["reject_reason"]), maxlen=1)
+    return bool(last) and last[0].num_rows > 0 and last[0].column(0)[-1].is_valid

@@ -3,7 +3,7 @@
 The blocking checks are in `checks`, the warnings in `month_warnings` and `raw_warnings`.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,26 +25,23 @@ Problems = tuple[list[str], dict[str, Any]]
 
 @dataclass(frozen=True)
 class MonthCheck:
-    """A check of an asset's month.
+    """A check of an asset's month; the description says when it fails, and what to do.
 
-    Attributes:
-        name: the check's name.
-        description: when it fails, and what to do.
-        io_managers: the resources that `look` reads from.
-        look: finds the problems of a month; of several months in a run the distinct messages are joined.
-        warn: the check does not block; its problems are a warning in the log and in the UI.
+    `look` finds the problems of a month, with the step's resources; of several months in a run the distinct messages are joined.
+    With `warn` the check does not block: its problems are a warning in the log and in the UI.
     """
 
     name: str
     description: str
-    io_managers: frozenset[str]
-    look: Callable[[Month, Mapping[str, Any]], Problems]
+    look: Callable[[Month, Any], Problems]
     warn: bool = False
 
 
-def define_checks(kind: TaxiKind, asset: str, *checks: MonthCheck, pool: str | None = None) -> dg.AssetChecksDefinition:
-    """Define the checks of the asset with this name (without the kind's prefix) as one step in `pool`: a step of their own each
-    would cost Dagster more time than their work."""
+def define_checks(
+    kind: TaxiKind, asset: str, resources: Iterable[str], *checks: MonthCheck, pool: str | None = None
+) -> dg.AssetChecksDefinition:
+    """Define the checks of the asset with this name (without the kind's prefix), which read from these resources, as one step in
+    `pool`: a step of their own each would cost Dagster more time than their work."""
     asset_key = key(kind, asset)
 
     @dg.multi_asset_check(
@@ -59,7 +56,7 @@ def define_checks(kind: TaxiKind, asset: str, *checks: MonthCheck, pool: str | N
             )
             for check in checks
         ],
-        required_resource_keys=set().union(*(check.io_managers for check in checks)),
+        required_resource_keys=set(resources),
         retry_policy=RETRY,
         pool=pool,
         can_subset=True,
@@ -71,9 +68,8 @@ def define_checks(kind: TaxiKind, asset: str, *checks: MonthCheck, pool: str | N
         months = requested_months(run.run.tags, run.partition_keys)
         for check in checks:
             if check.name in selected:
-                managers = {name: getattr(context.resources, name) for name in check.io_managers}
                 with explained(f"check {check.name}"):
-                    found = {month: check.look(month, managers) for month in months}
+                    found = {month: check.look(month, context.resources) for month in months}
                 for month, (problems, _) in found.items():
                     if problems and not check.warn:
                         problems[:0] = replaced_by_another(run.instance, run.run_id, compared, month)
@@ -87,13 +83,10 @@ def define_checks(kind: TaxiKind, asset: str, *checks: MonthCheck, pool: str | N
 
 def _result(check: MonthCheck, found: Mapping[Month, Problems]) -> dg.AssetCheckResult:
     problems = [problem for problems, _ in found.values() for problem in problems]
-    metadata: dict[str, Any] = {
-        str(month): {name: value for name, value in each.items() if name != CAUSES}
-        for month, (_, each) in found.items()
-    }
     causes: dict[str, str] = {}
-    for _, each in found.values():
-        for cause, sentence in each.get(CAUSES, {}).items():
+    metadata: dict[str, Any] = {str(month): about for month, (_, about) in found.items()}
+    for about in metadata.values():
+        for cause, sentence in about.pop(CAUSES, {}).items():
             causes[cause] = f"{causes[cause]} {sentence}" if cause in causes else sentence
     shown = next(iter(metadata.values())) if len(metadata) == 1 else metadata
     return dg.AssetCheckResult(

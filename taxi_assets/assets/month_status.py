@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from functools import partial
 from typing import Any
 
 import dagster as dg
@@ -21,6 +22,7 @@ from taxi_assets.lake.io_manager import LakeIOManager
 from taxi_assets.publisher.columns import new_columns_of, to_load
 from taxi_assets.reports.daily_summary import summary_table
 from taxi_assets.settings import Settings
+from taxi_assets.sinks.contract import MonthSink
 from taxi_assets.status.decide import Assets, Decision, Expected
 from taxi_assets.status.manifests import Recorders
 from taxi_assets.status.months import AssetGraph, MonthStatus
@@ -49,13 +51,8 @@ def month_status(
 
 
 def run_config(kind: TaxiKind, decision: Decision | None = None, replacing: Replacing | None = None) -> dict[str, Any]:
-    """Return the run config of a month's load.
-
-    Args:
-        kind: the kind of taxi.
-        decision: what is decided about the month: cleaning rules it was given on purpose are kept.
-        replacing: what raw_trips may replace.
-    """
+    """Return the run config of a month's load: what raw_trips may replace, and cleaning rules that the month was given on
+    purpose, by the decision about it."""
     configs: dict[str, dict[str, Any]] = {}
     if replacing:
         configs["raw_trips"] = replacing.model_dump(exclude_defaults=True)
@@ -86,25 +83,25 @@ def assets(kind: TaxiKind, settings: Settings) -> Assets:
 
 def recorders(kind: TaxiKind, settings: Settings, resources: Any) -> Recorders:
     """Return the calls that read the manifests of each asset's months."""
-    lakes = {"raw_trips": kind.raw_table, "clean_trips": kind.table, "rejected_trips": kind.raw_table}
-    tables = {sink.name: (sink.io_manager, kind.table) for sink in sinks(settings)}
-    tables["daily_summary"] = ("summary", summary_table(kind))
-    calls: dict[str, Any] = {
-        name: lambda _, manager=manager, table=table: getattr(resources, manager).manifests(table)
-        for name, (manager, table) in tables.items()
-    }
-    calls["month_report"] = lambda _: report_manifests(resources.parquet_object, kind)
 
-    def in_lake(months: Collection[Month] | None, lake: LakeIOManager, table: Table) -> Mapping[Month, Manifest]:
+    def in_lake(lake: LakeIOManager, table: Table, months: Collection[Month] | None) -> Mapping[Month, Manifest]:
         """Read the footers of these months only: the lake may be a mounted bucket, with a request for each."""
         if months is None:
             return lake.manifests(table)
         return {month: manifest for month in months if (manifest := lake.manifest(table, month))}
 
-    for name, table in lakes.items():
-        lake = getattr(resources, name.replace("_trips", "_lake"))
-        calls[name] = lambda months, lake=lake, table=table: in_lake(months, lake, table)
-    return {key(kind, name).to_user_string(): calls[name] for name in (*lakes, *tables, "month_report")}
+    def in_sink(sink: MonthSink, table: Table, _: Collection[Month] | None) -> Mapping[Month, Manifest]:
+        return sink.manifests(table)
+
+    calls: dict[str, Any] = {
+        "raw_trips": partial(in_lake, resources.raw_lake, kind.raw_table),
+        "clean_trips": partial(in_lake, resources.clean_lake, kind.table),
+        "rejected_trips": partial(in_lake, resources.rejected_lake, kind.raw_table),
+        **{sink.name: partial(in_sink, getattr(resources, sink.io_manager), kind.table) for sink in sinks(settings)},
+        "daily_summary": partial(in_sink, resources.summary, summary_table(kind)),
+        "month_report": lambda _: report_manifests(resources.parquet_object, kind),
+    }
+    return {key(kind, name).to_user_string(): call for name, call in calls.items()}
 
 
 def expected(kind: TaxiKind, settings: Settings) -> Expected:

@@ -9,7 +9,6 @@ from taxi_assets.datasets.rules import RULES, CleaningRules, Rule
 from taxi_assets.datasets.schema import TaxiKind
 from taxi_assets.keys import op_name
 
-FEW_REJECTED = "few_trips_are_rejected"
 WARN_SHARE = 0.15
 """Share of a month's rows that may be rejected without a warning."""
 CAUSE_SHARE = 0.1
@@ -25,15 +24,14 @@ APP_TRIPS = {
 def few_trips_are_rejected(kind: TaxiKind) -> MonthCheck:
     """The warning about rejected trips."""
     return MonthCheck(
-        FEW_REJECTED,
+        "few_trips_are_rejected",
         f"Warns when more than {WARN_SHARE:.0%} of a month's rows are rejected, with the share of each reason and the "
         "setting that keeps those trips.",
-        frozenset({"clean_lake", "rejected_lake"}),
         lambda month, io: few_rejected(
             kind,
             month,
-            io["clean_lake"].read(kind.table, month).manifest,
-            io["rejected_lake"].read(kind.raw_table, month).manifest,
+            io.clean_lake.read(kind.table, month).manifest,
+            io.rejected_lake.read(kind.raw_table, month).manifest,
         ),
         warn=True,
     )

@@ -13,7 +13,7 @@ from pydantic import Field
 
 from taxi_assets.core.month import Month
 from taxi_assets.datasets.schema import TaxiKind
-from taxi_assets.keys import PUBLISHER_POOL, group, key, monthly
+from taxi_assets.keys import PUBLISHER_POOL, group, key, monthly, months
 from taxi_assets.publisher.published import Published
 from taxi_assets.publisher.source import TripSource, trip_source
 from taxi_assets.settings import Settings
@@ -56,8 +56,7 @@ def publisher_asset(kind: TaxiKind, settings: Settings) -> dg.SourceAsset:
     def observe(
         context: dg.AssetExecutionContext, publisher: dg.ResourceParam[Publisher]
     ) -> dg.DataVersionsByPartition:
-        months = [Month.parse(each) for each in monthly(kind).get_partition_keys()]
-        results = probe_months(publisher.open(), kind, months, OBSERVE_SECONDS, max_errors=3)
+        results = probe_months(publisher.open(), kind, months(kind), OBSERVE_SECONDS, max_errors=3)
         if results.error:
             context.log.warning(results.error)
         versions = data_versions(results.published)

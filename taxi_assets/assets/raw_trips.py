@@ -6,18 +6,18 @@ from typing import Any
 
 import dagster as dg
 
-from taxi_assets.assets.common import MONTHS, RateLimiter, add_seconds, backfill_policy, metadata, share
+from taxi_assets.assets.common import MONTHS, RateLimiter, add_seconds, metadata, monthly_asset, origin, share
 from taxi_assets.assets.guards import Replacing, loaded_month, require_replaceable
 from taxi_assets.assets.publisher import PUBLISHER, pinned
 from taxi_assets.assets.sinks import sinks
 from taxi_assets.core import run_tags
 from taxi_assets.core.errors import NotPublishedYet
-from taxi_assets.core.failures import RETRY, explained
+from taxi_assets.core.failures import explained
 from taxi_assets.core.month import Month
 from taxi_assets.core.month_file import MonthFile
 from taxi_assets.core.staging import stage
 from taxi_assets.datasets.schema import TaxiKind
-from taxi_assets.keys import CODE_VERSION, INGEST, NEW_COLUMNS, OWNERS, PUBLISHER_POOL, group, key, monthly, prefix
+from taxi_assets.keys import INGEST, NEW_COLUMNS, PUBLISHER_POOL, key
 from taxi_assets.publisher.columns import new_columns_of, recorded_columns, written
 from taxi_assets.publisher.source import TripSource
 from taxi_assets.settings import Settings
@@ -57,13 +57,9 @@ def load_raw_month(
             unreadable += batch.num_rows - batch.column("reject_reason").null_count
             writer.write(batch)
         writer.extra = {
-            "source": source.name,
-            "location": fetched.published.location,
+            **origin(source.name, fetched),
             "version": fetched.published.version or fetched.sha256,
             "data_version": fetched.published.data_version or fetched.sha256,
-            "sha256": fetched.sha256,
-            "generated": fetched.generated,
-            "code_version": CODE_VERSION,
             "published_bytes": fetched.size,
             "unreadable": unreadable,
             "columns": opened.columns,
@@ -82,15 +78,10 @@ def raw_metadata(kind: TaxiKind, file: MonthFile) -> dict[str, Any]:
     """Metadata about the input, for the UI."""
     extra = file.manifest.extra
     new = new_columns_of(kind, extra)
+    shown = ("unreadable", "source", "location", "version", "sha256", "published_bytes", "generated")
     return {
         "rows": file.rows,
-        "unreadable": extra["unreadable"],
-        "source": extra["source"],
-        "location": extra["location"],
-        "version": extra["version"],
-        "sha256": extra["sha256"],
-        "published_bytes": extra["published_bytes"],
-        "generated": extra["generated"],
+        **{name: extra[name] for name in shown},
         "published_columns": dg.MetadataValue.json(recorded_columns(extra)["header"]),
         **({NEW_COLUMNS: dg.MetadataValue.json(new)} if new else {}),
     }
@@ -101,21 +92,13 @@ def raw_trips_asset(kind: TaxiKind, settings: Settings) -> dg.AssetsDefinition:
     keepers = [sink.io_manager for sink in sinks(settings)]
 
     @dg.asset(
-        name="raw_trips",
-        key_prefix=prefix(kind),
-        partitions_def=monthly(kind),
+        **monthly_asset(kind, "raw_trips", settings, INGEST, "raw"),
         io_manager_key="raw_lake",
         deps=[key(kind, PUBLISHER)],
         dagster_type=MONTHS,
         output_required=False,
-        group_name=group(kind, INGEST),
         kinds={"python", "parquet"},
-        owners=OWNERS,
-        code_version=CODE_VERSION,
-        tags={"taxi": kind.name, "layer": "raw"},
-        retry_policy=RETRY,
         pool=PUBLISHER_POOL,
-        backfill_policy=backfill_policy(settings),
         metadata=metadata(kind.raw_table),
         required_resource_keys={"publisher", "raw_lake", *keepers},
         description=f"Every row of the {kind.name} file published for the month, in the canonical schema. A line that could not "
@@ -134,10 +117,12 @@ def raw_trips_asset(kind: TaxiKind, settings: Settings) -> dg.AssetsDefinition:
                 except BaseException:
                     raw.discard()
                     raise
-                return raw
+            about = raw_metadata(kind, raw)
+            context.add_asset_metadata(about, asset_key=key(kind, "raw_trips"), partition_key=month.key)
+            return raw
 
         if len(months) > 1:
-            yield dg.Output(_each(context, months, load))
+            yield dg.Output(map(load, months))  # one by one, as they are published: a failure keeps the ones before it
             return
         try:
             file = load(months[0])
@@ -148,7 +133,6 @@ def raw_trips_asset(kind: TaxiKind, settings: Settings) -> dg.AssetsDefinition:
         extra = file.manifest.extra
         yield dg.Output(
             file,
-            metadata=raw_metadata(kind, file),
             data_version=dg.DataVersion(extra["version"]),
             tags=pinned(context.instance, kind, months[0], extra["data_version"]),
         )
@@ -167,14 +151,5 @@ def raw_trips_asset(kind: TaxiKind, settings: Settings) -> dg.AssetsDefinition:
         raw = key(kind, "raw_trips")
         context.log_event(dg.AssetObservation(raw, partition=month.key, metadata={"not_published": reason}))
         return True
-
-    def _each(context: dg.AssetExecutionContext, months: list[Month], load: Any) -> Iterator[MonthFile]:
-        """Load the months one by one, as they are published, so that a failure keeps the ones before it."""
-        for month in months:
-            file = load(month)
-            context.add_asset_metadata(
-                raw_metadata(kind, file), asset_key=key(kind, "raw_trips"), partition_key=month.key
-            )
-            yield file
 
     return raw_trips

@@ -19,10 +19,6 @@ from taxi_assets.settings import Settings
 if TYPE_CHECKING:
     import pyarrow as pa
 
-COLUMNS = "raw_columns_are_expected"
-SAME_COLUMNS = "raw_columns_are_those_of_the_month_before"
-CODES = "raw_codes_are_known"
-
 MOST_FREQUENT = 3
 DISTINCT = 1000
 """Distinct values of a new column that are counted; of a column with more, the first ones."""
@@ -32,32 +28,27 @@ LISTED = 10
 def raw_warnings(kind: TaxiKind, settings: Settings) -> Iterable[MonthCheck]:
     """The warning checks of `raw_trips`."""
     yield MonthCheck(
-        COLUMNS,
+        "raw_columns_are_expected",
         "Warns when the published file has a column that is not known, lacks an optional one, or has one of another type than "
         "before. The month is loaded; the description says what to do.",
-        frozenset({"raw_lake"}),
         lambda month, io: unexpected_columns(
-            kind, month, io["raw_lake"].read(kind.raw_table, month), settings.new_columns
+            kind, month, io.raw_lake.read(kind.raw_table, month), settings.new_columns
         ),
         warn=True,
     )
     yield MonthCheck(
-        SAME_COLUMNS,
+        "raw_columns_are_those_of_the_month_before",
         "Warns when the published file has other columns than that of the month before, if that is in the lake: renamed, added "
         "or dropped ones. Which of them are loaded is what raw_columns_are_expected is about.",
-        frozenset({"raw_lake"}),
         lambda month, io: changed_columns(
-            month,
-            io["raw_lake"].manifest(kind.raw_table, month),
-            io["raw_lake"].manifest(kind.raw_table, month.previous),
+            month, *(io.raw_lake.manifest(kind.raw_table, each) for each in (month, month.previous))
         ),
         warn=True,
     )
     yield MonthCheck(
-        CODES,
+        "raw_codes_are_known",
         "Warns when a column of codes has one that no data dictionary lists. The rows are loaded as they are.",
-        frozenset({"raw_lake"}),
-        lambda month, io: unknown_codes(kind, month, io["raw_lake"].read(kind.raw_table, month)),
+        lambda month, io: unknown_codes(kind, month, io.raw_lake.read(kind.raw_table, month)),
         warn=True,
     )
 

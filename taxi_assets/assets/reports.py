@@ -7,26 +7,25 @@ import base64
 import time
 from collections.abc import Iterator, Mapping
 from fnmatch import fnmatch
-from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from taxi_assets.assets.common import MONTHS, Months, backfill_policy, lineage
+from taxi_assets.assets.common import MONTHS, Months, each, lineage, monthly_asset
 from taxi_assets.assets.concurrent_runs import replaced_by_another
 from taxi_assets.assets.report_manifests import PAGE, page_with_manifest
 from taxi_assets.assets.sinks import Sink, sinks
 from taxi_assets.core import run_tags
 from taxi_assets.core.errors import PermanentError, TransientError
-from taxi_assets.core.failures import RETRY, explained
+from taxi_assets.core.failures import explained
 from taxi_assets.core.month import Month
 from taxi_assets.core.month_file import MonthFile
 from taxi_assets.core.scratch import Scratch
 from taxi_assets.core.staging import stage
 from taxi_assets.datasets.schema import TaxiKind
 from taxi_assets.datasets.zones import ZONES
-from taxi_assets.keys import BUCKET_POOL, CODE_VERSION, OWNERS, REPORTS, WAREHOUSE_POOL, group, key, monthly, prefix
+from taxi_assets.keys import BUCKET_POOL, REPORTS, WAREHOUSE_POOL, key
 from taxi_assets.reports.daily_summary import (
     as_frame,
     as_summary,
@@ -45,16 +44,10 @@ from taxi_assets.sinks.storage.bucket import Bucket, ObjectMissing
 from taxi_assets.sinks.storage.month_objects import MANIFEST, link
 
 if TYPE_CHECKING:
-    import pandas as pd
     import pyarrow as pa
 
 PROFILE = "reports/{kind}/{month}.json"
 """Name of the object with the month's figures, for the pages of other years."""
-
-
-def report_assets(kind: TaxiKind, settings: Settings) -> list[dg.AssetsDefinition]:
-    """`daily_summary` and `month_report` for a kind of taxi."""
-    return [_daily_summary(kind, settings), _month_report(kind, settings)]
 
 
 def _summarized_from(kind: TaxiKind) -> dict[str, tuple[str, ...]]:
@@ -64,24 +57,18 @@ def _summarized_from(kind: TaxiKind) -> dict[str, tuple[str, ...]]:
     return keys | summed_columns(kind)
 
 
-def _daily_summary(kind: TaxiKind, settings: Settings) -> dg.AssetsDefinition:
+def daily_summary_asset(kind: TaxiKind, settings: Settings) -> dg.AssetsDefinition:
+    """`daily_summary` of a kind of taxi."""
+
     @dg.asset(
-        name="daily_summary",
-        key_prefix=prefix(kind),
-        partitions_def=monthly(kind),
+        **monthly_asset(kind, "daily_summary", settings, REPORTS, "report"),
         io_manager_key="summary",
         output_required=False,
         required_resource_keys={"warehouse"},
         ins={"clean_trips": dg.AssetIn(key(kind, "clean_trips"), dagster_type=MONTHS)},
         deps=[key(kind, "bq_table")],
-        group_name=group(kind, REPORTS),
         kinds={"bigquery" if settings.bigquery_project else "duckdb", "pandas", "postgres"},
-        owners=OWNERS,
-        code_version=CODE_VERSION,
-        tags={"taxi": kind.name, "layer": "report"},
-        retry_policy=RETRY,
         pool=WAREHOUSE_POOL,
-        backfill_policy=backfill_policy(settings),
         metadata={
             **table_metadata(summary_table(kind)),
             "dagster/column_lineage": lineage(key(kind, "bq_table"), _summarized_from(kind)),
@@ -103,7 +90,9 @@ def _daily_summary(kind: TaxiKind, settings: Settings) -> dg.AssetsDefinition:
                     if other := replaced_by_another(context.instance, context.run_id, compared, month):
                         raise TransientError(other[0]) from error  # a retry reads the month that replaced this one
                     raise
-                _require_typed(as_frame(summary), month)
+                checked = dg.check_dagster_type(summary_type(), as_frame(summary))
+                if not checked.success:
+                    raise PermanentError(f"{month}: the daily summary is not as it must be ({checked.description}).")
                 with stage(settings.staging_folder, month, summary.schema, table, f"{kind.name}-summary") as writer:
                     for batch in summary.to_batches():
                         writer.write(batch)
@@ -111,7 +100,7 @@ def _daily_summary(kind: TaxiKind, settings: Settings) -> dg.AssetsDefinition:
                     return writer.close()
 
         def summaries() -> Iterator[MonthFile]:
-            for clean in clean_trips if isinstance(clean_trips, list) else [clean_trips]:
+            for clean in each(clean_trips):
                 summary = summarize(clean)
                 yield summary
                 summary.discard()
@@ -126,42 +115,18 @@ def _daily_summary(kind: TaxiKind, settings: Settings) -> dg.AssetsDefinition:
     return daily_summary
 
 
-@lru_cache
-def _frame_type() -> dg.DagsterType:
-    """Created with the first summary of a process, because importing dagster-pandas takes a second."""
-    return summary_type()
-
-
-def _require_typed(frame: "pd.DataFrame", month: Month) -> None:
-    """Check the frame against the type that describes summaries.
-
-    Raises:
-        PermanentError: it is not of the type; the sentence is the constraint's.
-    """
-    checked = dg.check_dagster_type(_frame_type(), frame)
-    if not checked.success:
-        raise PermanentError(f"{month}: the daily summary is not as it must be ({checked.description}).")
-
-
-def _month_report(kind: TaxiKind, settings: Settings) -> dg.AssetsDefinition:
+def month_report_asset(kind: TaxiKind, settings: Settings) -> dg.AssetsDefinition:
+    """`month_report` of a kind of taxi."""
     compared = sinks(settings)
 
     @dg.asset(
-        name="month_report",
-        key_prefix=prefix(kind),
-        partitions_def=monthly(kind),
+        **monthly_asset(kind, "month_report", settings, REPORTS, "report"),
         required_resource_keys={"raw_lake", "parquet_object", "dimensions", *(sink.io_manager for sink in compared)},
         ins={name: dg.AssetIn(key(kind, name), dagster_type=MONTHS) for name in ("clean_trips", "rejected_trips")},
         # taxi_zones is read if it exists. It is not a dependency: a source may publish none, and the report is due
         deps=[*(key(kind, sink.name) for sink in compared), key(kind, "daily_summary")],
-        group_name=group(kind, REPORTS),
         kinds={"python", "html"},
-        owners=OWNERS,
-        code_version=CODE_VERSION,
-        tags={"taxi": kind.name, "layer": "report"},
-        retry_policy=RETRY,
         pool=BUCKET_POOL,
-        backfill_policy=backfill_policy(settings),
         description="The month on one page: trips per day with the rejected share, hours and weekdays, distances and "
         "fares, top zones, the same month of other years, rejects by reason, and what every sink holds. An "
         f"HTML file in the bucket, `{PAGE.format(kind=kind.name, month='YYYY-MM')}`, that needs nothing beside itself.",
@@ -169,14 +134,10 @@ def _month_report(kind: TaxiKind, settings: Settings) -> dg.AssetsDefinition:
     def month_report(
         context: dg.AssetExecutionContext, clean_trips: Months, rejected_trips: Months
     ) -> dg.MaterializeResult:
-        cleans, rejects = (value if isinstance(value, list) else [value] for value in (clean_trips, rejected_trips))
-        for clean, rejected in zip(cleans, rejects, strict=True):
+        for clean, rejected in zip(each(clean_trips), each(rejected_trips), strict=True):
             with explained(f"month_report {clean.month}"):
                 metadata = _report(context, kind, compared, clean, rejected)
-            if len(cleans) > 1:  # what is added to the output would be on every partition
-                context.add_asset_metadata(metadata, partition_key=clean.month.key)
-            else:
-                context.add_output_metadata(metadata)
+            context.add_asset_metadata(metadata, partition_key=clean.month.key)
         return dg.MaterializeResult()
 
     return month_report

@@ -6,21 +6,9 @@ from dataclasses import dataclass
 
 import dagster as dg
 
-from taxi_assets.assets.common import MONTHS, Months, backfill_policy, metadata
-from taxi_assets.core.failures import RETRY
+from taxi_assets.assets.common import MONTHS, Months, metadata, monthly_asset
 from taxi_assets.datasets.schema import TaxiKind
-from taxi_assets.keys import (
-    BUCKET_POOL,
-    CODE_VERSION,
-    OWNERS,
-    POSTGRES_POOL,
-    SINKS,
-    WAREHOUSE_POOL,
-    group,
-    key,
-    monthly,
-    prefix,
-)
+from taxi_assets.keys import BUCKET_POOL, POSTGRES_POOL, SINKS, WAREHOUSE_POOL, key
 from taxi_assets.settings import Settings
 
 
@@ -82,32 +70,18 @@ def sinks(settings: Settings) -> tuple[Sink, ...]:
     )
 
 
-def sink_assets(kind: TaxiKind, settings: Settings) -> list[dg.AssetsDefinition]:
-    """The sink assets of a kind of taxi."""
-    return [_sink_asset(sink, kind, settings) for sink in sinks(settings)]
+def sink_asset(sink: Sink, kind: TaxiKind, settings: Settings) -> dg.AssetsDefinition:
+    """The asset of a sink and a kind of taxi."""
+    table_name = {"dagster/table_name": f"{sink.table_prefix}.{kind.table.name}"} if sink.table_prefix else {}
 
-
-def _table_name(sink: Sink, kind: TaxiKind) -> dict[str, str]:
-    return {"dagster/table_name": f"{sink.table_prefix}.{kind.table.name}"} if sink.table_prefix else {}
-
-
-def _sink_asset(sink: Sink, kind: TaxiKind, settings: Settings) -> dg.AssetsDefinition:
     @dg.asset(
-        name=sink.name,
-        key_prefix=prefix(kind),
-        partitions_def=monthly(kind),
+        **monthly_asset(kind, sink.name, settings, SINKS, "sink"),
         io_manager_key=sink.io_manager,
         ins={"trips": dg.AssetIn(key(kind, sink.upstream), dagster_type=MONTHS)},
         dagster_type=MONTHS,
-        group_name=group(kind, SINKS),
         kinds=set(sink.kinds),
-        owners=OWNERS,
-        code_version=CODE_VERSION,
-        tags={"taxi": kind.name, "layer": "sink"},
-        retry_policy=RETRY,
         pool=sink.pool,
-        backfill_policy=backfill_policy(settings),
-        metadata={**metadata(kind.table, key(kind, sink.upstream)), **_table_name(sink, kind)},
+        metadata={**metadata(kind.table, key(kind, sink.upstream)), **table_name},
         description=sink.description.format(
             schema=settings.postgres_schema, dataset=settings.dataset, table=kind.table.name, date=kind.pickup_date
         ),

@@ -61,10 +61,9 @@ class AlertState:
             if isinstance(seen := fields.get("seen"), dict):  # by status, as earlier versions wrote it; 0 was none
                 fields["seen"] = min(filter(None, seen.values()), default=None)
             problems = [Problem(**problem) for problem in fields.pop("problems", {}).values()]
-            state = cls(**fields, problems={problem.key: problem for problem in problems})
+            return cls(**fields, problems={problem.key: problem for problem in problems})
         except (ValueError, TypeError, AttributeError):
             return cls()
-        return state
 
     def dump(self) -> str:
         """Return the cursor as text."""

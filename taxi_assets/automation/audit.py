@@ -4,13 +4,12 @@ What it finds are evaluations of the sinks' own checks, so they are in the Check
 month takes them into account. It continues with the months that were checked least recently.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import dagster as dg
 from pydantic import Field
 
-from taxi_assets.assets.checks import MATCHES, NO_ROW_LOST, SUMMARY_WHOLE, held, same_month, summary_is_whole
+from taxi_assets.assets.checks import MATCHES, NO_ROW_LOST, SUMMARY_WHOLE, same_month, summary_is_whole
 from taxi_assets.assets.month_status import month_status, resource_keys
 from taxi_assets.assets.sinks import sinks
 from taxi_assets.automation.schedules import job_schedule
@@ -23,21 +22,18 @@ from taxi_assets.sinks.contract import ROW_COUNT
 from taxi_assets.status.decide import reference
 from taxi_assets.status.months import MonthStatus
 
-Findings = dict[Month, dict[str, str]]
-"""By month: the assets that differ from the lake, each with what differs."""
+Findings = dict[Month, str]
+"""By month: what differs from the lake."""
 
 
 def audit(
+    context: dg.OpExecutionContext,
     kind: TaxiKind,
     settings: Settings,
     months_status: MonthStatus,
-    resources: Any,
-    instance: dg.DagsterInstance,
     months: Sequence[Month],
-    log: Callable[[str], object],
-    report: Callable[[dg.AssetCheckEvaluation], object],
 ) -> Findings:
-    """Measure the months in every sink that has them, report each outcome, and return what differs.
+    """Measure the months in every sink that has them, log each outcome as an evaluation of a check, and return what differs.
 
     A month that a sink has and this Dagster instance does not know of, because its history is another, is recorded as
     materialized.
@@ -46,7 +42,7 @@ def audit(
         TaxiError: the lake or a sink cannot be read.
     """
     findings: Findings = {}
-    recorded = months_status.read(months)
+    instance, resources, recorded = context.instance, context.resources, months_status.read(months)
     known = {name: instance.get_materialized_partitions(asset) for name, asset in months_status.keys.items()}
     for done, (month, record) in enumerate(recorded.items(), 1):
         clean = reference(None, record.manifests, months_status.assets)
@@ -54,9 +50,13 @@ def audit(
             continue
         for name, manifest in record.manifests.items():
             if month.key not in known[name]:
-                _record_materialization(instance, months_status.keys[name], month, manifest.rows)
-        outcomes = {}
-        if record.manifests.get(months_status.assets.clean):
+                metadata = {ROW_COUNT: manifest.rows, "recorded_by": "audit"}
+                asset = months_status.keys[name]
+                instance.report_runless_asset_event(
+                    dg.AssetMaterialization(asset, partition=month.key, metadata=metadata)
+                )
+        outcomes: dict[tuple[str, str], list[str]] = {}
+        if months_status.assets.clean in record.manifests:
             lake = resources.clean_lake.measure(kind.table, month)
             outcomes["clean_trips", NO_ROW_LOST] = same_month(month, "the lake", clean, lake)[0]
         for sink in sinks(settings):
@@ -64,55 +64,26 @@ def audit(
                 found = getattr(resources, sink.io_manager).measure(kind.table, month)
                 outcomes[sink.name, MATCHES.format(sink=sink.name)] = same_month(month, sink.name, clean, found)[0]
         if key(kind, "daily_summary").to_user_string() in record.manifests:
-            summaries = held(resources.summary, kind, month)
-            outcomes["daily_summary", SUMMARY_WHOLE] = summary_is_whole(kind, month, clean, summaries)[0]
-        differing = _report(report, kind, month, outcomes)
-        if differing:
+            summary, _ = summary_is_whole(kind, month, clean, resources.summary)
+            outcomes["daily_summary", SUMMARY_WHOLE] = summary
+        for (name, check), problems in outcomes.items():
+            text = " ".join(problems)
+            evaluation = dg.AssetCheckEvaluation(
+                key(kind, name), check, passed=not text, description=text or None, blocking=True, partition=month.key
+            )
+            context.log_event(evaluation)  # ty: ignore[invalid-argument-type] - its annotation lacks them, its code takes them
+        if differing := " ".join(problem for problems in outcomes.values() for problem in problems):
             findings[month] = differing
-        log(f"{month} ({done}/{len(recorded)}): {' '.join(differing.values()) or f'{len(outcomes)} places match.'}")
+        context.log.info(f"{month} ({done}/{len(recorded)}): {differing or f'{len(outcomes)} places match.'}")
     return findings
 
 
-def _report(
-    report: Callable[[dg.AssetCheckEvaluation], object],
-    kind: TaxiKind,
-    month: Month,
-    outcomes: Mapping[tuple[str, str], Sequence[str]],
-) -> dict[str, str]:
-    """Report the outcomes as evaluations of the assets' checks; return the assets that differ, with what differs."""
-    differing = {}
-    for (asset, check), problems in outcomes.items():
-        text = " ".join(problems)
-        if problems:
-            differing[key(kind, asset).to_user_string()] = text
-        report(
-            dg.AssetCheckEvaluation(
-                key(kind, asset),
-                check,
-                passed=not problems,
-                description=text or None,
-                blocking=True,
-                partition=month.key,
-            )
-        )
-    return differing
-
-
-def _record_materialization(instance: dg.DagsterInstance, asset: dg.AssetKey, month: Month, rows: int) -> None:
-    metadata = {ROW_COUNT: rows, "recorded_by": "audit"}
-    instance.report_runless_asset_event(dg.AssetMaterialization(asset, partition=month.key, metadata=metadata))
-
-
-def check_keys(kind: TaxiKind, settings: Settings) -> list[dg.AssetCheckKey]:
-    """Return the checks that an audit evaluates in any case: one per sink."""
-    return [dg.AssetCheckKey(key(kind, sink.name), MATCHES.format(sink=sink.name)) for sink in sinks(settings)]
-
-
-def select(months_status: MonthStatus, checks: Sequence[dg.AssetCheckKey], limit: int) -> list[Month]:
-    """Return the loaded months to audit next: those that were checked least recently, at most `limit`."""
+def select(months_status: MonthStatus, kind: TaxiKind, settings: Settings) -> list[Month]:
+    """Return the loaded months to audit next: those of which the sinks were checked least recently."""
+    checks = [dg.AssetCheckKey(key(kind, sink.name), MATCHES.format(sink=sink.name)) for sink in sinks(settings)]
     months = list(months_status.read())
     checked = months_status.history.last_checked(checks, months)
-    return sorted(sorted(months, key=lambda month: (checked.get(month, 0), month))[:limit])
+    return sorted(sorted(months, key=lambda month: (checked.get(month, 0), month))[: settings.audit_months])
 
 
 def repair_command(kind: TaxiKind, settings: Settings) -> str:
@@ -122,21 +93,15 @@ def repair_command(kind: TaxiKind, settings: Settings) -> str:
 
 def describe(findings: Findings, total: int, kind: TaxiKind, settings: Settings) -> str:
     """Return the outcome of an audit in one line."""
-    texts = " ".join(text for differing in findings.values() for text in differing.values())
-    remedy = "They are loaded again by the reconciliation." if settings.repair else (
-        f"Load them again with `{repair_command(kind, settings)}`, or set TAXI_REPAIR=true."
-    )  # fmt: skip
-    return f"{len(findings)} of {total} audited months differ from the lake: {texts} {remedy}"
+    remedy = f"Load them again with `{repair_command(kind, settings)}`, or set TAXI_REPAIR=true."
+    if settings.repair:
+        remedy = "They are loaded again by the reconciliation."
+    return f"{len(findings)} of {total} audited months differ from the lake: {' '.join(findings.values())} {remedy}"
 
 
 def measure_name(kind: TaxiKind) -> str:
     """Return the name of the op: it is one op in all jobs of a code location."""
     return f"measure_{kind.name}_months"
-
-
-def audit_jobs(kinds: Iterable[TaxiKind], settings: Settings) -> list[dg.JobDefinition]:
-    """Define the audit of each kind."""
-    return [_audit_job(kind, settings) for kind in kinds]
 
 
 class AuditConfig(dg.Config):
@@ -145,7 +110,9 @@ class AuditConfig(dg.Config):
     months: list[str] = Field([], description="Months, YYYY-MM; empty: those that were checked least recently.")
 
 
-def _audit_job(kind: TaxiKind, settings: Settings) -> dg.JobDefinition:
+def audit_job(kind: TaxiKind, settings: Settings) -> dg.JobDefinition:
+    """Define the audit of a kind of taxi."""
+
     @dg.op(
         name=measure_name(kind),
         required_resource_keys=resource_keys(settings),
@@ -154,18 +121,8 @@ def _audit_job(kind: TaxiKind, settings: Settings) -> dg.JobDefinition:
     def measure_months(context: dg.OpExecutionContext, config: AuditConfig) -> None:
         months_status = month_status(context.instance, None, kind, settings, context.resources)
         selected = [Month.parse(month) for month in config.months]
-        months = selected or select(months_status, check_keys(kind, settings), settings.audit_months)
-        findings = audit(
-            kind,
-            settings,
-            months_status,
-            context.resources,
-            context.instance,
-            months,
-            context.log.info,
-            context.log_event,  # ty: ignore[invalid-argument-type] - its annotation lacks evaluations, its code takes them
-        )
-        if findings:
+        months = selected or select(months_status, kind, settings)
+        if findings := audit(context, kind, settings, months_status, months):
             raise dg.Failure(describe(findings, len(months), kind, settings), allow_retries=False)
 
     @dg.job(

@@ -11,9 +11,8 @@ import dagster as dg
 from taxi_assets.assets.month_status import month_status, resource_keys
 from taxi_assets.assets.sinks import sinks
 from taxi_assets.automation.schedules import LOOK_BACK, job_schedule
-from taxi_assets.core.month import Month
 from taxi_assets.datasets.schema import TaxiKind
-from taxi_assets.keys import key, monthly
+from taxi_assets.keys import key, months
 from taxi_assets.settings import Settings
 from taxi_assets.status.decide import Cell, Decision, State
 from taxi_assets.status.probing import ProbeResults, newest_published
@@ -49,8 +48,7 @@ def deadline_checks(kind: TaxiKind, settings: Settings) -> dg.AssetChecksDefinit
         can_subset=True,
     )
     def deadlines(context: dg.AssetCheckExecutionContext):
-        months = [Month.parse(each) for each in monthly(kind).get_partition_keys()]
-        results = newest_published(context.resources.publisher.open(), kind, months[-LOOK_BACK:])
+        results = newest_published(context.resources.publisher.open(), kind, months(kind)[-LOOK_BACK:])
         assets = context.op_execution_context.job_def.asset_layer.asset_graph
         while assets is not assets.source_asset_graph:  # from the job's part to the whole graph
             assets = assets.source_asset_graph

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import dagster as dg
 
-from taxi_assets.assets.dimensions import DIMENSIONS
+from taxi_assets.assets.dimensions import dimensions
 from taxi_assets.automation.schedules import job_schedule
 from taxi_assets.core import run_tags
 from taxi_assets.core.locks import is_locked
@@ -31,21 +31,21 @@ DOWNLOAD_HOURS = 7 * 24.0
 _TOKEN, _KINDS = "[0-9a-f]{12}", "|".join(KINDS)
 STAGED = rf"[\w-]+-\d{{4}}-\d\d-{_TOKEN}\.parquet|[\w-]+\.scratch/.+|[^/]+\.spill/.+"
 """Staged files: of `core.staging`, of `core.scratch`, and what DuckDB spilled."""
-_DIMENSIONS = "|".join(each.table.name for each in DIMENSIONS)
-COPIED = rf"(({_KINDS})_(raw|clean|rejected)_trips/\d{{4}}-\d\d|{_DIMENSIONS})\.{_TOKEN}\.tmp"
-"""Files that `lake.io_manager` and `lake.dimensions` wrote into the lake and did not rename."""
+COPIED = rf"(({_KINDS})_(raw|clean|rejected)_trips/\d{{4}}-\d\d|%s)\.{_TOKEN}\.tmp"
+"""Files that `lake.io_manager` and `lake.dimensions` wrote into the lake and did not rename, with the names of the dimensions."""
 DOWNLOADED = rf"(({_KINDS})_tripdata_\d{{4}}-\d\d[\w.]*|taxi_zone_lookup\.csv)\.part"
 """Incomplete downloads of `publisher.source` and `publisher.lookups`."""
 
 
-def orphans(settings: Settings, now: float) -> Iterator[tuple[Path, int]]:
+def orphans(settings: Settings) -> Iterator[tuple[Path, int]]:
     """Return the files, with their size in bytes, that this package wrote and no process has written to for a long time.
 
     Each place may contain files of other programs, which are recognized by their names and kept.
     """
+    names_of_dimensions = "|".join(each.table.name for each in dimensions(settings))
     places = [
         (settings.staging_folder, STAGED, STAGED_HOURS),
-        (settings.lake_folder, COPIED, STAGED_HOURS),
+        (settings.lake_folder, COPIED % names_of_dimensions, STAGED_HOURS),
         (settings.home_folder / "downloads", DOWNLOADED, DOWNLOAD_HOURS),
     ]
     in_use = {lock.parent for lock in settings.staging_folder.glob("*.scratch/.lock") if is_locked(lock)}
@@ -57,13 +57,13 @@ def orphans(settings: Settings, now: float) -> Iterator[tuple[Path, int]]:
                     facts = path.stat()
                 except FileNotFoundError:  # published or removed by its owner in the meantime
                     continue
-                if now - facts.st_mtime > hours * HOUR:
+                if time.time() - facts.st_mtime > hours * HOUR:
                     yield path, facts.st_size
 
 
-def remove_orphans(settings: Settings, log: Callable[[str], object], now: float | None = None) -> tuple[int, int]:
+def remove_orphans(settings: Settings, log: Callable[[str], object]) -> tuple[int, int]:
     """Remove them; return their number and total size in bytes."""
-    found = list(orphans(settings, now or time.time()))
+    found = list(orphans(settings))
     for path, size in found:
         log(f"Removing {path} ({size / 1e6:,.1f} MB): no process has written to it for a long time.")
         path.unlink(missing_ok=True)

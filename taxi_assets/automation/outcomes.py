@@ -21,13 +21,7 @@ _MARKED_FAILED = "This run has been marked as failed from outside"
 _VARIABLE = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}|[0-9a-f]{8,}|[0-9]+")
 """What of a message differs between two problems with the same cause: ids and numbers."""
 _Event = dg.DagsterEventType
-_OUTCOMES = {
-    _Event.STEP_START,
-    _Event.STEP_SUCCESS,
-    _Event.STEP_FAILURE,
-    _Event.STEP_SKIPPED,
-    _Event.ASSET_CHECK_EVALUATION,
-}
+_STEPS = {_Event.STEP_START, _Event.STEP_SUCCESS, _Event.STEP_FAILURE, _Event.STEP_SKIPPED}
 
 
 @dataclass
@@ -122,7 +116,7 @@ def outcomes(
         month = months[0] if len(months) == 1 else f"{months[0]} to {months[-1]}"
         return Problem(month, what, message, run.run_id, finished, left=months)
 
-    for entry in instance.all_logs(run.run_id, of_type=_OUTCOMES):
+    for entry in instance.all_logs(run.run_id, of_type={*_STEPS, _Event.ASSET_CHECK_EVALUATION}):
         event = entry.dagster_event
         if event is None:
             continue

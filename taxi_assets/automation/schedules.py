@@ -12,7 +12,7 @@ from taxi_assets.automation.sensors import kind_option, loaded_version, tags_of_
 from taxi_assets.core import run_tags
 from taxi_assets.core.month import Month
 from taxi_assets.datasets.schema import TaxiKind
-from taxi_assets.keys import job_name, monthly
+from taxi_assets.keys import job_name, months
 from taxi_assets.settings import Settings
 from taxi_assets.status.decide import TO_LOAD, Decision, State, ranges
 from taxi_assets.status.months import MonthStatus
@@ -57,8 +57,7 @@ def monthly_schedule(kind: TaxiKind, settings: Settings) -> dg.ScheduleDefinitio
         description=f"Loads the newest published {kind.name} month unless that version is loaded.",
     )
     def newest_month(context: dg.ScheduleEvaluationContext):
-        months = [Month.parse(each) for each in monthly(kind).get_partition_keys()]
-        results = newest_published(context.resources.publisher.open(), kind, months[-LOOK_BACK:])
+        results = newest_published(context.resources.publisher.open(), kind, months(kind)[-LOOK_BACK:])
         if results.newest is None:
             return dg.SkipReason(results.error or f"None of the last {LOOK_BACK} months is published.")
         return _launch(context, kind, settings, name, results, [results.newest], max_runs=1)
@@ -82,17 +81,14 @@ def reconciliation(kind: TaxiKind, settings: Settings) -> dg.ScheduleDefinition:
         "the others.",
     )
     def reconcile_months(context: dg.ScheduleEvaluationContext):
-        keys = list(monthly(kind).get_partition_keys())
-        recorded = _status(
-            context, kind, settings
-        ).read()  # read again below: probing takes a while, and runs may begin
-        window = set(keys[-settings.reconcile_months - LOOK_BACK :])
-        loaded = {month.key for month in recorded}
-        months = [Month.parse(each) for each in reversed(keys) if each in window or each in loaded]
-        results = probe_months(context.resources.publisher.open(), kind, months)
+        every = months(kind)
+        loaded = set(_status(context, kind, settings).read())  # again below: probing takes a while, and runs may begin
+        window = {*every[-settings.reconcile_months - LOOK_BACK :], *loaded}
+        probed = [month for month in reversed(every) if month in window]
+        results = probe_months(context.resources.publisher.open(), kind, probed)
         newest = results.newest
-        first = keys[max(keys.index(newest.key) + 1 - settings.reconcile_months, 0)] if newest else keys[-1]
-        selected = [month for month in months if month.key in loaded or month.key >= first]
+        first = every[max(every.index(newest) + 1 - settings.reconcile_months, 0)] if newest else every[-1]
+        selected = [month for month in probed if month in loaded or month >= first]
         return _launch(context, kind, settings, name, results, selected, max_runs=settings.reconcile_runs)
 
     return reconcile_months

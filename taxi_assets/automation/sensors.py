@@ -1,6 +1,5 @@
 """Sensors that launch runs: when the publisher has a new or changed month, and when clean_trips has a newer one."""
 
-import datetime as dt
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
@@ -12,7 +11,7 @@ from taxi_assets.assets.publisher import new_observations
 from taxi_assets.core import run_tags
 from taxi_assets.core.month import Month
 from taxi_assets.datasets.schema import TaxiKind
-from taxi_assets.keys import CODE_VERSION, INGEST, REPORTS, SINKS, group, job_name, monthly
+from taxi_assets.keys import CODE_VERSION, REPORTS, SINKS, group, job_name, months
 from taxi_assets.settings import Settings
 from taxi_assets.status.decide import Decision, MonthRecord, State, count, ranges, rotate
 from taxi_assets.status.plan import new_and_changed
@@ -23,8 +22,6 @@ NEWEST = 4
 OLDER = 6
 """Older months probed by a tick, in rotation: 200 months are reached within six hours of ten-minute ticks."""
 RUN_KEY = "dagster/run_key"
-FOLLOW_MONTHS = dt.timedelta(days=31 * 13)
-"""How far back sinks follow clean_trips by conditions: a year of corrections, and the publisher's delay."""
 
 
 @dataclass
@@ -77,8 +74,8 @@ def new_months_sensor(kind: TaxiKind, settings: Settings) -> dg.SensorDefinition
     )
     def new_months(context: dg.SensorEvaluationContext):
         cursor = Cursor.parse(context.cursor)
-        months = [Month.parse(key) for key in monthly(kind).get_partition_keys()]
-        newest, rotation = months[-NEWEST:], rotate(months[:-NEWEST], cursor.after, OLDER)
+        every = months(kind)
+        newest, rotation = every[-NEWEST:], rotate(every[:-NEWEST], cursor.after, OLDER)
         results = probe_months(context.resources.publisher.open(), kind, [*reversed(newest), *rotation])
         assert context.repository_def is not None
         origin, graph = context.code_location_origin, context.repository_def.asset_graph
@@ -194,35 +191,3 @@ def sinks_follow(kind: TaxiKind, settings: Settings) -> dg.AutomationConditionSe
         },
         description="Materializes a month of a sink when clean_trips has a newer one that passed its blocking checks.",
     )
-
-
-def follow_upstream(ignored: dg.AssetSelection | None = None) -> dg.AutomationCondition:
-    """Return the condition of a sink: the upstream month is newer, complete, and passed its blocking checks.
-
-    `eager()` alone considers only the latest time window, a month that is not published yet, and ignores checks. `ignored` are
-    upstream assets that it does not follow.
-    """
-    window = dg.AutomationCondition.in_latest_time_window
-    condition = (
-        dg.AutomationCondition.eager().replace(window(), window(FOLLOW_MONTHS))
-        & dg.AutomationCondition.all_deps_blocking_checks_passed()
-    )
-    return (condition.ignore(ignored) if ignored else condition).with_label("follow clean_trips")
-
-
-def with_conditions(kinds: Iterable[TaxiKind], assets: list[dg.AssetsDefinition]) -> list[dg.AssetsDefinition]:
-    """Return the assets, sinks and reports among them with the condition.
-
-    The reports follow the sinks, which have the clean month later than the lake.
-    """
-    conditions = {}
-    for kind in kinds:
-        lake = dg.AssetSelection.groups(group(kind, INGEST))
-        conditions |= {group(kind, SINKS): follow_upstream(), group(kind, REPORTS): follow_upstream(ignored=lake)}
-
-    def add_condition(spec: dg.AssetSpec) -> dg.AssetSpec:
-        if spec.group_name not in conditions:
-            return spec
-        return spec.replace_attributes(automation_condition=conditions[spec.group_name])
-
-    return list(dg.map_asset_specs(add_condition, assets))

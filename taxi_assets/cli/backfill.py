@@ -8,14 +8,15 @@ each imports Dagster once; they exit with this process, however it ends.
 from __future__ import annotations
 
 import dataclasses
-import os
 import queue
 import threading
 import time
 import uuid
-from collections.abc import Generator, Iterable, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 
@@ -57,9 +58,9 @@ def backfill(
     months: Sequence[Month],
     jobs: int,
     interrupts: Interrupts,
+    replacing: Replacing,
     *,
-    again: bool = False,
-    replacing: Replacing | None = None,
+    again: bool,
 ) -> int:
     """Load the months with `jobs` workers and return the exit code: 0 success, 1 failure, 130 interrupted.
 
@@ -83,9 +84,9 @@ def backfill(
             log = settings.home_folder / "backfill.log"
             with interrupts.paused():  # the first Ctrl-C lets months finish
                 workers = [Worker(kind, lock, log) for _ in range(min(jobs, len(tasks)))]
-                tag = {run_tags.BACKFILL: uuid.uuid4().hex[:8]}
-                print(f"The runs have the tag {run_tags.BACKFILL}={tag[run_tags.BACKFILL]}.")
-                interrupted = _load(tasks, kind, replacing, tag, workers, records, instance, report)
+                tags = {run_tags.BACKFILL: uuid.uuid4().hex[:8]}
+                print(f"The runs have the tag {run_tags.BACKFILL}={tags[run_tags.BACKFILL]}.")
+                interrupted = _Loading(kind, replacing, tags, records, instance).load(tasks, workers, report)
         other_runs = [decision.month for decision in decisions if decision.state is State.RUNNING]
         return summarize(report, other_runs, interrupted=interrupted)
 
@@ -147,131 +148,100 @@ def backfill_lock(home: Path) -> Generator[int, None, None]:
 def plan(decisions: Sequence[Decision], results: ProbeResults, *, again: bool) -> list[Task]:
     """Return the months to load, heaviest first; print what is skipped and what is loaded, with the reasons."""
     selected: list[Decision] = []
-    skipped: dict[str, list[Month]] = {}
-    reasons: dict[str, list[Month]] = {}
+    reasons: dict[str, dict[str, list[Month]]] = {"skipped": {}, "to load": {}}
     for decision in decisions:
-        month, reason = decision.month, decision.reason
+        month, reason, title = decision.month, decision.reason, "to load"
         if decision.state is State.CURRENT and again:
-            decision, reason = Decision(month, State.CURRENT, "reloading (--again)"), "reloading (--again)"
+            reason = "reloading (--again)"
+            decision = Decision(month, State.CURRENT, reason)
         elif decision.state is State.RUNNING:
-            skipped.setdefault("being loaded by another run", []).append(month)
-            continue
+            title, reason = "skipped", "being loaded by another run"
         elif decision.state in (State.CURRENT, State.UNPUBLISHED) and month in results.published:
-            skipped.setdefault(reason, []).append(month)
-            continue
-        selected.append(decision)
-        reasons.setdefault(reason, []).append(month)
-    for title, groups in (("skipped", skipped), ("to load", reasons)):
+            title = "skipped"
+        reasons[title].setdefault(reason, []).append(month)
+        if title == "to load":
+            selected.append(decision)
+    for title, groups in reasons.items():
         for reason, months in groups.items():
             print(f"  {title}: {ranges(months)}: {reason}")
-    sizes = {month: published.size if published else None for month, published in results.published.items()}
-    weights = weigh([decision.month for decision in selected], sizes)
-    tasks = [Task(d, weights[d.month], results.version(d.month), results.published.get(d.month)) for d in selected]
+    published = {decision.month: results.published.get(decision.month) for decision in selected}
+    weights = {month: float(each.size or 0) if each else 0.0 for month, each in published.items()}
+    if not all(weights.values()):
+        weights = {month: MILLION_ROWS.get(month.year, MILLION_ROWS[max(MILLION_ROWS)]) for month in weights}
+    tasks = [Task(d, weights[d.month], results.version(d.month), published[d.month]) for d in selected]
     return sorted(tasks, key=lambda task: (-task.weight, task.month))
 
 
-def weigh(months: Iterable[Month], sizes: Mapping[Month, int | None]) -> dict[Month, float]:
-    """Return the months with their sizes if all are known, else with their year's average rows."""
-    known = {month: float(sizes.get(month) or 0) for month in months}
-    if all(known.values()):
-        return known
-    return {month: MILLION_ROWS.get(month.year, MILLION_ROWS[max(MILLION_ROWS)]) for month in known}
+@dataclass
+class _Loading:
+    """Loads months in workers. `tags` are those of every run, `stop` is set when no other month may begin."""
 
+    kind: TaxiKind
+    replacing: Replacing
+    tags: Mapping[str, str]
+    records: MonthStatus
+    instance: dg.DagsterInstance
+    stop: threading.Event = field(default_factory=threading.Event)
 
-def _load(
-    tasks: list[Task],
-    kind: TaxiKind,
-    replacing: Replacing | None,
-    tag: Mapping[str, str],
-    workers: list[Worker],
-    records: MonthStatus,
-    instance: dg.DagsterInstance,
-    report: Report,
-) -> bool:
-    """Load the tasks; return whether it was interrupted. The first Ctrl-C lets the months in progress finish."""
-    waiting: queue.SimpleQueue[Task] = queue.SimpleQueue()
-    for task in tasks:
-        waiting.put(task)
-    stop = threading.Event()
-    finished: list[Worker] = []
+    def load(self, tasks: list[Task], workers: list[Worker], report: Report) -> bool:
+        """Load the tasks; return whether it was interrupted. The first Ctrl-C lets the months in progress finish."""
+        waiting: queue.SimpleQueue[Task] = queue.SimpleQueue()
+        for task in tasks:
+            waiting.put(task)
+        finished: list[Worker] = []
 
-    def work(worker: Worker) -> None:
-        try:
-            while not stop.is_set():
-                if outcome := _load_month(waiting.get_nowait(), kind, replacing, tag, worker, stop, records, instance):
-                    report.add(*outcome)
-        except queue.Empty:
-            pass
-        finally:
-            finished.append(worker)
-
-    for worker in workers:
-        threading.Thread(target=work, args=(worker,), daemon=True).start()
-    try:
-        while len(finished) < len(workers):
+        def work(worker: Worker) -> None:
             try:
-                time.sleep(0.1)  # Thread.join would take a thread for ended if Ctrl-C came meanwhile (Python 3.11)
-            except KeyboardInterrupt:
-                if stop.is_set():
-                    break
-                stop.set()
-                print("\nFinishing the months in progress; press Ctrl-C again to abort them.", flush=True)
-    finally:
+                while not self.stop.is_set():
+                    task = waiting.get_nowait()
+                    if result := self._load_month(task, worker):
+                        report.add(task, result)
+            except queue.Empty:
+                pass
+            finally:
+                finished.append(worker)
+
         for worker in workers:
+            threading.Thread(target=work, args=(worker,), daemon=True).start()
+        try:
+            while len(finished) < len(workers):
+                try:
+                    time.sleep(0.1)  # Thread.join would take a thread for ended if Ctrl-C came meanwhile (Python 3.11)
+                except KeyboardInterrupt:
+                    if self.stop.is_set():
+                        break
+                    self.stop.set()
+                    print("\nFinishing the months in progress; press Ctrl-C again to abort them.", flush=True)
+        finally:
+            for worker in workers:
+                worker.end()
+        if self.stop.is_set():
+            end_dead_runs(self.instance, print)
+        return self.stop.is_set()
+
+    def _load_month(self, task: Task, worker: Worker) -> dict[str, Any] | None:
+        """Load a month and return its result; None if the backfill was aborted. If the worker is killed, resume it once."""
+        month, assets, records = task.month, task.decision.assets, self.records
+        tags = {**self.tags, **({run_tags.SOURCE_VERSION: task.version} if task.version else {})}
+        for attempt in range(ATTEMPTS):
+            resume_tags = records.history.resume_tags(month) if assets or attempt else {}
+            config = run_config(self.kind, dataclasses.replace(task.decision, assets=assets), self.replacing)
+            result = worker.load(month, assets, {**tags, **resume_tags}, config)
+            if result is not None:
+                if result["failures"]:
+                    result["outcome"] = failed_load(records, month, changed=result["changed"])
+                return result
+            if self.stop.is_set():
+                return None
+            end_dead_runs(self.instance, lambda _: None)
             worker.end()
-    if stop.is_set():
-        end_dead_runs(instance, print)
-    return stop.is_set()
-
-
-def _load_month(
-    task: Task,
-    kind: TaxiKind,
-    replacing: Replacing | None,
-    tag: Mapping[str, str],
-    worker: Worker,
-    stop: threading.Event,
-    records: MonthStatus,
-    instance: dg.DagsterInstance,
-) -> tuple[Task, dict] | None:
-    """Load a month and return its result; None if the backfill was aborted. If the worker is killed, resume it once."""
-    assets = task.decision.assets
-    tags = {**tag, **({run_tags.SOURCE_VERSION: task.version} if task.version else {})}
-    for attempt in range(ATTEMPTS):
-        resume_tags = records.history.resume_tags(task.month) if assets or attempt else {}
-        config = run_config(kind, dataclasses.replace(task.decision, assets=assets), replacing)
-        result = worker.load(task.month, assets, {**tags, **resume_tags}, config)
-        if result is not None:
-            if result["failures"]:
-                result["outcome"] = failed_load(records, task.month, changed=result["changed"])
-            return task, result
-        if stop.is_set():
-            return None
-        end_dead_runs(instance, lambda _: None)
-        worker.end()
-        worker.start()
-        (decision,) = records.decide({task.month: task.published}, records.read([task.month]))
-        if decision.state is State.CURRENT:
-            assets = frozenset(records.assets.derived)  # all of it is loaded; the run only has to succeed
-        elif decision.state is State.UNFINISHED:
-            assets = decision.assets
-    return task, {
-        "failures": [f"{task.month}: its worker exited {ATTEMPTS} times (killed, out of memory?); see backfill.log."],
-        "outcome": failed_load(records, task.month, changed=True),
-    }
-
-
-def months_between(first: Month, last: Month) -> list[Month]:
-    """Return the months from `first` to `last`, both included.
-
-    Raises:
-        PermanentError: `first` is after `last`.
-    """
-    if last < first:
-        raise PermanentError(f"{first} is after {last}; give the earlier month first.")
-    return first.through(last)
-
-
-def default_jobs() -> int:
-    """Return the default number of workers: half the CPUs, as a month uses more than one at times."""
-    return max((os.cpu_count() or 2) // 2, 1)
+            worker.start()
+            (decision,) = records.decide({month: task.published}, records.read([month]))
+            if decision.state is State.CURRENT:
+                assets = frozenset(records.assets.derived)  # all of it is loaded; the run only has to succeed
+            elif decision.state is State.UNFINISHED:
+                assets = decision.assets
+        return {
+            "failures": [f"{month}: its worker exited {ATTEMPTS} times (killed, out of memory?); see backfill.log."],
+            "outcome": failed_load(records, month, changed=True),
+        }

@@ -21,7 +21,7 @@ from taxi_assets.assets.sinks import sinks
 from taxi_assets.automation.housekeeping import end_dead_runs
 from taxi_assets.automation.sensors import kind_option
 from taxi_assets.cli.audit import audit_months
-from taxi_assets.cli.backfill import backfill, backfill_lock, default_jobs, months_between
+from taxi_assets.cli.backfill import backfill, backfill_lock
 from taxi_assets.cli.execute import changed_a_month, execute
 from taxi_assets.cli.inspect import inspect
 from taxi_assets.cli.interrupts import INTERRUPTED, Interrupts
@@ -35,7 +35,7 @@ from taxi_assets.core.locks import is_locked
 from taxi_assets.core.month import Month
 from taxi_assets.datasets.schema import KINDS, TaxiKind
 from taxi_assets.definitions import build_defs
-from taxi_assets.keys import job_name, monthly
+from taxi_assets.keys import job_name, months
 from taxi_assets.resources import embedded_postgres, resources
 from taxi_assets.settings import Settings, load_settings
 
@@ -46,27 +46,24 @@ def _kind(options: Namespace, settings: Settings) -> TaxiKind:
     return KINDS[options.kind] if options.kind else settings.taxi_kinds[0]
 
 
-def _require_partitions(kind: TaxiKind, settings: Settings, *months: Month) -> None:
+def _require_partitions(kind: TaxiKind, settings: Settings, *requested: Month) -> None:
     """Raise PermanentError unless the kind is switched on and the months are partitions of it."""
     if kind not in settings.taxi_kinds:
         raise PermanentError(
             f"{kind.name} trips are switched off; to switch them on, set TAXI_KINDS={settings.kinds},{kind.name} in .env or in "
             "the environment."
         )
-    keys = monthly(kind).get_partition_keys()
-    for month in months:
-        if month.key not in keys:
+    first, *_, last = every = months(kind)
+    for month in requested:
+        if month not in every:
             raise PermanentError(
-                f"{month} cannot be loaded: {kind.name} months run from {keys[0][:7]} to {keys[-1][:7]}, the last complete "
-                "month."
+                f"{month} cannot be loaded: {kind.name} months run from {first} to {last}, the last complete month."
             )
 
 
 def _run(options: Namespace, interrupts: Interrupts, settings: Settings | None = None) -> int:
     """Execute the month's job in this process."""
-    settings, month = settings or load_settings(), Month.parse(options.month)
-    kind = _kind(options, settings)
-    _require_partitions(kind, settings, month)
+    settings, kind, month = _month(options, settings or load_settings())
     require_sinks(settings, kind, month)
     with dg.DagsterInstance.get() as instance:
         end_dead_runs(instance, print)
@@ -82,7 +79,7 @@ def _run(options: Namespace, interrupts: Interrupts, settings: Settings | None =
             return 1
     interrupts.sentence = INTERRUPTED  # from here on the month is loaded
     print()
-    return _print_summary(settings, month, kind)
+    return _print_summary(settings, kind, month)
 
 
 def _demo(_: Namespace, interrupts: Interrupts) -> int:
@@ -104,43 +101,43 @@ def _replacing(options: Namespace) -> Replacing:
 
 
 def _backfill(options: Namespace, interrupts: Interrupts) -> int:
-    settings = load_settings()
-    kind = _kind(options, settings)
-    months = _months(options, kind, settings)
     if options.jobs is not None and options.jobs < 1:
         raise PermanentError("--jobs must be at least 1.")
-    jobs = options.jobs or default_jobs()
-    return backfill(settings, kind, months, jobs, interrupts, again=options.again, replacing=_replacing(options))
+    jobs = options.jobs or max((os.cpu_count() or 2) // 2, 1)  # a month uses more than one CPU at times
+    return backfill(*_months(options), jobs, interrupts, _replacing(options), again=options.again)
 
 
-def _months(options: Namespace, kind: TaxiKind, settings: Settings) -> list[Month]:
-    """The months of `--from` and `--to`; by default all partitions."""
-    keys = monthly(kind).get_partition_keys()
-    first, last = Month.parse(options.first or keys[0][:7]), Month.parse(options.last or keys[-1][:7])
+def _months(options: Namespace) -> tuple[Settings, TaxiKind, list[Month]]:
+    """The settings, the kind of taxi, and the months of `--from` and `--to`, both included; by default all partitions."""
+    settings = load_settings()
+    kind = _kind(options, settings)
+    every = months(kind)
+    first, last = Month.parse(options.first or str(every[0])), Month.parse(options.last or str(every[-1]))
     _require_partitions(kind, settings, first, last)
-    return months_between(first, last)
+    if last < first:
+        raise PermanentError(f"{first} is after {last}; give the earlier month first.")
+    return settings, kind, first.through(last)
+
+
+def _month(options: Namespace, settings: Settings) -> tuple[Settings, TaxiKind, Month]:
+    kind, month = _kind(options, settings), Month.parse(options.month)
+    _require_partitions(kind, settings, month)
+    return settings, kind, month
 
 
 def _status(options: Namespace, _: Interrupts) -> int:
-    settings = load_settings()
-    kind = _kind(options, settings)
-    return status(settings, kind, _months(options, kind, settings), as_json=options.json)
+    return status(*_months(options), as_json=options.json)
 
 
 def _audit(options: Namespace, interrupts: Interrupts) -> int:
-    settings = load_settings()
-    kind = _kind(options, settings)
-    return audit_months(settings, kind, _months(options, kind, settings), interrupts, repair=options.repair)
+    return audit_months(*_months(options), interrupts, repair=options.repair)
 
 
 def _summary(options: Namespace, _: Interrupts) -> int:
-    settings, month = load_settings(), Month.parse(options.month)
-    kind = _kind(options, settings)
-    _require_partitions(kind, settings, month)
-    return _print_summary(settings, month, kind)
+    return _print_summary(*_month(options, load_settings()))
 
 
-def _print_summary(settings: Settings, month: Month, kind: TaxiKind) -> int:
+def _print_summary(settings: Settings, kind: TaxiKind, month: Month) -> int:
     """Print the published, clean and rejected rows, and what each sink answers now; a sink that does not is a problem."""
     managers = resources(settings)
     raw, clean, rejected = (
@@ -151,13 +148,12 @@ def _print_summary(settings: Settings, month: Month, kind: TaxiKind) -> int:
         raise PermanentError(f"{month} of {kind.name} trips is not loaded; run: make run MONTH={month}{option}")
     origin = "GENERATED sample" if raw.extra["generated"] else raw.extra["location"]
     print(f"{kind.name} trips of {month}, {origin}\n")
+    reasons = sorted(rejected.extra["reasons"].items(), key=lambda reason: -reason[1])
     lines: list[tuple[str, int | None, str]] = [
         ("raw_trips", raw.rows, "rows as published"),
         ("clean_trips", clean.rows, "kept"),
         ("rejected_trips", rejected.rows, "set aside, by reason:"),
-    ]
-    lines += [
-        (f"  {reason}", rows, "") for reason, rows in sorted(rejected.extra["reasons"].items(), key=lambda r: -r[1])
+        *((f"  {reason}", rows, "") for reason, rows in reasons),
     ]
     matches = True
     for sink in sinks(settings):

@@ -8,7 +8,7 @@ import sys
 import time
 from argparse import Namespace
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -41,9 +41,9 @@ def inspect(options: Namespace, _: Interrupts) -> int:
     if not path.exists():
         raise PermanentError(f"There is no file {path}; check the path.")
     month = Month.parse(options.month) if options.month else None
-    file, opened = _opened(
-        path, [KINDS[options.kind]] if options.kind else _kinds(settings), month, settings.read_options
-    )
+    switched_on_first = dict.fromkeys((*settings.taxi_kinds, *KINDS.values()))
+    kinds = [KINDS[options.kind]] if options.kind else switched_on_first
+    file, opened = _opened(path, kinds, month, settings.read_options)
     print(f"{path}: {file.kind.title} trips ({file.kind.name})")
     _print_format(file, opened)
     _print_columns(file.kind, opened.matched, settings)
@@ -60,13 +60,8 @@ def inspect(options: Namespace, _: Interrupts) -> int:
     return 0
 
 
-def _kinds(settings: Settings) -> Sequence[TaxiKind]:
-    """Return every dataset, those that are switched on first."""
-    return [*dict.fromkeys((*settings.taxi_kinds, *KINDS.values()))]
-
-
 def _opened(
-    path: Path, kinds: Sequence[TaxiKind], month: Month | None, options: ReadOptions
+    path: Path, kinds: Iterable[TaxiKind], month: Month | None, options: ReadOptions
 ) -> tuple[SourceFile, OpenedFile]:
     """Open the file as the first dataset that it can belong to."""
     refusals = []
@@ -83,7 +78,11 @@ def _print_format(file: SourceFile, opened: OpenedFile) -> None:
     written, parts = opened.columns["written"], file.parts
     names = {normalized(name) for name in opened.matched.header}
     tools = [tool for tool, signs in TOOLS.items() if any(sign.fullmatch(name) for sign in signs for name in names)]
-    eras = [era for era in ERAS if era.kind == file.kind.name and {normalized(name) for name in era.header} == names]
+    layouts = [
+        f"as published from {era.first}{f' to {era.last}' if era.last else ''} ({era.publication})"
+        for era in ERAS
+        if era.kind == file.kind.name and {normalized(name) for name in era.header} == names
+    ]
     packed = [
         *(["in a zip archive"] if parts[0].member else []),
         *(["compressed with gzip"] if written["format"] == "CSV" and file.format() == "gzip" else []),
@@ -95,14 +94,10 @@ def _print_format(file: SourceFile, opened: OpenedFile) -> None:
     if written["format"] == "CSV":
         header = "with" if written["header"] else "without"
         _line("lines", f"{header} a header, separated by {SEPARATORS[written['separator']]}")
-    _line("layout", "; ".join([*(_published(era) for era in eras), *tools]) or "of no month that was published")
+    _line("layout", "; ".join([*layouts, *tools]) or "of no month that was published")
     _line("times", written["times"])
     if written["decimal_comma"]:
         _line("numbers", "with decimal commas")
-
-
-def _published(era: Any) -> str:
-    return f"as published from {era.first}{f' to {era.last}' if era.last else ''} ({era.publication})"
 
 
 def _print_columns(kind: TaxiKind, columns: MatchedColumns, settings: Settings) -> None:

@@ -94,22 +94,14 @@ def parser() -> argparse.ArgumentParser:
         "exit code is 1, and the setting that helps is named.",
     )
     inspect.add_argument("file", help="a file, or a folder of part files")
-    inspect.add_argument(
-        "--month", metavar="YYYY-MM", help="the month that it is loaded as (default: that of most trips)"
-    )
-    inspect.add_argument(
-        "--kind", choices=list(KINDS), help="the dataset that it is loaded as (default: by its columns)"
-    )
+    inspect.add_argument("--month", metavar="YYYY-MM", help="the month it is loaded as (default: that of most trips)")
+    inspect.add_argument("--kind", choices=list(KINDS), help="the dataset it is loaded as (default: by its columns)")
     backfill.add_argument("--from", dest="first", metavar="YYYY-MM", help="first month (required)")
     backfill.add_argument("--to", dest="last", metavar="YYYY-MM", help="last month (required)")
     backfill.add_argument("--jobs", type=int, help="months loaded at a time (default: half the number of CPUs)")
     backfill.add_argument("--again", action="store_true", help="reload months that are up to date, too")
     for each in (run, backfill):
-        each.add_argument(
-            "--accept-smaller",
-            action="store_true",
-            help="load a month although it has over 10 %% fewer rows than are loaded",
-        )
+        each.add_argument("--accept-smaller", action="store_true", help="load a month that lost over 10 %% of its rows")
         each.add_argument("--replace-real", action="store_true", help="replace real trips by generated ones")
     for each in (run, summary):
         each.add_argument("month", help="the month, YYYY-MM")
@@ -160,16 +152,15 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         with Interrupts(LOAD_INTERRUPTED if loads else INTERRUPTED) as interrupts:
             os.environ["DAGSTER_HOME"] = str(dagster_home())
-            from taxi_assets.cli import (
-                commands,
-            )  # loads the definitions, which read the settings; --help does not need them
+            # Loads the definitions, which read the settings; --help does not need them.
+            from taxi_assets.cli import commands
 
             return commands.COMMANDS[options.command](options, interrupts)
     except TaxiError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("Interrupted.", file=sys.stderr)
+        print(INTERRUPTED, file=sys.stderr)
         return 130
 
 

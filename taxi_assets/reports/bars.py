@@ -10,7 +10,7 @@ from taxi_assets.datasets.codes import COMPANIES, PAYMENTS
 from taxi_assets.datasets.rules import RULES
 from taxi_assets.publisher.rows import REASONS
 from taxi_assets.reports.daily_summary import NOT_RECORDED
-from taxi_assets.reports.figures import MonthProfile, Zone, share
+from taxi_assets.reports.figures import MonthProfile, share
 from taxi_assets.reports.words import NONE, dollars, miles, percent
 
 REASON_WORDS = {rule.reason: rule.description.replace("`", "") for rule in RULES} | REASONS
@@ -39,13 +39,13 @@ class Bar:
     text: str = ""
 
 
-def _zone_name(zone: Zone) -> str:
-    return zone.name or {264: "Unknown zone", 265: "Outside of NYC"}.get(zone.id, f"Zone {zone.id}")
-
-
 def zones(p: MonthProfile) -> list[Bar]:
     """Return the busiest pickup zones."""
-    return [Bar(_zone_name(zone), zone.trips, zone.borough or "") for zone in p.places.top]
+    unnamed = {264: "Unknown zone", 265: "Outside of NYC"}
+    return [
+        Bar(zone.name or unnamed.get(zone.id, f"Zone {zone.id}"), zone.trips, zone.borough or "")
+        for zone in p.places.top
+    ]
 
 
 def payments(p: MonthProfile) -> list[Bar]:
@@ -74,9 +74,9 @@ def requests(p: MonthProfile) -> list[Bar]:
 
 def reasons(p: MonthProfile) -> list[Bar]:
     """Return the rejected rows by reason."""
-    texts = {reason: REASON_WORDS.get(reason, "A reason of another release.") for reason in p.reasons}
+    other = "A reason of another release."
     return [
-        Bar(reason.replace("_", " ").capitalize(), rows, css="bad", text=texts[reason])
+        Bar(reason.replace("_", " ").capitalize(), rows, css="bad", text=REASON_WORDS.get(reason, other))
         for reason, rows in p.reasons.items()
     ]
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -47,7 +46,6 @@ SUMMARY_COLUMNS = (
 SUMMARY_NAMES = [column.name for column in SUMMARY_COLUMNS]
 KEY = SUMMARY_NAMES[:3]
 
-_MONEY_AND_MILES = ("miles", "fares", "tips", "revenue")
 _CENT = 0.005
 """Each row's sums are rounded to the hundredth, so a column may be off by half of one a row."""
 
@@ -84,7 +82,10 @@ def summary_sql(kind: TaxiKind, month: Month, table: str) -> str:
     boroughs = "\n".join(
         f"      WHEN pulocationid IN ({', '.join(map(str, sorted(ids)))}) THEN '{name}'" for name, ids in zones.items()
     )
-    summed = {name: _sum_of(columns) for name, columns in summed_columns(kind).items()}
+    summed = {
+        name: " + ".join(f"COALESCE(SUM({column}), 0)" for column in columns) or "0.0"
+        for name, columns in summed_columns(kind).items()
+    }
     passengers = summed.pop("passengers")
     sums = ",\n".join(f"  ROUND({total}, 2) AS {name}" for name, total in summed.items())
     return f"""\
@@ -105,18 +106,9 @@ ORDER BY 1, 2, 3"""
 
 def summed_columns(kind: TaxiKind) -> dict[str, tuple[str, ...]]:
     """The columns of the trips that are added up for each sum of the summary; none where the dataset has no such thing."""
-    measures = kind.measures
-    single = {
-        "passengers": measures.passengers,
-        "miles": measures.distance,
-        "fares": measures.fare,
-        "tips": measures.tip,
-    }
-    return {**{name: (column,) if column else () for name, column in single.items()}, "revenue": measures.total}
-
-
-def _sum_of(columns: tuple[str, ...]) -> str:
-    return " + ".join(f"COALESCE(SUM({column}), 0)" for column in columns) or "0.0"
+    of = kind.measures
+    single = {"passengers": of.passengers, "miles": of.distance, "fares": of.fare, "tips": of.tip}
+    return {**{name: (column,) if column else () for name, column in single.items()}, "revenue": of.total}
 
 
 def as_summary(found: pa.Table | pd.DataFrame) -> pa.Table:
@@ -170,12 +162,13 @@ def require_reconciled(kind: TaxiKind, summary: pa.Table, clean: Manifest, month
             )
 
 
-def summary_type(name: str = "DailySummary") -> dg.DagsterType:
+@cache
+def summary_type() -> dg.DagsterType:
     """The frame's Dagster type: its columns, and the constraints on every month's summary.
 
-    Each day, payment and borough is one row; all days are of one month; names are known; no value is null; trips
-    are at least 1 and passengers at least 0. Money and miles may be negative, because refunds are trips too. dagster-pandas
-    is imported here because its import takes a second.
+    Each day, payment and borough is one row; names are known; no value is null; trips are at least 1 and passengers at least 0.
+    Money and miles may be negative, because refunds are trips too. dagster-pandas is imported here because its import takes a
+    second.
     """
     import dagster as dg
     from dagster_pandas import PandasColumn, create_dagster_pandas_dataframe_type
@@ -185,16 +178,15 @@ def summary_type(name: str = "DailySummary") -> dg.DagsterType:
         StrictColumnsConstraint,
     )
 
-    class Holds(DataFrameConstraint):
-        """A constraint on the data frame as a whole."""
+    class OneRowAKey(DataFrameConstraint):
+        statement = "Each day, payment and borough is one row."
 
-        def __init__(self, name: str, statement: str, true_of: Callable[[pd.DataFrame], bool]) -> None:
-            super().__init__(error_description=statement, markdown_description=statement)
-            self.name, self._statement, self._true_of = name, statement, true_of
+        def __init__(self) -> None:
+            super().__init__(error_description=self.statement, markdown_description=self.statement)
 
         def validate(self, dataframe: pd.DataFrame) -> None:
-            if not self._true_of(dataframe):
-                raise DataFrameConstraintViolationException(self.name, self._statement)
+            if dataframe.duplicated(KEY).any():
+                raise DataFrameConstraintViolationException("one row a key", self.statement)
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", category=dg.BetaWarning)  # all of dagster-pandas is called beta, for years
@@ -204,27 +196,12 @@ def summary_type(name: str = "DailySummary") -> dg.DagsterType:
             PandasColumn.categorical_column("borough", set(BOROUGH_NAMES), non_nullable=True),
             PandasColumn.integer_column("trips", min_value=1, non_nullable=True),
             PandasColumn.integer_column("passengers", min_value=0, non_nullable=True),
-            *(PandasColumn.float_column(name, non_nullable=True) for name in _MONEY_AND_MILES),
+            *(PandasColumn.float_column(name, non_nullable=True) for name in SUMMARY_NAMES[5:]),
         ]
         return create_dagster_pandas_dataframe_type(
-            name,
+            "DailySummary",
             description="One row a day, way of payment and borough of pickup.\n\n"
             + "\n".join(f"- `{column.name}`: {column.description}" for column in SUMMARY_COLUMNS),
             columns=columns,
-            dataframe_constraints=[
-                StrictColumnsConstraint(SUMMARY_NAMES, enforce_ordering=True),
-                Holds(
-                    "one row a key",
-                    "Each day, payment and borough is one row.",
-                    lambda frame: not frame.duplicated(KEY).any(),
-                ),
-                Holds(
-                    "one month",
-                    "All days are whole days of one month.",
-                    lambda frame: (
-                        frame["pickup_date"].dt.to_period("M").nunique() <= 1
-                        and (frame["pickup_date"] == frame["pickup_date"].dt.normalize()).all()
-                    ),
-                ),
-            ],
+            dataframe_constraints=[StrictColumnsConstraint(SUMMARY_NAMES, enforce_ordering=True), OneRowAKey()],
         )

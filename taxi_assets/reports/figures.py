@@ -173,17 +173,14 @@ class MonthProfile:
         """
         try:
             fields = json.loads(text)
-            if fields.pop("format", None) == FORMAT:
-                return TypeAdapter(cls).validate_python(fields)
+            if fields.pop("format", None) != FORMAT:
+                raise ValueError("another release of taxi_assets wrote it")
+            return TypeAdapter(cls).validate_python(fields)
         except (ValueError, TypeError, AttributeError) as error:
             raise PermanentError(
                 f"A stored profile cannot be read ({str(error).splitlines()[0]}); "
                 "materialize month_report of its month again."
             ) from None
-        raise PermanentError(
-            f"{fields.get('month')}: the stored profile was written by another release of taxi_assets; "
-            "materialize month_report of that month again."
-        )
 
 
 def share(part: float, whole: float) -> float:

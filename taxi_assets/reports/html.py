@@ -47,24 +47,18 @@ class SinkState:
         return cls(name, actual.rows, tuple(differences[each] for each in clean.differences(actual)), where)
 
 
-def _heading(kind: str) -> str:
-    return HEADINGS.get(kind) or f"{kind.capitalize()} taxis"
-
-
 def render(profile: MonthProfile, *, earlier: Sequence[MonthProfile] = (), sinks: Sequence[SinkState] = ()) -> str:
-    """Return the report as HTML, well-formed as XML too.
+    """Return the report as HTML, well-formed as XML too; without `sinks`, their section is left out.
 
-    Args:
-        profile: the month.
-        earlier: profiles to compare it with, in any order; those of another kind or month of the year are left out.
-        sinks: the comparison of each sink with the clean month; if empty, the section is left out.
+    `earlier` are profiles to compare it with, in any order; those of another kind or month of the year are left out.
     """
     others = [q for q in earlier if q.kind == profile.kind and q.month[5:] == profile.month[5:]]
     before = [q for q in others if q.month < profile.month and q.totals.trips]
+    heading = HEADINGS.get(profile.kind) or f"{profile.kind.capitalize()} taxis"
     template = environment().get_template("month_report.html.j2")
     return template.render(
         p=profile,
-        title=f"{_heading(profile.kind)}, {profile.start:%B %Y}",
+        title=f"{heading}, {profile.start:%B %Y}",
         accent=ACCENTS.get(profile.kind, ACCENTS["yellow"]),
         days=trips_per_day(profile),
         week=week(profile),

@@ -128,10 +128,9 @@ def decide(
     """Decide about a month. `probed=False`: whether it is published is unknown, so only its record counts."""
     manifests = record.manifests
     if not manifests and not record.running:
-        if published is None:
-            reason = State.UNPUBLISHED.value if probed else "never loaded"
-            return Decision(month, State.UNPUBLISHED, reason, cells=_none(assets))
-        return Decision(month, State.MISSING, State.MISSING.value, cells=_none(assets))
+        nothing = State.MISSING if published else State.UNPUBLISHED
+        reason = nothing.value if published or probed else "never loaded"
+        return Decision(month, nothing, reason, cells=_none(assets))
     current = reference(published, manifests, assets)
     state, reasons, cells = State.MISSING, dict[str, str](), _none(assets)
     if current:
@@ -164,9 +163,7 @@ def decide(
         differing = [name for name in assets.all if name in record.failed]
         found = f"; an audit found that {', '.join(differing)} differs from the lake" if differing else ""
         return decision(State.CURRENT, f"every asset is loaded by the current code, {source}{found}")
-    first = next(
-        (name for name in assets.all if name in reasons and reasons[name] != _NOT_IN_LAKE), next(iter(reasons))
-    )
+    first = next(name for name, why in reasons.items() if why != _NOT_IN_LAKE)
     to_load = None if reasons.keys() >= set(assets.all) else reasons.keys()
     return decision(state, f"{first} {reasons[first]}", to_load)
 

@@ -56,17 +56,7 @@ class MonthGraph:
 
 
 class MonthStatus(MonthGraph):
-    """The months of a kind of taxi.
-
-    Args:
-        instance: the Dagster instance with the runs.
-        graph: the asset graph of the code location, or None.
-        kind: the kind of taxi.
-        expected: what this version and the settings would load.
-        recorders: the calls that return the manifests of each asset's months.
-        assets: the names of the assets.
-        location: the name of this code location, if it is known.
-    """
+    """The months of a kind of taxi; `location` is the name of this code location, if it is known."""
 
     def __init__(
         self,
@@ -85,29 +75,19 @@ class MonthStatus(MonthGraph):
     def read(
         self, months: Sequence[Month] | None = None, unreadable: dict[str, TaxiError] | None = None
     ) -> dict[Month, MonthRecord]:
-        """Read the records of the months; by default of every month that is recorded or being loaded.
-
-        With `unreadable`, assets that cannot be read are left out and added to it, with the reason.
+        """Read the records of the months, as `read_manifests` does; by default of every month that is recorded or being loaded.
 
         Raises:
             TaxiError: the lake or a sink cannot be read.
         """
-        manifests, running, failures = (
-            read_manifests(self._recorders, months, unreadable),
-            self.history.running(),
-            self.history.failures(),
-        )
+        manifests = read_manifests(self._recorders, months, unreadable)
+        running, failures = self.history.running(), self.history.failures()
         if months is None:
             months = sorted(manifests.keys() | {Month.parse(partition) for partition in running})
         checks = self.history.failed_checks(self.blocking_checks, months)
         return {
-            month: MonthRecord(
-                manifests.get(month, {}),
-                running.get(month.key),
-                failures.get(month.key, {}),
-                checks.get(month, {}),
-            )
-            for month in months
+            m: MonthRecord(manifests.get(m, {}), running.get(m.key), failures.get(m.key, {}), checks.get(m, {}))
+            for m in months
         }
 
     def decide(

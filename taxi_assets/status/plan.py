@@ -33,13 +33,9 @@ def reconcile(
     attempt: Callable[[Decision], str],
     max_runs: int,
 ) -> Plan:
-    """Return what a schedule launches.
+    """Return what a schedule launches, by the decisions and the records that they are based on.
 
-    Args:
-        decisions: the decisions about the months.
-        recorded: the records that they are based on, with the failed runs.
-        attempt: what a run of a month would try to load, by which failed runs are counted.
-        max_runs: the maximum number of runs.
+    `attempt` returns what a run of a month would try to load, by which failed runs are counted.
     """
     failed, remaining = [], []
     for decision in by_urgency(decisions):

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from taxi_assets.core.errors import TaxiError
 from taxi_assets.core.month import Month
+from taxi_assets.status.decide import count
 
 if TYPE_CHECKING:
     from taxi_assets.datasets.schema import TaxiKind
@@ -62,10 +63,8 @@ def probe_months(
                 running[pool.submit(source.probe, kind, month)] = month
             done, _ = wait(running, timeout=max(deadline - time.monotonic(), 0), return_when="FIRST_COMPLETED")
             if not done:
-                left = len(waiting) + len(running)
-                errors.append(
-                    f"The publisher did not answer for {left} month{'s' * (left > 1)} within {seconds:.0f} s."
-                )
+                left = count(len(waiting) + len(running))
+                errors.append(f"The publisher did not answer for {left} within {seconds:.0f} s.")
                 break
             for future in done:
                 month = running.pop(future)

@@ -32,13 +32,9 @@ FAILURE_WINDOW = dt.timedelta(days=30)
 
 
 class RunHistory:
-    """The runs of a kind of taxi.
+    """The runs of a kind of taxi, with the keys of its monthly assets by name.
 
-    Args:
-        instance: the Dagster instance, which other code locations may share.
-        kind: the kind of taxi.
-        assets: the keys of its monthly assets, by name.
-        location: the name of this code location; None if it is not known: then runs of every location count.
+    Other code locations may share the instance: without the `location`, the name of this one, runs of all of them count.
     """
 
     def __init__(
@@ -84,9 +80,8 @@ class RunHistory:
         """Return the storage id of the oldest of the latest evaluations of each month: small is long ago."""
         oldest: dict[Month, int] = {}
         for month, info in self._evaluations(checks, months):
-            oldest[month] = min(
-                oldest.get(month, info.latest_check_event_storage_id), info.latest_check_event_storage_id
-            )
+            evaluated = info.latest_check_event_storage_id
+            oldest[month] = min(oldest.get(month, evaluated), evaluated)
         return oldest
 
     def _evaluations(self, checks: Iterable[dg.AssetCheckKey], months: Sequence[Month]) -> Iterator[tuple[Month, Any]]:

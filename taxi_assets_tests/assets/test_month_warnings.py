@@ -8,7 +8,7 @@ import pytest
 
 from taxi_assets.assets.clean_trips import cleaning_config
 from taxi_assets.assets.month_check import MonthCheck, define_checks
-from taxi_assets.assets.month_warnings import FEW_REJECTED, few_rejected, few_trips_are_rejected
+from taxi_assets.assets.month_warnings import few_rejected
 from taxi_assets.core.manifest import Manifest
 from taxi_assets.core.month import Month
 from taxi_assets.datasets.rules import RULES, CleaningRules
@@ -66,13 +66,13 @@ MONTHS = ["2026-06", "2026-07"]
 
 @pytest.mark.parametrize("months", [MONTHS[:1], MONTHS])
 def test_a_warning_does_not_stop_the_run_and_is_logged(months):
-    def look(month: Month, _: dict):
+    def look(month: Month, _: object):
         return [f"{month}: new column.", "See docs."], {"rows": 1, "causes": {"surge_fee": f"{month} has surge_fee."}}
 
     @dg.asset(name="clean_trips", partitions_def=monthly(YELLOW), backfill_policy=dg.BackfillPolicy.single_run())
     def clean_trips() -> None: ...
 
-    check = define_checks(YELLOW, "clean_trips", MonthCheck("no_new_column", "", frozenset(), look, warn=True))
+    check = define_checks(YELLOW, "clean_trips", (), MonthCheck("no_new_column", "", look, warn=True))
     job = dg.Definitions([clean_trips], asset_checks=[check], jobs=[dg.define_asset_job("load")]).resolve_job_def(
         "load"
     )
@@ -90,8 +90,8 @@ def test_a_warning_does_not_stop_the_run_and_is_logged(months):
 
 
 def test_a_check_that_blocks_still_stops_the_run():
-    wrong = MonthCheck("wrong", "", frozenset(), lambda month, _: ([f"{month} is wrong."], {}))
-    check = define_checks(YELLOW, "clean_trips", wrong)
+    wrong = MonthCheck("wrong", "", lambda month, _: ([f"{month} is wrong."], {}))
+    check = define_checks(YELLOW, "clean_trips", (), wrong)
     spec = next(iter(check.check_specs))
     assert spec.blocking
     assert spec.asset_key == key(YELLOW, "clean_trips")
@@ -102,7 +102,7 @@ def test_some_checks_of_an_asset_can_be_selected():
     def clean_trips() -> None: ...
 
     good, bad = (
-        MonthCheck(name, "", frozenset(), lambda month, _, problems=problems: (problems, {}))
+        MonthCheck(name, "", lambda month, _, problems=problems: (problems, {}))
         for name, problems in (("good", []), ("bad", ["bad."]))
     )
     only = dg.AssetSelection.assets(clean_trips).without_checks() | dg.AssetSelection.checks(
@@ -110,17 +110,12 @@ def test_some_checks_of_an_asset_can_be_selected():
     )
     job = dg.Definitions(
         [clean_trips],
-        asset_checks=[define_checks(YELLOW, "clean_trips", good, bad)],
+        asset_checks=[define_checks(YELLOW, "clean_trips", (), good, bad)],
         jobs=[dg.define_asset_job("load", selection=only)],
     ).resolve_job_def("load")
     with dg.DagsterInstance.ephemeral() as instance:
         result = job.execute_in_process(instance=instance, partition_key="2026-06-01")
     assert [(each.check_name, each.passed) for each in result.get_asset_check_evaluations()] == [("good", True)]
-
-
-def test_the_check_of_rejected_trips_only_warns():
-    check = few_trips_are_rejected(YELLOW)
-    assert (check.name, check.warn) == (FEW_REJECTED, True)
 
 
 def test_the_run_config_has_the_settings_as_defaults():

@@ -1,9 +1,9 @@
+# ruff: noqa: F401, F811 - pytest finds fixtures by their imported names
 """The publisher in the graph: after a republication exactly that month of raw_trips is stale, until it is loaded again."""
 
 from collections.abc import Sequence
 
 import dagster as dg
-import pytest
 from dagster._core.definitions.data_version import CachingStaleStatusResolver
 from dagster._core.definitions.observe import observe as dagster_observe
 from dagster._core.loader import LoadingContextForTest
@@ -16,16 +16,10 @@ from taxi_assets.datasets.schema import YELLOW
 from taxi_assets.definitions import build_defs
 from taxi_assets.resources import resources
 from taxi_assets.status.probing import probe_months
-from taxi_assets_tests.loaded_months import BEFORE, NEWEST, OLDER, Loaded, loaded_months
+from taxi_assets_tests.loaded_months import BEFORE, NEWEST, OLDER, Loaded, loaded
 
 SAME_COLUMNS = dg.AssetCheckKey(dg.AssetKey("raw_trips"), "raw_columns_are_those_of_the_month_before")
 RAW, PUBLISHER = dg.AssetKey("raw_trips"), dg.AssetKey("publisher")
-
-
-@pytest.fixture(scope="module")
-def loaded(tmp_path_factory):
-    with loaded_months(tmp_path_factory.mktemp("loaded")) as made:
-        yield made
 
 
 def stale(loaded: Loaded, months: Sequence[str] = (BEFORE, OLDER)) -> dict[str, list[str]]:

@@ -1,3 +1,4 @@
+# ruff: noqa: F401, F811 - pytest finds fixtures by their imported names
 """Schedules check before they launch, launch few runs and list the rest; deadlines are about the newest published month."""
 
 import dataclasses
@@ -24,13 +25,7 @@ from taxi_assets.settings import Settings
 from taxi_assets.status.decide import Decision, State
 from taxi_assets.status.plan import ATTEMPTS
 from taxi_assets.status.probing import ProbeResults
-from taxi_assets_tests.loaded_months import BEFORE, NEWEST, OLDER, Loaded, loaded_months
-
-
-@pytest.fixture(scope="module")
-def loaded(tmp_path_factory):
-    with loaded_months(tmp_path_factory.mktemp("loaded")) as made:
-        yield made
+from taxi_assets_tests.loaded_months import BEFORE, NEWEST, OLDER, Loaded, loaded
 
 
 def keys(requests: list[dg.RunRequest]) -> list[str]:
@@ -98,7 +93,7 @@ def test_reconciliation_launches_no_more_than_its_runs_and_leaves_old_months_alo
 
 
 def test_a_month_whose_newer_code_is_there_is_loaded_again(loaded, monkeypatch):
-    for module in ("raw_trips", "clean_trips", "month_status"):
+    for module in ("common", "month_status"):
         monkeypatch.setattr(f"taxi_assets.assets.{module}.CODE_VERSION", "2")
     monkeypatch.setattr(loaded, "defs", build_defs(loaded.settings))
     requests, _ = loaded.tick(reconciliation)
@@ -261,7 +256,7 @@ def test_every_command_that_a_tick_names_loads_the_months_of_its_kind(kinds, kin
     ("kind", "command"), [(YELLOW, "`make audit REPAIR=1`"), (GREEN, "`make audit REPAIR=1 KIND=green`")]
 )
 def test_the_repair_that_an_audit_names_is_of_its_kind(kind, command):
-    findings = {Month(2021, 1): {"bq_table": "2021-01: bq_table has rows 9 of 10."}}
+    findings = {Month(2021, 1): "2021-01: bq_table has rows 9 of 10."}
     assert command in describe(findings, 2, kind, Settings(kinds="yellow,green"))
 
 

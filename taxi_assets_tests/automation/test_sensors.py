@@ -1,9 +1,9 @@
+# ruff: noqa: F401, F811 - pytest finds fixtures by their imported names
 """The new-months sensor probes few months, launches one run per month and version, and lists older months only."""
 
 import json
 
 import dagster as dg
-import pytest
 
 from taxi_assets.assets.month_status import assets, resource_keys
 from taxi_assets.automation.sensors import NEWEST as NEWEST_COUNT
@@ -13,13 +13,7 @@ from taxi_assets.datasets.schema import YELLOW
 from taxi_assets.definitions import build_defs
 from taxi_assets.settings import Settings
 from taxi_assets.status.months import MonthGraph
-from taxi_assets_tests.loaded_months import BEFORE, NEWEST, OLDER, Loaded, loaded_months
-
-
-@pytest.fixture(scope="module")
-def loaded(tmp_path_factory):
-    with loaded_months(tmp_path_factory.mktemp("loaded")) as made:
-        yield made
+from taxi_assets_tests.loaded_months import BEFORE, NEWEST, OLDER, Loaded, loaded
 
 
 def tick(loaded: Loaded, cursor: str | None = None, settings: Settings | None = None):

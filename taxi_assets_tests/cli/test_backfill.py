@@ -1,10 +1,7 @@
 """A backfill's order, lines and summary."""
 
-import pytest
-
-from taxi_assets.cli.backfill import months_between, plan
+from taxi_assets.cli.backfill import plan
 from taxi_assets.cli.backfill_report import Report, Task, summarize
-from taxi_assets.core.errors import PermanentError
 from taxi_assets.core.month import Month
 from taxi_assets.publisher.published import Published
 from taxi_assets.status.decide import Decision, State
@@ -65,13 +62,3 @@ def test_the_exit_code_of_loaded_running_elsewhere_interrupted_and_remaining_mon
     assert summarize(Report(2, 1.0), [], interrupted=False) == 1
     assert summarize(Report(0, 0.0), [], interrupted=False) == 0
     assert "nothing to do" in capsys.readouterr().out
-
-
-def test_both_ends_belong_to_a_backfill_and_they_are_in_order():
-    assert [str(month) for month in months_between(Month(2019, 11), Month(2020, 1))] == [
-        "2019-11",
-        "2019-12",
-        "2020-01",
-    ]
-    with pytest.raises(PermanentError, match="2020-02 is after 2020-01"):
-        months_between(Month(2020, 2), Month(2020, 1))

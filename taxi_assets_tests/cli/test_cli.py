@@ -53,6 +53,12 @@ def test_the_command_that_loads_a_missing_month_names_its_kind(tmp_path, monkeyp
         assert capsys.readouterr().err.endswith(f"make run MONTH=2021-01{option}\n")
 
 
+def test_the_last_month_of_a_backfill_is_not_before_the_first(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
+    assert main(["backfill", "--from", "2020-02", "--to", "2020-01"]) == 1
+    assert "2020-02 is after 2020-01" in capsys.readouterr().err
+
+
 def test_every_option_is_described():
     (commands,) = (action for action in parser()._actions if action.dest == "command")
     for name, command in commands.choices.items():

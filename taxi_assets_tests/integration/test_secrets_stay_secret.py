@@ -102,8 +102,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A project folder, and an environment in which nothing waits between attempts."""
     shutil.copy(REPOSITORY / "dagster.yaml", tmp_path)
     monkeypatch.setattr(time, "sleep", lambda seconds: None)
-    for module in ("raw_trips", "sinks"):
-        monkeypatch.setattr(f"taxi_assets.assets.{module}.RETRY", dg.RetryPolicy(max_retries=1))
+    monkeypatch.setattr("taxi_assets.assets.common.RETRY", dg.RetryPolicy(max_retries=1))
     return tmp_path
 
 

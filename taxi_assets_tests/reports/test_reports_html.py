@@ -260,12 +260,6 @@ def test_every_reason_that_exists_has_its_words():
     assert REASON_WORDS.keys() == {rule.reason for rule in RULES} | REASONS.keys()
 
 
-def test_a_zone_may_lack_name_and_borough(profile):
-    top = tuple(dataclasses.replace(zone, name=None, borough=None) for zone in profile.places.top)
-    page = render(dataclasses.replace(profile, places=dataclasses.replace(profile.places, top=top)))
-    assert f"Zone {top[0].id}" in words(parsed(page))
-
-
 def test_the_small_picture_fits_what_dagster_shows_at_once(profile):
     days = tuple(dataclasses.replace(day, trips=1000 + i, rejected=900) for i, day in enumerate(profile.days))
     svg = trips_per_day_bars(dataclasses.replace(profile, days=days))
