@@ -11,11 +11,12 @@ from pathlib import Path
 
 import dagster as dg
 
-from taxi_assets.assets.dimensions import dimensions
 from taxi_assets.automation.schedules import job_schedule
 from taxi_assets.core import run_tags
 from taxi_assets.core.locks import is_locked
+from taxi_assets.datasets.bases import BASES
 from taxi_assets.datasets.schema import KINDS
+from taxi_assets.datasets.zones import ZONES
 from taxi_assets.settings import Settings
 from taxi_assets.status.run_history import IN_PROGRESS
 
@@ -31,8 +32,8 @@ DOWNLOAD_HOURS = 7 * 24.0
 _TOKEN, _KINDS = "[0-9a-f]{12}", "|".join(KINDS)
 STAGED = rf"[\w-]+-\d{{4}}-\d\d-{_TOKEN}\.parquet|[\w-]+\.scratch/.+|[^/]+\.spill/.+"
 """Staged files: of `core.staging`, of `core.scratch`, and what DuckDB spilled."""
-COPIED = rf"(({_KINDS})_(raw|clean|rejected)_trips/\d{{4}}-\d\d|%s)\.{_TOKEN}\.tmp"
-"""Files that `lake.io_manager` and `lake.dimensions` wrote into the lake and did not rename, with the names of the dimensions."""
+COPIED = rf"(({_KINDS})_(raw|clean|rejected)_trips/\d{{4}}-\d\d|{ZONES.name}|{BASES.name})\.{_TOKEN}\.tmp"
+"""Files that `lake.io_manager` and `lake.dimensions` wrote into the lake and did not rename."""
 DOWNLOADED = rf"(({_KINDS})_tripdata_\d{{4}}-\d\d[\w.]*|taxi_zone_lookup\.csv)\.part"
 """Incomplete downloads of `publisher.source` and `publisher.lookups`."""
 
@@ -42,10 +43,9 @@ def orphans(settings: Settings) -> Iterator[tuple[Path, int]]:
 
     Each place may contain files of other programs, which are recognized by their names and kept.
     """
-    names_of_dimensions = "|".join(each.table.name for each in dimensions(settings))
     places = [
         (settings.staging_folder, STAGED, STAGED_HOURS),
-        (settings.lake_folder, COPIED % names_of_dimensions, STAGED_HOURS),
+        (settings.lake_folder, COPIED, STAGED_HOURS),
         (settings.home_folder / "downloads", DOWNLOADED, DOWNLOAD_HOURS),
     ]
     in_use = {lock.parent for lock in settings.staging_folder.glob("*.scratch/.lock") if is_locked(lock)}

@@ -132,9 +132,7 @@ def decide(
         reason = nothing.value if published or probed else "never loaded"
         return Decision(month, nothing, reason, cells=_none(assets))
     current = reference(published, manifests, assets)
-    state, reasons, cells = State.MISSING, dict[str, str](), _none(assets)
-    if current:
-        state, reasons, cells = due(current, record, assets, expected)
+    state, reasons, cells = due(current, record, assets, expected) if current else (State.MISSING, {}, _none(assets))
     rules = current.extra.get("rules") if current and current.extra.get("own_rules") else None
 
     def decision(state: State, reason: str, to_load: Collection[str] | None = None) -> Decision:
@@ -156,10 +154,12 @@ def decide(
             return decision(State.OTHER_SOURCE, f"loaded from {location}")
         cells = {name: cell if cell is Cell.MISSING else Cell.STALE for name, cell in cells.items()}
         return decision(State.CHANGED, State.CHANGED.value)
+    source = "from the published version" if published else "no longer published" if probed else "source not checked"
+    if current is None:
+        if assets.raw not in manifests:
+            return decision(State.UNPUBLISHED, f"loaded in part, {source}")
+        return decision(State.UNFINISHED, f"{assets.clean} {_NOT_IN_LAKE}", set(assets.all) - {assets.raw})
     if not reasons:
-        source = (
-            "from the published version" if published else "no longer published" if probed else "source not checked"
-        )
         differing = [name for name in assets.all if name in record.failed]
         found = f"; an audit found that {', '.join(differing)} differs from the lake" if differing else ""
         return decision(State.CURRENT, f"every asset is loaded by the current code, {source}{found}")

@@ -155,7 +155,8 @@ def test_a_backfill_killed_twice_and_resumed_loads_every_month_once(home: Home):
         assert all((not cut[month]) <= made[asset, month] <= most for asset in ASSETS), month
     assert all(run.is_finished for run in home.runs())
     assert len({run.tags["taxi_assets/backfill"] for run in home.runs()}) == 3  # one for each command
-    assert home.on_the_partition_bar() == {asset: set(MONTHS) for asset in ASSETS}
+    # a kill may come between a sink's commit and its event
+    assert home.on_the_partition_bar() == {asset: {month for month in MONTHS if made[asset, month]} for asset in ASSETS}
     code, said = home.backfill(MONTHS[0], MONTHS[-1])
     assert code == 0
     assert "nothing to do" in said

@@ -185,6 +185,19 @@ def test_the_same_without_an_answer_of_the_publisher():
     assert (result.assets, result.reason) == (set(ASSETS.all) - {"raw_trips"}, "clean_trips is older than raw_trips")
 
 
+@pytest.mark.parametrize("probed", [True, False])
+def test_a_withdrawn_month_without_clean_trips_is_cleaned_from_the_lake_and_is_not_up_to_date(probed):
+    raw = {"raw_trips": LOADED["raw_trips"]}
+    result = decide(MONTH, None, MonthRecord(raw), ASSETS, Expected("1"), probed=probed)
+    assert (result.state, result.assets) == (State.UNFINISHED, set(ASSETS.all) - {"raw_trips"})
+    assert result.reason == "clean_trips is not in the lake"
+    only_report = MonthRecord({"report": LOADED["report"]})
+    result = decide(MONTH, None, only_report, ASSETS, Expected("1"), probed=probed)
+    assert result.state is State.UNPUBLISHED
+    assert result.reason == f"loaded in part, {'no longer published' if probed else 'source not checked'}"
+    assert set(result.cells.values()) == {Cell.MISSING}
+
+
 def test_a_generated_month_is_marked():
     generated = {name: with_extra(each, generated=True) for name, each in LOADED.items()}
     assert set(decision(PUBLISHED, MonthRecord(generated)).cells.values()) == {Cell.GENERATED}
