@@ -191,14 +191,7 @@ def zone_ids_table(section: Mapping[str, Any]) -> str:
         )
         for line in section["lines"]
     ]
-    head = (
-        "points in",
-        "points",
-        "in a zone",
-        "million a second",
-        "agree",
-        "others, of them on borders",
-    )
+    head = ("points in", "points", "in a zone", "million a second", "agree", "others, of them on borders")
     return f"{_where(section)} The index is made in {section['seconds_to_start']:.2f} s.\n\n{table(head, lines)}"
 
 

@@ -140,26 +140,17 @@ def default(rule: Rule) -> str:
 
 def reject_fields() -> str:
     """The columns a raw month has besides the trip's."""
-    return table(
-        ("column", "type", "what it is"),
-        [(f"`{c.name}`", c.type, c.description) for c in REJECT_COLUMNS],
-    )
+    return table(("column", "type", "what it is"), [(f"`{c.name}`", c.type, c.description) for c in REJECT_COLUMNS])
 
 
 def zones() -> str:
     """The columns of the zone lookup."""
-    return table(
-        ("column", "type", "what it is"),
-        [(f"`{c.name}`", c.type, c.description) for c in ZONES.columns],
-    )
+    return table(("column", "type", "what it is"), [(f"`{c.name}`", c.type, c.description) for c in ZONES.columns])
 
 
 def zone_ids() -> str:
     """The columns that are added to trips with coordinates."""
-    return table(
-        ("column", "type", "what it is"),
-        [(f"`{c.name}`", c.type, c.description) for c in ZONE_ID_COLUMNS],
-    )
+    return table(("column", "type", "what it is"), [(f"`{c.name}`", c.type, c.description) for c in ZONE_ID_COLUMNS])
 
 
 def nulls() -> str:

@@ -18,14 +18,7 @@ from taxi_assets.core.month_file import MonthFile
 from taxi_assets.datasets.schema import Column
 from taxi_assets.sinks.bigquery.io_manager import BigQueryIOManager
 from taxi_assets.sinks.contract import WriteContext
-from taxi_assets_tests.bigquery_fixtures import (
-    PROJECT,
-    BigQueryServer,
-    Request,
-    Wire,
-    bigquery_sink,
-    wire_to,
-)
+from taxi_assets_tests.bigquery_fixtures import PROJECT, BigQueryServer, Request, Wire, bigquery_sink, wire_to
 from taxi_assets_tests.months import month_of_trips
 
 JANUARY, FEBRUARY = Month(2021, 1), Month(2021, 2)

@@ -23,11 +23,7 @@ def square(west: float, south: float, size: float = 0.01) -> list[list[float]]:
 
 def feature(id_: Any, *rings: list[list[float]], name: str = "LocationID") -> dict[str, Any]:
     """A zone with an outer ring and holes."""
-    return {
-        "type": "Feature",
-        "properties": {name: id_},
-        "geometry": {"type": "Polygon", "coordinates": list(rings)},
-    }
+    return {"type": "Feature", "properties": {name: id_}, "geometry": {"type": "Polygon", "coordinates": list(rings)}}
 
 
 def write_outlines(path: Path, *features: dict[str, Any], **more: Any) -> Path:

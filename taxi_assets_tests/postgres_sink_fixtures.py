@@ -19,9 +19,7 @@ import pytest
 from taxi_assets.core.month import Month
 from taxi_assets.core.month_file import BATCH_ROWS, MonthFile
 from taxi_assets.sinks.postgres.io_manager import PostgresIOManager
-from taxi_assets_tests.postgres_fixtures import (
-    rows_of,
-)
+from taxi_assets_tests.postgres_fixtures import rows_of
 from taxi_assets_tests.processes import until
 
 JANUARY, FEBRUARY = Month(2021, 1), Month(2021, 2)

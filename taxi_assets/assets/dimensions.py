@@ -89,9 +89,7 @@ def dimensions(settings: Settings) -> list[DimensionAsset]:
         _zones,
     )
     bases = DimensionAsset(
-        BASES,
-        "The bases that send for-hire vehicles, by license number, of the lookup in TAXI_FHV_BASES.",
-        _bases,
+        BASES, "The bases that send for-hire vehicles, by license number, of the lookup in TAXI_FHV_BASES.", _bases
     )
     return [zones, *([bases] if settings.fhv_bases else [])]
 

@@ -226,11 +226,7 @@ def _other_years(
 
 
 def _put(
-    objects: ParquetObjectIOManager,
-    name: str,
-    text: str,
-    content_type: str,
-    metadata: Mapping[str, str] | None = None,
+    objects: ParquetObjectIOManager, name: str, text: str, content_type: str, metadata: Mapping[str, str] | None = None
 ) -> int:
     """Replace an object atomically and return its size in bytes; the last complete writer wins."""
     with Scratch(objects.staging, "report") as folder:

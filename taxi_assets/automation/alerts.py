@@ -212,9 +212,7 @@ def _finished_runs(
     records, last = [], float("inf")
     for status in STATUSES:
         filters = dg.RunStatusChangeRecordsFilter(
-            event_type=status,
-            after_storage_id=state.seen,
-            after_timestamp=state.since if state.seen is None else None,
+            event_type=status, after_storage_id=state.seen, after_timestamp=state.since if state.seen is None else None
         )
         found = instance.fetch_run_status_changes(filters, limit=MAX_EVENTS, ascending=True).records
         records += found

@@ -60,11 +60,7 @@ def audit_months(
 
 
 def _audit(
-    defs: dg.Definitions,
-    instance: dg.DagsterInstance,
-    kind: TaxiKind,
-    months: Sequence[Month],
-    interrupts: Interrupts,
+    defs: dg.Definitions, instance: dg.DagsterInstance, kind: TaxiKind, months: Sequence[Month], interrupts: Interrupts
 ) -> list[Month]:
     """Run the audit's job in this process; return the months that differ.
 

@@ -50,9 +50,7 @@ def _trip_columns(meter: str) -> tuple[Column, ...]:
         Column("pulocationid", "int16", "Taxi zone of the pickup, 1 to 265; empty where coordinates were published."),
         Column("dolocationid", "int16", "Taxi zone of the drop-off, 1 to 265; empty where coordinates were published."),
         Column(
-            "payment_type",
-            "int16",
-            "0 flex fare, 1 credit card, 2 cash, 3 no charge, 4 dispute, 5 unknown, 6 voided.",
+            "payment_type", "int16", "0 flex fare, 1 credit card, 2 cash, 3 no charge, 4 dispute, 5 unknown, 6 voided."
         ),
         Column("fare_amount", money, "Time-and-distance fare, US dollars.", required=True),
         Column("extra", money, "Extras and surcharges (rush hour, overnight), US dollars."),

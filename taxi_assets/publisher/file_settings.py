@@ -19,8 +19,7 @@ class FileSettings(BaseModel):
         "only, `add` it to every sink as well, or `refuse` the month.",
     )
     column_aliases: str = Field(
-        "",
-        description="Columns that a file has under other names: `their_name=tpep_pickup_datetime,...`.",
+        "", description="Columns that a file has under other names: `their_name=tpep_pickup_datetime,...`."
     )
     ignored_columns: str = Field(
         "", description="Columns of a file that are not read, separated by commas; `*` stands for any characters."

@@ -35,11 +35,7 @@ COLUMN_SCHEMA = "dagster/column_schema"
 ROW_COUNT = "dagster/partition_row_count"
 """Metadata of a materialization: its rows, which Dagster plots."""
 
-PARTITION_TAGS = (
-    "dagster/partition",
-    "dagster/asset_partition_range_start",
-    "dagster/asset_partition_range_end",
-)
+PARTITION_TAGS = ("dagster/partition", "dagster/asset_partition_range_start", "dagster/asset_partition_range_end")
 """Run tags with the partition keys that were requested."""
 
 Part = TypeVar("Part", Month, dt.date)

@@ -20,9 +20,7 @@ UNREADABLE_SECONDS = 10.0
 
 
 def read_manifests(
-    recorders: Recorders,
-    months: Collection[Month] | None = None,
-    unreadable: dict[str, TaxiError] | None = None,
+    recorders: Recorders, months: Collection[Month] | None = None, unreadable: dict[str, TaxiError] | None = None
 ) -> dict[Month, dict[str, Manifest]]:
     """Return the manifests of each of these months, or of all, that is recorded anywhere, by asset.
 

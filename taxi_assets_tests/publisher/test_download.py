@@ -7,15 +7,7 @@ import hashlib
 import pytest
 
 from taxi_assets.core.errors import PermanentError, TransientError
-from taxi_assets_tests.download_fixtures import (
-    MONTH,
-    NAME,
-    NEW,
-    OLD,
-    fetch,
-    holds,
-    server,
-)
+from taxi_assets_tests.download_fixtures import MONTH, NAME, NEW, OLD, fetch, holds, server
 from taxi_assets_tests.misbehaving_server import Fault, Offer
 
 

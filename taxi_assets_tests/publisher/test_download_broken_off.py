@@ -8,16 +8,7 @@ import pytest
 from taxi_assets.core.errors import TransientError
 from taxi_assets.publisher.download import Downloader, DownloadPolicy
 from taxi_assets.publisher.local_copy import PartialFile
-from taxi_assets_tests.download_fixtures import (
-    MONTH,
-    NAME,
-    NEW,
-    OLD,
-    QUICK,
-    fetch,
-    holds,
-    server,
-)
+from taxi_assets_tests.download_fixtures import MONTH, NAME, NEW, OLD, QUICK, fetch, holds, server
 from taxi_assets_tests.misbehaving_server import Fault, Offer
 
 

@@ -14,14 +14,7 @@ from taxi_assets.core.errors import PermanentError, TransientError
 from taxi_assets.publisher.download import DownloadPolicy
 from taxi_assets.publisher.local_copy import PartialFile
 from taxi_assets.publisher.published import Published
-from taxi_assets_tests.download_fixtures import (
-    MONTH,
-    NAME,
-    OLD,
-    fetch,
-    holds,
-    server,
-)
+from taxi_assets_tests.download_fixtures import MONTH, NAME, OLD, fetch, holds, server
 from taxi_assets_tests.misbehaving_server import Fault, MisbehavingServer, wait_for_bytes
 from taxi_assets_tests.processes import until
 

@@ -13,15 +13,7 @@ from taxi_assets.publisher.download import DownloadPolicy
 from taxi_assets.publisher.http_client import HttpClient, RetryableError, retry_after
 from taxi_assets.publisher.published import redact
 from taxi_assets_tests.certificates import own_certificate
-from taxi_assets_tests.download_fixtures import (
-    MONTH,
-    NAME,
-    OLD,
-    QUICK,
-    fetch,
-    holds,
-    server,
-)
+from taxi_assets_tests.download_fixtures import MONTH, NAME, OLD, QUICK, fetch, holds, server
 from taxi_assets_tests.misbehaving_server import Fault
 
 

@@ -27,10 +27,7 @@ REFUSED_TEXTS: dict[str, tuple[bytes, str]] = {
     "empty": (b"", f"is empty; {AGAIN}"),
     "empty in gzip": (gzip.compress(b""), f"is empty when decompressed; {AGAIN}"),
     "header only": (f"{HEADER}\r\n".encode(), f"has a header but no trips; {AGAIN}"),
-    "header only in gzip": (
-        gzip.compress(f"{HEADER}\n\r\n".encode()),
-        f"has a header but no trips; {AGAIN}",
-    ),
+    "header only in gzip": (gzip.compress(f"{HEADER}\n\r\n".encode()), f"has a header but no trips; {AGAIN}"),
     "web page": (
         b"<!DOCTYPE html><html><body>403 Forbidden</body></html>",
         f"is a web page (an error or a login page?) instead of trip records; {AGAIN}",
@@ -47,10 +44,7 @@ REFUSED_TEXTS: dict[str, tuple[bytes, str]] = {
         CSV.decode().encode("utf-16-le"),
         f"has NUL bytes in its first line, so it is not a CSV in UTF-8; save it as UTF-8 or {AGAIN}",
     ),
-    "no lines": (
-        b"1" * 70_000,
-        f"has no header (its first line is longer than 64 KiB); {AGAIN}",
-    ),
+    "no lines": (b"1" * 70_000, f"has no header (its first line is longer than 64 KiB); {AGAIN}"),
     "two equal columns": (
         renamed("extra", "mta_tax"),
         "has two columns for mta_tax ('mta_tax' and 'mta_tax'); remove one of them, or set TAXI_NEW_COLUMNS=keep to load one.",
@@ -70,10 +64,7 @@ REFUSED_TEXTS: dict[str, tuple[bytes, str]] = {
         f"{HEADER.replace(',', ', ').replace('fare_amount', 'Unnamed: 0')!r}); if it has another "
         "name there, set TAXI_COLUMN_ALIASES=<that name>=fare_amount.",
     ),
-    "quoted header cut": (
-        b'"' + CSV,
-        f"has an invalid header (unexpected end of data); {AGAIN}",
-    ),
+    "quoted header cut": (b'"' + CSV, f"has an invalid header (unexpected end of data); {AGAIN}"),
     "no row readable": (
         CSV.replace(b"2019-06-01 00:55:13", b"1 June 2019"),
         "has no readable row among its first 1 (line 2: unreadable_value, tpep_pickup_datetime '1 June 2019'"
@@ -97,22 +88,13 @@ DAMAGED_PARQUET: dict[str, tuple[Callable[[bytes], bytes], str]] = {
         lambda b: b[: len(b) // 2],
         f"is a truncated Parquet file: the footer at its end is missing; {AGAIN}",
     ),
-    "magic alone": (
-        lambda b: b"PAR1",
-        f"is a truncated Parquet file: the footer at its end is missing; {AGAIN}",
-    ),
+    "magic alone": (lambda b: b"PAR1", f"is a truncated Parquet file: the footer at its end is missing; {AGAIN}"),
     "wrong magic": (
         lambda b: b"XXXX" + b[4:],
         f"is damaged: it ends like a Parquet file but does not begin with PAR1; {AGAIN}",
     ),
-    "encrypted": (
-        lambda b: b"PARE" + b[4:-4] + b"PARE",
-        f"is an encrypted Parquet file; {AGAIN}",
-    ),
-    "middle missing": (
-        lambda b: b[:4] + b[len(b) // 4 :],
-        r"is damaged or truncated \(.+\); " + AGAIN,
-    ),
+    "encrypted": (lambda b: b"PARE" + b[4:-4] + b"PARE", f"is an encrypted Parquet file; {AGAIN}"),
+    "middle missing": (lambda b: b[:4] + b[len(b) // 4 :], r"is damaged or truncated \(.+\); " + AGAIN),
     "footer overwritten": (lambda b: b[:-40] + b"\xff" * 32 + b[-8:], r"is damaged or truncated \(.+\); " + AGAIN),
     "footer too long": (lambda b: b[:-8] + b"\xff\xff\xff\x7f" + b[-4:], r"is damaged or truncated \(.+\); " + AGAIN),
 }
@@ -199,11 +181,7 @@ UNREADABLE_LINES: dict[str, tuple[bytes, str, str]] = {
     ),
     "unknown vendor": (line(VendorID="XYZ").encode(), "unreadable_value", "VendorID 'XYZ'"),
     "unknown flag": (line(store_and_fwd_flag="*").encode(), "unreadable_value", "store_and_fwd_flag '*'"),
-    "two values": (
-        line(extra="a", mta_tax="b").encode(),
-        "unreadable_value",
-        "extra 'a'; mta_tax 'b'",
-    ),
+    "two values": (line(extra="a", mta_tax="b").encode(), "unreadable_value", "extra 'a'; mta_tax 'b'"),
     "NUL bytes": (line(extra="0\0").encode(), "unreadable_value", r"extra '0\\x00'"),
     "only NUL bytes": (bytes(50), "unreadable_field_count", "1 of 18 fields"),
     "latin-1": (line(VendorID="é").encode("latin-1"), "unreadable_value", r"VendorID '\\xe9'"),

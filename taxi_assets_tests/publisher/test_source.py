@@ -307,10 +307,7 @@ class TestSetting:
     @pytest.mark.parametrize(
         ("setting", "words"),
         [
-            (
-                "tcl",
-                "or a path or URL that contains {month}, or {year} and {month_number}; got 'tcl'.",
-            ),
+            ("tcl", "or a path or URL that contains {month}, or {year} and {month_number}; got 'tcl'."),
             ("ftp://bucket/{month}", "TAXI_SOURCE: ftp:// is not supported"),
             ("https://u:p/w@host/{month}", "https://***@host/{month} is not an http(s) address; check TAXI_SOURCE"),
             ("https://u:pw@host/x", "{month_number}; got 'https://***@host/x'."),

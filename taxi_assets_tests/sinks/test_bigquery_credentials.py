@@ -12,12 +12,8 @@ from taxi_assets.core.errors import PermanentError
 from taxi_assets.datasets.schema import YELLOW
 from taxi_assets.sinks.bigquery import client as bigquery_client
 from taxi_assets.sinks.bigquery.io_manager import BigQueryIOManager
-from taxi_assets_tests.bigquery_fixtures import (
-    PROJECT,
-)
-from taxi_assets_tests.bigquery_sink_fixtures import (
-    JANUARY,
-)
+from taxi_assets_tests.bigquery_fixtures import PROJECT
+from taxi_assets_tests.bigquery_sink_fixtures import JANUARY
 
 
 @pytest.fixture

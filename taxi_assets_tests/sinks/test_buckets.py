@@ -11,11 +11,7 @@ from taxi_assets.core.errors import PermanentError
 from taxi_assets.sinks.storage import gcs_bucket
 from taxi_assets.sinks.storage.bucket import Bucket, ObjectMissing, PreconditionFailed
 from taxi_assets.sinks.storage.buckets import open_bucket
-from taxi_assets_tests.bucket_fixtures import (
-    NAME,
-    names,
-    read,
-)
+from taxi_assets_tests.bucket_fixtures import NAME, names, read
 
 pytest_plugins = ["taxi_assets_tests.gcs_fixtures", "taxi_assets_tests.bucket_fixtures"]
 

@@ -11,11 +11,7 @@ from taxi_assets.core.errors import PermanentError, TransientError
 from taxi_assets.sinks.storage import gcs_bucket
 from taxi_assets.sinks.storage.bucket import PreconditionFailed
 from taxi_assets.sinks.storage.buckets import open_bucket
-from taxi_assets_tests.bucket_fixtures import (
-    NAME,
-    names,
-    read,
-)
+from taxi_assets_tests.bucket_fixtures import NAME, names, read
 from taxi_assets_tests.gcs_fixtures import GcsServer, Request
 
 pytest_plugins = ["taxi_assets_tests.gcs_fixtures", "taxi_assets_tests.bucket_fixtures"]
@@ -100,10 +96,7 @@ def test_a_missing_bucket_is_said_in_a_sentence(gcs: GcsServer, file) -> None:
         bucket.put(NAME, file(b"x"), if_generation=0)
 
 
-@pytest.mark.parametrize(
-    ("fault", "sentence"),
-    [("503", "is not available"), ("reset", "cannot be reached")],
-)
+@pytest.mark.parametrize(("fault", "sentence"), [("503", "is not available"), ("reset", "cannot be reached")])
 def test_a_server_that_stays_away_is_said_in_a_sentence(
     gcs: GcsServer, file, monkeypatch: pytest.MonkeyPatch, fault: str, sentence: str
 ) -> None:

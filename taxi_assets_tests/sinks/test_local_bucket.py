@@ -14,11 +14,7 @@ import pytest
 from taxi_assets.core.errors import PermanentError
 from taxi_assets.sinks.storage.bucket import ObjectMissing, PreconditionFailed
 from taxi_assets.sinks.storage.local_bucket import LocalBucket
-from taxi_assets_tests.bucket_fixtures import (
-    NAME,
-    names,
-    read,
-)
+from taxi_assets_tests.bucket_fixtures import NAME, names, read
 from taxi_assets_tests.conftest import REPOSITORY
 
 pytest_plugins = ["taxi_assets_tests.gcs_fixtures", "taxi_assets_tests.bucket_fixtures"]

@@ -18,22 +18,12 @@ from taxi_assets.sinks.contract import WriteContext
 from taxi_assets.sinks.postgres.io_manager import PostgresIOManager
 from taxi_assets_tests.months import same_trips
 from taxi_assets_tests.postgres_fixtures import ON_OTHER_VERSIONS, rows_of, run_sql
-from taxi_assets_tests.postgres_sink_fixtures import (
-    FEBRUARY,
-    JANUARY,
-    TABLE,
-    Streamed,
-    parts,
-    relations,
-    sink,
-)
+from taxi_assets_tests.postgres_sink_fixtures import FEBRUARY, JANUARY, TABLE, Streamed, parts, relations, sink
 from taxi_assets_tests.sink_fixtures import holds, log, made, writing
 
 
 def test_a_first_load_makes_schema_and_described_partitioned_table_and_reads_back_the_same_trips(
-    every_postgres_url,
-    writing,
-    tmp_path,
+    every_postgres_url, writing, tmp_path
 ):
     sink, trips = PostgresIOManager(url=every_postgres_url), made(tmp_path)
     assert sink.measure(YELLOW.table, JANUARY) is None
@@ -56,9 +46,7 @@ def test_a_first_load_makes_schema_and_described_partitioned_table_and_reads_bac
 
 @ON_OTHER_VERSIONS
 def test_reloading_the_same_a_changed_a_smaller_and_an_empty_month_leaves_exactly_the_last_one(
-    every_postgres_url,
-    writing,
-    tmp_path,
+    every_postgres_url, writing, tmp_path
 ):
     sink = PostgresIOManager(url=every_postgres_url)
     february = made(tmp_path, "2021-02")
@@ -73,10 +61,7 @@ def test_reloading_the_same_a_changed_a_smaller_and_an_empty_month_leaves_exactl
 
 
 def test_the_rows_are_in_the_months_partition_frozen_and_another_months_query_does_not_touch_it(
-    sink,
-    writing,
-    postgres_url,
-    tmp_path,
+    sink, writing, postgres_url, tmp_path
 ):
     for month in ("2020-12", "2021-01"):
         sink.replace(YELLOW.table, made(tmp_path, month), writing)
@@ -200,9 +185,7 @@ def test_a_history_from_before_loads_had_ids_is_kept_and_grown(sink, writing, po
 
 
 def test_indexes_of_the_table_are_on_every_new_partition_and_were_made_before_the_swap(
-    every_postgres_url,
-    writing,
-    tmp_path,
+    every_postgres_url, writing, tmp_path
 ):
     sink = PostgresIOManager(url=every_postgres_url)
     sink.replace(YELLOW.table, made(tmp_path, "2021-02"), writing)

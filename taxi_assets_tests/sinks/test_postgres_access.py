@@ -15,19 +15,13 @@ from taxi_assets.sinks.postgres.io_manager import PostgresIOManager
 from taxi_assets_tests.certificates import own_certificate
 from taxi_assets_tests.months import same_trips
 from taxi_assets_tests.postgres_fixtures import as_user, encrypting, rows_of, run_sql
-from taxi_assets_tests.postgres_sink_fixtures import (
-    JANUARY,
-    TABLE,
-)
+from taxi_assets_tests.postgres_sink_fixtures import JANUARY, TABLE
 from taxi_assets_tests.processes import free_port
 from taxi_assets_tests.sink_fixtures import holds, log, made, writing
 
 
 def test_a_role_without_privileges_loads_into_a_schema_that_it_may_create_in(
-    every_postgres_url,
-    every_postgres_server,
-    writing,
-    tmp_path,
+    every_postgres_url, every_postgres_server, writing, tmp_path
 ):
     database = every_postgres_url.rpartition("/")[2]
     role = f"loader_{database}"
@@ -100,13 +94,7 @@ SECRET = "s3cr3t%2Fword"
     ],
 )  # fmt: skip
 def test_a_server_that_cannot_be_used_is_told_in_one_sentence_without_the_password(
-    postgres_server,
-    writing,
-    tmp_path,
-    address,
-    error,
-    sentence,
-    capsys,
+    postgres_server, writing, tmp_path, address, error, sentence, capsys
 ):
     port = postgres_server.url.rpartition(":")[2].partition("/")[0]
     url = address.format(word=SECRET, closed=free_port(), open=port, good=postgres_server.url)
@@ -120,11 +108,7 @@ def test_a_server_that_cannot_be_used_is_told_in_one_sentence_without_the_passwo
 
 
 def test_tls_is_asked_for_by_the_address_and_the_certificate_is_checked(
-    every_postgres_server,
-    every_postgres_url,
-    writing,
-    tmp_path,
-    monkeypatch,
+    every_postgres_server, every_postgres_url, writing, tmp_path, monkeypatch
 ):
     monkeypatch.setenv("HOME", str(tmp_path))  # libpq looks for a certificate authority there
     certificate, key = own_certificate(tmp_path)
@@ -161,10 +145,7 @@ def test_the_address_is_nowhere_in_what_dagster_shows_and_is_still_used_in_its_r
 
 
 def test_without_an_address_it_is_the_settings_one_and_else_the_embedded_server(
-    postgres_url,
-    writing,
-    tmp_path,
-    monkeypatch,
+    postgres_url, writing, tmp_path, monkeypatch
 ):
     trips = made(tmp_path)
     own = Settings(postgres_url=postgres_url, postgres_schema="by_setting", home=tmp_path)

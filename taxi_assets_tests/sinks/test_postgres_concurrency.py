@@ -16,15 +16,7 @@ from taxi_assets.datasets.schema import YELLOW
 from taxi_assets.sinks.postgres.io_manager import PostgresIOManager
 from taxi_assets_tests.months import same_trips
 from taxi_assets_tests.postgres_fixtures import ON_OTHER_VERSIONS
-from taxi_assets_tests.postgres_sink_fixtures import (
-    JANUARY,
-    TABLE,
-    Streamed,
-    parts,
-    reading,
-    relations,
-    sink,
-)
+from taxi_assets_tests.postgres_sink_fixtures import JANUARY, TABLE, Streamed, parts, reading, relations, sink
 from taxi_assets_tests.processes import until
 from taxi_assets_tests.sink_fixtures import holds, log, made, writing
 
@@ -83,11 +75,7 @@ def test_a_writer_that_waits_too_long_for_another_gives_up_in_a_sentence(writing
         one.result()
 
 
-def test_a_reader_throughout_sees_the_old_or_the_new_month_and_never_waits_long(
-    every_postgres_url,
-    writing,
-    tmp_path,
-):
+def test_a_reader_throughout_sees_the_old_or_the_new_month_and_never_waits_long(every_postgres_url, writing, tmp_path):
     sink = PostgresIOManager(url=every_postgres_url)
     months = [made(tmp_path, rows=rows, seed=rows) for rows in (20_000, 30_000)]
     sink.replace(YELLOW.table, months[1], writing)
@@ -100,10 +88,7 @@ def test_a_reader_throughout_sees_the_old_or_the_new_month_and_never_waits_long(
 
 
 def test_a_long_transaction_of_a_reader_delays_the_swap_and_other_readers_hardly_notice(
-    writing,
-    log,
-    postgres_url,
-    tmp_path,
+    writing, log, postgres_url, tmp_path
 ):
     sink, old, new = PostgresIOManager(url=postgres_url), made(tmp_path), made(tmp_path, rows=3_000, seed=1)
     sink.replace(YELLOW.table, old, writing)

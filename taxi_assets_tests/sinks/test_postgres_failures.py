@@ -17,14 +17,7 @@ from taxi_assets.sinks.postgres.embedded import EmbeddedPostgres
 from taxi_assets.sinks.postgres.io_manager import EmbeddedPostgresIOManager, PostgresIOManager
 from taxi_assets_tests.months import one_pickup_outside, same_trips
 from taxi_assets_tests.postgres_fixtures import rows_of, run_sql
-from taxi_assets_tests.postgres_sink_fixtures import (
-    JANUARY,
-    TABLE,
-    Streamed,
-    parts,
-    relations,
-    sink,
-)
+from taxi_assets_tests.postgres_sink_fixtures import JANUARY, TABLE, Streamed, parts, relations, sink
 from taxi_assets_tests.sink_fixtures import holds, log, made, writing
 
 TIP = Column("tip_jar", "double", "Coins, US dollars.")
@@ -69,9 +62,7 @@ def test_a_month_that_is_shorter_than_announced_is_refused(sink, writing, tmp_pa
 
 
 def test_a_server_killed_with_9_midway_fails_the_load_in_a_sentence_and_the_next_one_starts_it_again(
-    own_postgres_server,
-    writing,
-    tmp_path,
+    own_postgres_server, writing, tmp_path
 ):
     server = EmbeddedPostgres(tmp_path / ".taxi" / "postgres")
     sink, old, new = (
@@ -117,10 +108,7 @@ def test_an_unpartitioned_table_of_our_name_is_refused_and_left_alone(sink, writ
 
 
 def test_a_table_that_has_the_name_of_the_months_partition_is_refused_and_left_alone(
-    sink,
-    writing,
-    postgres_url,
-    tmp_path,
+    sink, writing, postgres_url, tmp_path
 ):
     sink.replace(YELLOW.table, made(tmp_path, "2021-02"), writing)
     run_sql(postgres_url, f"CREATE TABLE {TABLE}_2021_01 (n int)", f"INSERT INTO {TABLE}_2021_01 VALUES (1)")
@@ -129,12 +117,7 @@ def test_a_table_that_has_the_name_of_the_months_partition_is_refused_and_left_a
     assert rows_of(postgres_url, f"SELECT n FROM {TABLE}_2021_01") == [(1,)]
 
 
-def test_a_new_column_is_added_with_its_description_and_empty_in_months_before(
-    sink,
-    writing,
-    postgres_url,
-    tmp_path,
-):
+def test_a_new_column_is_added_with_its_description_and_empty_in_months_before(sink, writing, postgres_url, tmp_path):
     fewer = with_columns(*YELLOW.columns[:-4])
     sink.replace(fewer.table, made(tmp_path, "2021-02", kind=fewer), writing)
     trips = made(tmp_path)

@@ -132,9 +132,7 @@ class PostgresIOManager(ConfigurableSink):
             if not exists:
                 return None
             query = sql.SQL("SELECT {} FROM {} WHERE {time} >= %s AND {time} < %s").format(
-                sql.SQL(cast(LiteralString, aggregates(table))),
-                own.sql,
-                time=own.time,
+                sql.SQL(cast(LiteralString, aggregates(table))), own.sql, time=own.time
             )
             row = cursor.execute(query, [month.start, month.end]).fetchone()
         assert row is not None

@@ -23,14 +23,7 @@ from taxi_assets.core.run_tags import load_id, started_by
 from taxi_assets.sinks.columns import converted_batches
 from taxi_assets.sinks.contract import WriteContext
 from taxi_assets.sinks.postgres.records import HISTORY
-from taxi_assets.sinks.postgres.table import (
-    PostgresTable,
-    Shape,
-    existing_columns,
-    is_partition,
-    lock_key,
-    relation,
-)
+from taxi_assets.sinks.postgres.table import PostgresTable, Shape, existing_columns, is_partition, lock_key, relation
 
 T = TypeVar("T")
 
