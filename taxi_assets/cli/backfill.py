@@ -1,6 +1,6 @@
 """`taxi-assets backfill`: load many months, several at a time, heaviest first; run it again to resume.
 
-It has no state of its own: what is loaded is read from the Dagster instance (`status`), and only missing assets of a month
+It has no state of its own: what is loaded is read from the lake and the sinks (`status`), and only missing assets of a month
 that was interrupted are loaded again. Workers are processes that load one month after another (`backfill_worker`), so that
 each imports Dagster once; they exit with this process, however it ends.
 """

@@ -26,8 +26,10 @@ from taxi_assets_tests.sinks.contract import (
     Months,
     disaster,
     reader,
+    records,
     require,
     require_nothing_left,
+    wrong_record,
 )
 from taxi_assets_tests.sinks.place_fixtures import place
 from taxi_assets_tests.sinks.places import SINKS
@@ -132,8 +134,10 @@ def test_twenty_months_at_once_in_threads_and_processes_all_arrive(place):
     with place.writer(months[0]) as one, place.writer(months[1]) as other, ThreadPoolExecutor(18) as pool:
         list(pool.map(place.replace, months[2:]))
         assert None not in (one.seconds(), other.seconds())
+    recorded = records(place)
     for trips in months:
-        require(place, trips)
+        assert place.held(trips.month) == contents_of(trips)
+        assert wrong_record(place, trips, recorded) is None
     require_nothing_left(place)
 
 

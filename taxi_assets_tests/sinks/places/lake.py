@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from contextlib import ExitStack
 from pathlib import Path
@@ -50,7 +51,10 @@ class LakePlace(Place):
         return MonthFile(half, trips.month)
 
     def housekeeping(self) -> None:
-        remove_orphans(self.settings, lambda line: None, time.time() + (STAGED_HOURS + 1) * HOUR)
+        long_ago = time.time() - (STAGED_HOURS + 1) * HOUR
+        for path in self.extra():
+            os.utime(path, (long_ago, long_ago))
+        remove_orphans(self.settings, lambda line: None)
 
     def extra(self) -> list[str]:
         folders = (self.settings.lake_folder, self.settings.staging_folder)
