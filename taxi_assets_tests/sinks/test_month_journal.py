@@ -179,7 +179,7 @@ def test_actors_that_stumble_and_die_anywhere_lose_no_commit_and_leave_no_mixtur
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, part: int
 ) -> None:
     monkeypatch.setattr(month_journal, "HELP_AFTER", 0.01)
-    for i in range(2 * KILLS):
+    for i in range(2 * (KILLS or 5)):
         folder = tmp_path / str(i)
         folder.mkdir()
         Play(folder, SEED + 1000 * part + i).run()
