@@ -8,7 +8,8 @@ partition decorators and of jobs.insert:
 * it fails, with the partition unchanged, if a row belongs to another partition, or if a column is new without
   ALLOW_FIELD_ADDITION, has another type, or the job's partitioning or clustering is not the table's,
 * deleting one (tables.delete) empties it,
-* a nullable column of the job's schema that a Parquet file lacks is null.
+* a nullable column of the job's schema that a Parquet file lacks is null,
+* a query with the request id of an earlier one (jobs.query) has that one's answer.
 
 A job that was running when the server was killed is failed with `backendError` at the next start. Changes to the
 catalog are serialized, because DuckLake fails some concurrent ones, which BigQuery does not.
@@ -150,6 +151,13 @@ def projection(config, fields, columns):
     ), bad
 
 
+def submit(project: str, job_id: str, configuration, *more):
+    """Instead of runner.submit: a query that is sent again under its request id is not run again."""
+    if configuration.query and (first := store.load(project, job_id)):
+        return first
+    return whole_submit(project, job_id, configuration, *more)
+
+
 def alone(function):
     """The function, never while another one is at work."""
 
@@ -163,6 +171,7 @@ def alone(function):
 
 tables.write, tables.columns, tables.delete = write, columns, delete
 whole_projection, load._projection = load._projection, projection
+whole_submit, runner.submit = runner.submit, submit
 tables.create, datasets.create = alone(tables.create), alone(datasets.create)
 
 

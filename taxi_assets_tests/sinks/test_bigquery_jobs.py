@@ -260,11 +260,11 @@ def test_every_query_request_is_pruned_to_the_month_and_limited_in_what_it_may_c
     sink.replace(YELLOW.table, made(), a_run())
     month = sink.read(YELLOW.table, JANUARY)
     assert month.to_arrow().num_rows == 500
-    queries = [r.body["configuration"]["query"] for r in wire.requests if "query" in r.body.get("configuration", {})]
-    assert {query["maximumBytesBilled"] for query in queries} == {"123456789"}
-    queries = [query for query in queries if "month_manifests" not in query["query"]]
+    written = [r.body["configuration"]["query"] for r in wire.requests if "query" in r.body.get("configuration", {})]
+    queries = [request.body for request in wire.sent("POST", "/queries")]
+    assert {query["maximumBytesBilled"] for query in written + queries} == {"123456789"}
+    assert all(query["query"].startswith("INSERT") for query in written)
     assert len(queries) == 2
-    assert not wire.sent("POST", "/queries")
     for query in queries:
         assert "WHERE `tpep_pickup_datetime` >= @start AND `tpep_pickup_datetime` < @end" in query["query"]
         values = {p["name"]: p["parameterValue"]["value"] for p in query["queryParameters"]}

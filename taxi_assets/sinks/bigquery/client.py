@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import requests.exceptions
 from google.api_core import exceptions
@@ -18,6 +18,7 @@ from google.api_core.retry import Retry
 from google.auth.credentials import AnonymousCredentials
 from google.auth.exceptions import DefaultCredentialsError, GoogleAuthError, TransportError
 from google.cloud import bigquery
+from google.cloud.bigquery.table import RowIterator
 
 from taxi_assets.core.errors import PermanentError, TransientError
 from taxi_assets.core.failures import report_retry
@@ -90,6 +91,25 @@ def _unusable(key_file: str | None, error: Exception) -> PermanentError:
 def retry(seconds: float) -> Retry:
     """Retry requests that failed with a transient error, with exponential back-off and jitter, for at most `seconds`."""
     return Retry(predicate=is_transient, initial=0.5, maximum=15.0, multiplier=2.0, timeout=seconds)
+
+
+def select(
+    client: bigquery.Client,
+    query: str,
+    parameters: Sequence[bigquery.ScalarQueryParameter],
+    maximum_bytes_billed: int,
+    retry: Retry,
+) -> RowIterator:
+    """Run a query that only reads, with one request if its answer is small.
+
+    Not for what writes: the request may be repeated after a failure, under the same id.
+    """
+    config = bigquery.QueryJobConfig(query_parameters=parameters, maximum_bytes_billed=maximum_bytes_billed)
+    # without job_retry, which would repeat it for minutes beyond `retry`; Google's annotation lacks the None of its code
+    job_retry: Any = None
+    return client.query_and_wait(
+        query, job_config=config, retry=retry, job_retry=job_retry, api_timeout=REQUEST_SECONDS
+    )
 
 
 def resubmitted(run_job: Callable[[], T], what: str, longest_wait: float) -> T:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import dagster as dg
 from google.api_core.exceptions import Conflict, NotFound
 from google.cloud import bigquery
+from google.cloud.bigquery.table import RowIterator
 from pydantic import Field
 
 from taxi_assets.core.errors import PermanentError
@@ -114,10 +115,9 @@ class BigQueryIOManager(ConfigurableSink):
         query = f"SELECT {aggregates(table, '`')} FROM `{self._name(table)}` WHERE {_in_month(table)}"
         with explained(f"{month}: reading {self._name(table)}"), self._client() as client:
             try:
-                client.get_table(self._name(table), retry=self._retry, timeout=REQUEST_SECONDS)
+                (row,) = self._query(client, query, table, month)
             except NotFound:
                 return None
-            (row,) = self._query(client, query, table, month).result(retry=self._retry)
         return from_row(table, row.values())
 
     def manifests(self, table: Table) -> dict[Month, Manifest]:
@@ -151,7 +151,7 @@ class BigQueryIOManager(ConfigurableSink):
             TransientError, PermanentError: BigQuery is away, or refuses; there is no table, for one.
         """
         with explained(f"{month}: reading {self._name(table)}"), self._client() as client:
-            found = self._query(client, query(f"`{self._name(table)}`"), table, month).result(retry=self._retry)
+            found = self._query(client, query(f"`{self._name(table)}`"), table, month)
             return found.to_arrow(create_bqstorage_client=False)
 
     def where(self, table: Table, month: Month) -> str:  # noqa: ARG002
@@ -177,7 +177,7 @@ class BigQueryIOManager(ConfigurableSink):
                 schema = read_schema(table, existing, WIDEST_FIRST)
                 columns = ", ".join(f"`{name}`" for name in schema.names)
                 query = f"SELECT {columns} FROM `{self._name(table)}` WHERE {_in_month(table)}"
-                rows = self._query(client, query, table, month).result(retry=self._retry)
+                rows = self._query(client, query, table, month)
                 with stage(scratch.folder, month, schema, table, "month", "lz4") as writer:
                     for batch in rows.to_arrow_iterable():
                         writer.write(batch.select(schema.names).cast(schema))
@@ -272,20 +272,16 @@ class BigQueryIOManager(ConfigurableSink):
         )
         return {"dagster/table_name": self._name(table), ROW_COUNT: 0}
 
-    def _query(self, client: bigquery.Client, query: str, table: Table, month: Month) -> bigquery.QueryJob:
+    def _query(self, client: bigquery.Client, query: str, table: Table, month: Month) -> RowIterator:
         """Send a query pruned to the month's partition, with a limit on its cost."""
         types = {column.name: SQL_TYPES[column.type] for column in table.columns}
         type_ = types[table.time or ""]
         edges = {"start": month.start, "end": month.end}
-        config = bigquery.QueryJobConfig(
-            maximum_bytes_billed=self.maximum_bytes_billed,
-            query_parameters=[
-                bigquery.ScalarQueryParameter(name, type_, edge.date() if type_ == "DATE" else edge)
-                for name, edge in edges.items()
-            ],
-        )
-        # without job_retry, which would repeat the request for minutes beyond `retry_seconds`
-        return client.query(query, config, retry=self._retry, job_retry=None, timeout=REQUEST_SECONDS)
+        parameters = [
+            bigquery.ScalarQueryParameter(name, type_, edge.date() if type_ == "DATE" else edge)
+            for name, edge in edges.items()
+        ]
+        return bigquery_client.select(client, query, parameters, self.maximum_bytes_billed, self._retry)
 
 
 def _in_month(table: Table) -> str:

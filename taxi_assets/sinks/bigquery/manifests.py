@@ -17,7 +17,7 @@ from google.cloud import bigquery
 from taxi_assets.core.manifest import Manifest
 from taxi_assets.core.month import Month
 from taxi_assets.core.table import Table
-from taxi_assets.sinks.bigquery.client import REQUEST_SECONDS, resubmitted
+from taxi_assets.sinks.bigquery.client import REQUEST_SECONDS, resubmitted, select
 from taxi_assets.sinks.dimensions import RECORDS
 
 NAME = "month_manifests"
@@ -93,14 +93,18 @@ class Manifests:
         """Append a row to a table of records, with the time; the table is created when missing."""
         marks = ", ".join(f"@{column}" for column in values)
         query = f"INSERT INTO `{self.dataset}.{name}` VALUES ({marks}, CURRENT_TIMESTAMP())"
-        insert = lambda: resubmitted(  # noqa: E731
-            lambda: self._query(query, values), f"{self.dataset}.{name}", self.resubmit_seconds
-        )
+        billed = self.maximum_bytes_billed
+        config = bigquery.QueryJobConfig(query_parameters=_parameters(values), maximum_bytes_billed=billed)
+
+        def insert() -> None:
+            job = self.client.query(query, config, retry=self.retry, job_retry=None, timeout=REQUEST_SECONDS)
+            job.result(retry=self.retry)
+
         try:
-            insert()
+            resubmitted(insert, f"{self.dataset}.{name}", self.resubmit_seconds)
         except NotFound:
             self._create(name, list(values))
-            insert()
+            resubmitted(insert, f"{self.dataset}.{name}", self.resubmit_seconds)
 
     def _create(self, name: str, columns: list[str]) -> None:
         types = dict.fromkeys(columns, "STRING") | {"recorded_at": "TIMESTAMP"}
@@ -111,8 +115,9 @@ class Manifests:
         self.client.create_table(table, exists_ok=True, retry=self.retry, timeout=REQUEST_SECONDS)
 
     def _query(self, query: str, values: dict[str, str]) -> list[Any]:
-        parameters = [bigquery.ScalarQueryParameter(name, "STRING", value) for name, value in values.items()]
-        config = bigquery.QueryJobConfig(query_parameters=parameters, maximum_bytes_billed=self.maximum_bytes_billed)
-        # without job_retry, which would repeat the request for minutes beyond `retry`
-        job = self.client.query(query, config, retry=self.retry, job_retry=None, timeout=REQUEST_SECONDS)
-        return [row.values() for row in job.result(retry=self.retry)]
+        rows = select(self.client, query, _parameters(values), self.maximum_bytes_billed, self.retry)
+        return [row.values() for row in rows]
+
+
+def _parameters(values: dict[str, str]) -> list[bigquery.ScalarQueryParameter]:
+    return [bigquery.ScalarQueryParameter(name, "STRING", value) for name, value in values.items()]
