@@ -80,6 +80,13 @@ class BigQueryServer:
         generation = int(answer.json()["generation"])
         return MonthFile(trips.path, trips.month, uri=f"gs://{BUCKET}/{name}", generation=generation)
 
+    def delete_datasets(self) -> None:
+        """Delete all datasets with their tables, but not the emulator's default one."""
+        datasets = f"{self.endpoint}/bigquery/v2/projects/{PROJECT}/datasets"
+        for each in requests.get(datasets, timeout=60).json().get("datasets", []):
+            if (name := each["datasetReference"]["datasetId"]) != "local":
+                requests.delete(f"{datasets}/{name}", params={"deleteContents": "true"}, timeout=60).raise_for_status()
+
     def _start_storage(self, port: int) -> subprocess.Popen:
         root = self._folder / "storage"
         (root / BUCKET).mkdir(parents=True)
@@ -110,12 +117,17 @@ def bigquery_server(folder: Path, storage: str | None = None) -> Iterator[BigQue
         server.stop()
 
 
-@pytest.fixture(scope="module")
-def bigquery(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BigQueryServer]:
-    """The emulator, shared by the tests of a module; each test uses its own dataset. Its catalog keeps all that ever was: one
-    server for all modules takes half as long again."""
+@pytest.fixture(scope="session")
+def bigquery_of_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BigQueryServer]:
     with bigquery_server(tmp_path_factory.mktemp("bigquery")) as server:
         yield server
+
+
+@pytest.fixture
+def bigquery(bigquery_of_session: BigQueryServer) -> Iterator[BigQueryServer]:
+    """The emulator, for datasets of the test's own, which are deleted: it gets slower with every one that it has."""
+    yield bigquery_of_session
+    bigquery_of_session.delete_datasets()
 
 
 def bigquery_sink(endpoint: str, dataset: str | None = None, **options: Any) -> BigQueryIOManager:

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import pytest
 
 from taxi_assets.core import folders
-from taxi_assets_tests.bigquery_fixtures import bigquery  # noqa: F401 - fixtures that a module imports are its own
+from taxi_assets_tests.bigquery_fixtures import bigquery, bigquery_of_session  # noqa: F401
 from taxi_assets_tests.gcs_fixtures import gcs, gcs_of_session  # noqa: F401
 from taxi_assets_tests.postgres_fixtures import (  # noqa: F401
     every_postgres_server,
