@@ -60,7 +60,7 @@ class Manifests:
         return Manifest.from_json(found[0][0]) if found else None
 
     def read(self, table: Table) -> dict[Month, Manifest]:
-        """Read the records of a table's months, with three requests."""
+        """Read the records of a table's months, with two queries."""
         value = {"table": table.name}
         partitions = (
             f"SELECT partition_id, total_rows FROM `{self.dataset}.INFORMATION_SCHEMA.PARTITIONS` "
