@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -84,3 +85,4 @@ def _with_code_references(assets: Sequence[dg.AssetsDefinition | dg.SourceAsset]
 
 
 defs = build_defs()
+gc.freeze()  # what imports made is never garbage: looking at all of it would pause each run for a tenth of a second
