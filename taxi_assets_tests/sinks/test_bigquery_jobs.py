@@ -269,3 +269,13 @@ def test_every_query_request_is_pruned_to_the_month_and_limited_in_what_it_may_c
         assert "WHERE `tpep_pickup_datetime` >= @start AND `tpep_pickup_datetime` < @end" in query["query"]
         values = {p["name"]: p["parameterValue"]["value"] for p in query["queryParameters"]}
         assert values == {"start": "2021-01-01T00:00:00.000000", "end": "2021-02-01T00:00:00.000000"}
+
+
+def test_a_query_in_another_location_than_the_table_is_an_error_and_no_missing_month(made, wire):
+    """BigQuery answers it as if there were no such table."""
+    sink = bigquery_sink(wire.endpoint)
+    assert sink.measure(YELLOW.table, JANUARY) is None
+    sink.replace(YELLOW.table, made(), a_run())
+    wire.disturb = lambda request: (404, "notFound") if request.path.partition("?")[0].endswith("/queries") else None
+    with pytest.raises(PermanentError, match=r"2021-01: reading .*yellow_cab_data: BigQuery refused"):
+        sink.measure(YELLOW.table, JANUARY)
