@@ -22,7 +22,8 @@ from taxi_assets_tests.cleaned_months import cleaned_sample
 from taxi_assets_tests.conftest import REPOSITORY
 from taxi_assets_tests.postgres_fixtures import rows_of
 from taxi_assets_tests.sinks.place_fixtures import place
-from taxi_assets_tests.sinks.places.base import MAKE, Place
+from taxi_assets_tests.sinks.places.base import Place
+from taxi_assets_tests.sinks.places.managers import MAKE
 
 PAGE = (REPOSITORY / "docs" / "data.md").read_text().partition("## All datasets in one view")[2]
 BOROUGHS, AIRPORTS, TIPS, SHARE = re.findall(r"```sql\n(.*?);\n```", PAGE, re.DOTALL)

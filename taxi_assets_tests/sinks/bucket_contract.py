@@ -26,7 +26,7 @@ from taxi_assets.sinks.storage import gcs_bucket
 from taxi_assets.sinks.storage.buckets import open_bucket
 from taxi_assets_tests.months import month_of_trips, same_manifest, same_trips
 from taxi_assets_tests.sinks.contract import SEED
-from taxi_assets_tests.sinks.places.base import MAKE, on_the_first
+from taxi_assets_tests.sinks.places.managers import MAKE, on_the_first
 
 if TYPE_CHECKING:
     from taxi_assets_tests.gcs_fixtures import GcsServer, Request

@@ -26,7 +26,8 @@ from taxi_assets_tests.bigquery_fixtures import PROJECT
 from taxi_assets_tests.months import stage_in
 from taxi_assets_tests.postgres_fixtures import rows_of
 from taxi_assets_tests.processes import until
-from taxi_assets_tests.sinks.places.base import MAKE, PRELOADED, Place
+from taxi_assets_tests.sinks.places.base import PRELOADED, Place
+from taxi_assets_tests.sinks.places.managers import MAKE
 
 PLACES = ("lake", "postgres", "duckdb", "bigquery")
 

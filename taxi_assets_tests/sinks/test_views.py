@@ -24,7 +24,8 @@ from taxi_assets_tests.bigquery_fixtures import PROJECT
 from taxi_assets_tests.cleaned_months import CleanedMonth, cleaned_sample
 from taxi_assets_tests.postgres_fixtures import rows_of, run_sql
 from taxi_assets_tests.sinks.place_fixtures import place
-from taxi_assets_tests.sinks.places.base import MAKE, Place
+from taxi_assets_tests.sinks.places.base import Place
+from taxi_assets_tests.sinks.places.managers import MAKE
 
 VIEW = trips()
 

@@ -112,6 +112,14 @@ def select(
     )
 
 
+def find_table(client: bigquery.Client, name: str, retry: Retry) -> bigquery.Table | None:
+    """Return the table or view, `project.dataset.name`; None if it or its dataset is missing."""
+    try:
+        return client.get_table(name, retry=retry, timeout=REQUEST_SECONDS)
+    except exceptions.NotFound:
+        return None
+
+
 def resubmitted(run_job: Callable[[], T], what: str, longest_wait: float) -> T:
     """Return what `run_job` returns: it submits a job and waits for it, and again while the job fails for the rate of its table.
 

@@ -11,7 +11,6 @@ import io
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from google.api_core.exceptions import NotFound
 from google.api_core.retry import Retry
 from google.cloud import bigquery
 
@@ -19,7 +18,7 @@ from taxi_assets.core.dimension import Dimension
 from taxi_assets.core.errors import PermanentError
 from taxi_assets.core.manifest import Manifest
 from taxi_assets.core.table import Table
-from taxi_assets.sinks.bigquery.client import REQUEST_SECONDS, explained, resubmitted, wait_for
+from taxi_assets.sinks.bigquery.client import REQUEST_SECONDS, explained, find_table, resubmitted, wait_for
 from taxi_assets.sinks.bigquery.manifests import Manifests
 from taxi_assets.sinks.bigquery.table import Tables, label
 from taxi_assets.sinks.contract import WriteContext
@@ -82,9 +81,8 @@ class BigQueryDimensions(DimensionPlace):
     def read(self, table: Table) -> Dimension | None:
         """Read the rows and what is recorded of them: nothing, if a writer was killed before it recorded them."""
         with explained(f"{table.name}: reading {self.where(table)}"), self.connect() as client:
-            try:
-                target = client.get_table(self.where(table), retry=self.retry, timeout=REQUEST_SECONDS)
-            except NotFound:
+            target = find_table(client, self.where(table), self.retry)
+            if target is None:
                 return None
             recorded = self._manifests(client).read_dimension(table)
             fields = [field for field in target.schema if field.name in table.names]

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -118,7 +117,7 @@ class BigQueryIOManager(ConfigurableSink):
             try:
                 (row,) = self._query(client, query, table, month)
             except NotFound:
-                if self._exists(client, table):
+                if bigquery_client.find_table(client, self._name(table), self._retry):
                     raise  # in another location than the query
                 return None
         return from_row(table, row.values())
@@ -187,11 +186,6 @@ class BigQueryIOManager(ConfigurableSink):
                     return writer.close().path
 
         return MonthFile(fetch, month, manifest=manifest)
-
-    def _exists(self, client: bigquery.Client, table: Table) -> bool:
-        with suppress(NotFound):
-            return bool(client.get_table(self._name(table), retry=self._retry, timeout=REQUEST_SECONDS))
-        return False
 
     def _name(self, table: Table) -> str:
         return f"{self.project}.{self.dataset}.{table.name}"

@@ -96,15 +96,18 @@ class Manifests:
         billed = self.maximum_bytes_billed
         config = bigquery.QueryJobConfig(query_parameters=_parameters(values), maximum_bytes_billed=billed)
 
-        def insert() -> None:
+        def run() -> None:
             job = self.client.query(query, config, retry=self.retry, job_retry=None, timeout=REQUEST_SECONDS)
             job.result(retry=self.retry)
 
+        def insert() -> None:
+            resubmitted(run, f"{self.dataset}.{name}", self.resubmit_seconds)
+
         try:
-            resubmitted(insert, f"{self.dataset}.{name}", self.resubmit_seconds)
+            insert()
         except NotFound:
             self._create(name, list(values))
-            resubmitted(insert, f"{self.dataset}.{name}", self.resubmit_seconds)
+            insert()
 
     def _create(self, name: str, columns: list[str]) -> None:
         types = dict.fromkeys(columns, "STRING") | {"recorded_at": "TIMESTAMP"}

@@ -13,7 +13,7 @@ from google.cloud import bigquery
 from taxi_assets.core.errors import PermanentError
 from taxi_assets.core.month import Month
 from taxi_assets.core.table import Column, Table
-from taxi_assets.sinks.bigquery.client import REQUEST_SECONDS
+from taxi_assets.sinks.bigquery.client import REQUEST_SECONDS, find_table
 from taxi_assets.sinks.columns import compare
 
 SQL_TYPES = {
@@ -53,10 +53,7 @@ class Tables:
         Raises:
             PermanentError: it cannot be loaded into the table.
         """
-        try:
-            target = self.client.get_table(self.name(table), retry=self.retry, timeout=REQUEST_SECONDS)
-        except NotFound:
-            target = self._create(loaded)
+        target = find_table(self.client, self.name(table), self.retry) or self._create(loaded)
         actual = target.time_partitioning and (target.time_partitioning.type_, target.time_partitioning.field)
         if actual != (("MONTH", table.time) if table.time else None):
             layout = f"is not partitioned by the month of {table.time}" if table.time else "is partitioned"

@@ -6,13 +6,12 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from google.api_core.exceptions import NotFound
 from google.api_core.retry import Retry
 from google.cloud import bigquery
 
 from taxi_assets.core.errors import PermanentError
 from taxi_assets.core.view import View
-from taxi_assets.sinks.bigquery.client import REQUEST_SECONDS, explained
+from taxi_assets.sinks.bigquery.client import REQUEST_SECONDS, explained, find_table
 from taxi_assets.sinks.bigquery.table import SQL_TYPES
 from taxi_assets.sinks.views import ViewPlace
 
@@ -32,10 +31,11 @@ class BigQueryViews(ViewPlace):
 
     def _replace(self, client: bigquery.Client, view: View) -> bool:
         where = f"{self.dataset}.{view.name}"
-        tables = [found for table, _ in view.parts if (found := self._get(client, table.name))]
+        names = [f"{self.dataset}.{table.name}" for table, _ in view.parts]
+        tables = [found for name in names if (found := find_table(client, name, self.retry))]
         existing = {found.table_id: [field.name for field in found.schema] for found in tables}
         query = view.over(existing).select(SQL_TYPES, lambda table: f"`{self.dataset}.{table.name}`")
-        found = self._get(client, view.name)
+        found = find_table(client, where, self.retry)
         if not query or (found and found.view_query == query):
             return False
         if found and found.table_type != "VIEW":
@@ -43,9 +43,3 @@ class BigQueryViews(ViewPlace):
         statement = f"CREATE OR REPLACE VIEW `{where}` OPTIONS (description = {json.dumps(view.description)}) AS\n"
         client.query(statement + query, retry=self.retry, timeout=REQUEST_SECONDS).result()
         return True
-
-    def _get(self, client: bigquery.Client, name: str) -> bigquery.Table | None:
-        try:
-            return client.get_table(f"{self.dataset}.{name}", retry=self.retry, timeout=REQUEST_SECONDS)
-        except NotFound:
-            return None

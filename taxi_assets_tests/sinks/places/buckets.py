@@ -15,7 +15,8 @@ import pyarrow.parquet as pq
 
 from taxi_assets.core.month import Month
 from taxi_assets.datasets.schema import YELLOW
-from taxi_assets_tests.sinks.places.base import Contents, Place, Servers, contents, disturbed, on_the_first
+from taxi_assets_tests.sinks.places.base import Contents, Place, Servers, contents, disturbed
+from taxi_assets_tests.sinks.places.managers import on_the_first
 from taxi_assets_tests.sinks.places.small_disk import full, small_disk
 
 

@@ -16,7 +16,8 @@ from taxi_assets.core.month import Month
 from taxi_assets.core.month_file import MonthFile
 from taxi_assets.datasets.schema import YELLOW
 from taxi_assets.settings import Settings
-from taxi_assets_tests.sinks.places.base import LAKE_ASSET, Contents, Place, Servers, contents
+from taxi_assets_tests.sinks.places.base import Contents, Place, Servers, contents
+from taxi_assets_tests.sinks.places.managers import LAKE_ASSET
 from taxi_assets_tests.sinks.places.small_disk import full, small_disk
 
 
